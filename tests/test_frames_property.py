@@ -37,21 +37,28 @@ wrong += ["f490", "f5", "ff"]
 pieces_of_text = [*(text.encode() for text in right), *map(bytes.fromhex, wrong)]
 almost_utf8 = st.lists(st.sampled_from(pieces_of_text), max_size=12).map(b"".join)
 
-any_frame = st.builds(
+opcodes = st.sampled_from([CONTINUATION, TEXT, BINARY, CLOSE, PING, PONG])
+almost_legal_frame = st.builds(
     client_frame,
-    st.sampled_from([CONTINUATION, TEXT, BINARY, CLOSE, PING, PONG]) | st.integers(0, 15),
+    opcodes | st.integers(0, 15),
     st.binary(max_size=20) | almost_utf8.map(lambda data: data[:125]),
     fin=st.booleans(),
     mask=masks,
     rsv=st.sampled_from([0] * 12 + [1, 2, 4, 7]),
-    length_form=st.sampled_from([None] * 12 + [16, 64]),
-    declared=st.sampled_from([None] * 16 + [0, 1, 125, 126, 65535]),
+    declared=st.sampled_from([None] * 12 + [0, 1, 125, 126]),
     masked=st.sampled_from([True] * 12 + [False]),
-) | st.builds(
-    client_frame,
-    st.sampled_from([CONTINUATION, TEXT, BINARY, CLOSE, PING]),
-    length_form=st.just(64),
-    declared=st.sampled_from([2**31, 2**32 - 1, 2**32, 2**63 - 1, 2**63, 2**64 - 4, 2**64 - 1]),
+)
+# The edges of each form, the declared length seldom there.
+edges_16 = [0, 5, 124, 125, 126, 127, 65535]
+edges_64 = [*edges_16, 65534, 65536, 65537, 2**31, 2**32 - 1, 2**32, 2**63 - 2, 2**63 - 1, 2**63, 2**64 - 4, 2**64 - 1]
+frame_of_16 = st.builds(client_frame, opcodes, length_form=st.just(16), declared=st.sampled_from(edges_16))
+frame_of_64 = st.builds(client_frame, opcodes, length_form=st.just(64), declared=st.sampled_from(edges_64))
+any_frame = almost_legal_frame | frame_of_16 | frame_of_64
+# What a client may say about its end, and what it may not.
+any_close = st.builds(
+    lambda code, reason: client_frame(CLOSE, (code.to_bytes(2, "big") + reason)[:125]),
+    st.sampled_from([0, 999, *range(1000, 1017), 2999, 3000, 4999, 5000, 65535]),
+    almost_utf8,
 )
 
 limits = st.fixed_dictionaries(
@@ -111,7 +118,7 @@ def damaged(draw: st.DrawFn) -> bytes:
     """A conversation with things wrong in it: frames that should not be there or are gone, bits, garbage, an end."""
     frames, _ = draw(conversations())
     frames = list(frames)
-    for frame in draw(st.lists(any_frame, max_size=2)):
+    for frame in draw(st.lists(any_frame | any_close, max_size=2)):
         frames.insert(draw(st.integers(0, len(frames))), frame)
     if frames and draw(st.booleans()):
         del frames[draw(st.integers(0, len(frames) - 1))]
