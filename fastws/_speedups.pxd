@@ -197,7 +197,7 @@ cdef class WebSocket(Socket):
     cdef Route route
     cdef Handshake handshake
     cdef Asides asides
-    cdef Reader reader
+    cdef Inbox inbox
     cdef Phase phase
     cdef uint16_t close_code
     cdef str close_reason

@@ -27,7 +27,7 @@ cdef class WebSocket(Socket):
     """
 
     def __dealloc__(self):
-        reader_clear(&self.reader)
+        inbox_clear(&self.inbox)
 
     def __repr__(self):
         return f"<fastws.WebSocket id={self.id} path={self.path!r} {ReadyState(self.ready_state).name}>"
@@ -50,7 +50,7 @@ cdef class WebSocket(Socket):
         cdef uint8_t *cursor = data
         cdef bint finished = False
         while not self.pauses:
-            kind = reader_next(&self.reader, &self.route.limits, &cursor, data + n, &event)
+            kind = inbox_next(&self.inbox, &self.route.limits, &cursor, data + n, &event)
             if kind == EVENT_NONE:
                 break
             finished |= kind == EVENT_MESSAGE
@@ -61,11 +61,11 @@ cdef class WebSocket(Socket):
         return cursor - data
 
     cdef uint8_t *on_window(self, size_t *room) except? NULL:
-        return reader_window(&self.reader, self.reactor.input.size, room)
+        return inbox_window(&self.inbox, self.reactor.input.size, room)
 
     cdef int on_windowed(self, size_t n) except -1:
         cdef Event event
-        cdef EventKind kind = reader_received(&self.reader, n, &event)
+        cdef EventKind kind = inbox_received(&self.inbox, n, &event)
         self.heard_at = self.reactor.now
         self.ping_sent = False
         if kind != EVENT_NONE:
@@ -74,7 +74,7 @@ cdef class WebSocket(Socket):
 
     cdef int received(self, bint finished, bint rest) except -1:
         """Keeps the time at which the message in progress began, its header included."""
-        cdef bint in_message = not reader_idle(&self.reader) or rest and not self.pauses
+        cdef bint in_message = not inbox_idle(&self.inbox) or rest and not self.pauses
         if in_message and (finished or not self.in_message):
             self.message_at = self.reactor.now
         self.in_message = in_message
@@ -333,7 +333,7 @@ cdef class WebSocket(Socket):
         self.close_code, self.close_reason = <uint16_t>code, reason
         self.reactor.opened -= 1
         self.close_due = True
-        reader_clear(&self.reader)
+        inbox_clear(&self.inbox)
         self.release_waiters()
         if not clean and self.asides is not None:
             self.asides.waiting.clear()

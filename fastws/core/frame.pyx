@@ -26,7 +26,7 @@ cdef Fault header_legal(uint8_t first, uint8_t second, uint8_t message_opcode) n
 
 
 cdef Fault header_read(
-    Header *header, const Reader *reader, const Limits *limits, const uint8_t *p, size_t n
+    Header *header, const Inbox *inbox, const Limits *limits, const uint8_t *p, size_t n
 ) noexcept nogil:
     """Reads one client frame header from the n >= 2 bytes at p. `header.size` is 0 where more bytes are needed.
 
@@ -36,7 +36,7 @@ cdef Fault header_read(
     cdef uint8_t short_length = p[1] & 0x7F
     cdef uint64_t length = 0
     cdef size_t size = 2, i
-    cdef Fault fault = header_legal(p[0], p[1], reader.opcode)
+    cdef Fault fault = header_legal(p[0], p[1], inbox.opcode)
     header.size = 0
     if fault != FAULT_NONE:
         return fault
@@ -55,9 +55,9 @@ cdef Fault header_read(
     header.opcode = p[0] & 0x0F
     header.fin = p[0] >> 7
     if header.opcode < OPCODE_CLOSE:
-        if length > limits.max_message_size - reader.filled:
+        if length > limits.max_message_size - inbox.filled:
             return FAULT_MESSAGE_SIZE
-        if reader.fragments >= limits.max_fragments:
+        if inbox.fragments >= limits.max_fragments:
             return FAULT_FRAGMENTS
     if n < size + 4:
         return FAULT_NONE

@@ -1,6 +1,6 @@
 # Messages: frames put together (RFC 6455 section 5.4), unmasked, and text validated as it comes (section 8.1).
 #
-# reader_next() is pulled by the connection, so that it can stop between any two events. A message whose only frame
+# inbox_next() is pulled by the connection, so that it can stop between any two events. A message whose only frame
 # lies whole in the input is unmasked where it lies and costs no object here; anything else is gathered in a bytes
 # object that grows from what has arrived, and that becomes the message.
 
@@ -9,30 +9,30 @@ cdef enum:
     SMALL_WINDOW = 65536        # bytes; receiving less than this straight into the body does not pay
 
 
-cdef void reader_clear(Reader *reader) noexcept:
-    """Gives back what the reader keeps. It is as new after this."""
-    Py_CLEAR(reader.body)
-    memset(reader, 0, sizeof(Reader))
+cdef void inbox_clear(Inbox *inbox) noexcept:
+    """Gives back what the inbox keeps. It is as new after this."""
+    Py_CLEAR(inbox.body)
+    memset(inbox, 0, sizeof(Inbox))
 
 
-cdef bint reader_idle(const Reader *reader) noexcept nogil:
+cdef bint inbox_idle(const Inbox *inbox) noexcept nogil:
     """No part of a message has been taken in."""
-    return reader.opcode == 0
+    return inbox.opcode == 0
 
 
-cdef uint8_t *_body_room(Reader *reader, size_t need) except NULL:
+cdef uint8_t *_body_room(Inbox *inbox, size_t need) except NULL:
     """Where the next `need` bytes of the message go. Growth is geometric, and exact once the end is in sight."""
-    cdef size_t capacity = PyBytes_GET_SIZE(<object>reader.body) if reader.body != NULL else 0
-    cdef size_t wanted = reader.filled + need
+    cdef size_t capacity = PyBytes_GET_SIZE(<object>inbox.body) if inbox.body != NULL else 0
+    cdef size_t wanted = inbox.filled + need
     if wanted > capacity:
         wanted = max(wanted, capacity * 2, <size_t>FIRST_BODY)
-        if reader.fin and wanted - reader.filled > reader.remaining:
-            wanted = reader.filled + <size_t>reader.remaining
-        if reader.body == NULL:
-            reader.body = PyBytes_New(NULL, <Py_ssize_t>wanted)
+        if inbox.fin and wanted - inbox.filled > inbox.remaining:
+            wanted = inbox.filled + <size_t>inbox.remaining
+        if inbox.body == NULL:
+            inbox.body = PyBytes_New(NULL, <Py_ssize_t>wanted)
         else:
-            _PyBytes_Resize(&reader.body, <Py_ssize_t>wanted)       # on failure it has freed the body and set NULL
-    return <uint8_t *>PyBytes_AS_STRING(<object>reader.body) + reader.filled
+            _PyBytes_Resize(&inbox.body, <Py_ssize_t>wanted)       # on failure it has freed the body and set NULL
+    return <uint8_t *>PyBytes_AS_STRING(<object>inbox.body) + inbox.filled
 
 
 cdef EventKind _fault(Event *event, Fault fault) noexcept nogil:
@@ -42,28 +42,28 @@ cdef EventKind _fault(Event *event, Fault fault) noexcept nogil:
     return EVENT_FAULT
 
 
-cdef EventKind _payload_came(Reader *reader, uint8_t *place, size_t n, Event *event) except *:
+cdef EventKind _payload_came(Inbox *inbox, uint8_t *place, size_t n, Event *event) except *:
     """n unmasked bytes of the frame in progress now lie at `place`, in the body. Ends the frame where they end it."""
-    if reader.opcode == OPCODE_TEXT and kernel_utf8_check(&reader.utf8, place, n) < n:
+    if inbox.opcode == OPCODE_TEXT and kernel_utf8_check(&inbox.utf8, place, n) < n:
         return _fault(event, FAULT_UTF8)
-    reader.filled += n
-    reader.remaining -= n
-    if reader.remaining:
+    inbox.filled += n
+    inbox.remaining -= n
+    if inbox.remaining:
         return EVENT_NONE
-    reader.in_frame = False
-    if not reader.fin:
+    inbox.in_frame = False
+    if not inbox.fin:
         return EVENT_NONE
-    if reader.opcode == OPCODE_TEXT and reader.utf8.need:
+    if inbox.opcode == OPCODE_TEXT and inbox.utf8.need:
         return _fault(event, FAULT_UTF8)
-    if reader.body != NULL and <size_t>PyBytes_GET_SIZE(<object>reader.body) != reader.filled:
-        _PyBytes_Resize(&reader.body, <Py_ssize_t>reader.filled)
+    if inbox.body != NULL and <size_t>PyBytes_GET_SIZE(<object>inbox.body) != inbox.filled:
+        _PyBytes_Resize(&inbox.body, <Py_ssize_t>inbox.filled)
     event.kind = EVENT_MESSAGE
-    event.opcode = reader.opcode
-    event.body = reader.body
-    event.data = <uint8_t *>PyBytes_AS_STRING(<object>reader.body) if reader.body != NULL else NULL
-    event.length = reader.filled
-    reader.body = NULL
-    memset(reader, 0, sizeof(Reader))
+    event.opcode = inbox.opcode
+    event.body = inbox.body
+    event.data = <uint8_t *>PyBytes_AS_STRING(<object>inbox.body) if inbox.body != NULL else NULL
+    event.length = inbox.filled
+    inbox.body = NULL
+    memset(inbox, 0, sizeof(Inbox))
     return EVENT_MESSAGE
 
 
@@ -98,8 +98,8 @@ cdef EventKind _whole(Header *header, uint8_t *data, Event *event) noexcept nogi
     return EVENT_MESSAGE
 
 
-cdef EventKind reader_next(
-    Reader *reader, const Limits *limits, uint8_t **cursor, uint8_t *end, Event *event
+cdef EventKind inbox_next(
+    Inbox *inbox, const Limits *limits, uint8_t **cursor, uint8_t *end, Event *event
 ) except *:
     """Takes the next event from the input between cursor[0] and end, and moves cursor[0] past what it used up.
 
@@ -113,22 +113,22 @@ cdef EventKind reader_next(
     cdef size_t n, available
     while True:
         available = end - cursor[0]
-        if reader.in_frame:
-            n = available if available < reader.remaining else <size_t>reader.remaining
-            if n == 0 and reader.remaining:
+        if inbox.in_frame:
+            n = available if available < inbox.remaining else <size_t>inbox.remaining
+            if n == 0 and inbox.remaining:
                 return EVENT_NONE
             place = NULL
             if n:
-                place = _body_room(reader, n)
-                reader.mask = kernel_unmask(place, cursor[0], n, reader.mask)
+                place = _body_room(inbox, n)
+                inbox.mask = kernel_unmask(place, cursor[0], n, inbox.mask)
                 cursor[0] += n
-            if _payload_came(reader, place, n, event) != EVENT_NONE:
+            if _payload_came(inbox, place, n, event) != EVENT_NONE:
                 return event.kind
             continue
 
         if available < 2:
             return EVENT_NONE
-        fault = header_read(&header, reader, limits, cursor[0], available)
+        fault = header_read(&header, inbox, limits, cursor[0], available)
         if fault != FAULT_NONE:
             return _fault(event, fault)
         if header.size == 0:
@@ -141,36 +141,36 @@ cdef EventKind reader_next(
             cursor[0] = data + header.length
             kernel_unmask(data, data, <size_t>header.length, header.mask)
             return _control(header.opcode, data, <size_t>header.length, event)
-        if header.fin and available >= header.length and reader.opcode == 0:
+        if header.fin and available >= header.length and inbox.opcode == 0:
             cursor[0] = data + header.length
             return _whole(&header, data, event)
         cursor[0] = data
         if header.opcode != OPCODE_CONTINUATION:
-            reader.opcode = header.opcode
-        reader.fragments += 1
-        reader.in_frame = True
-        reader.fin = header.fin
-        reader.mask = header.mask
-        reader.remaining = header.length
+            inbox.opcode = header.opcode
+        inbox.fragments += 1
+        inbox.in_frame = True
+        inbox.fin = header.fin
+        inbox.mask = header.mask
+        inbox.remaining = header.length
 
 
-cdef uint8_t *reader_window(Reader *reader, size_t wish, size_t *room) except? NULL:
+cdef uint8_t *inbox_window(Inbox *inbox, size_t wish, size_t *room) except? NULL:
     """Where the payload of a large frame in progress can be received without a copy; NULL where it is not worth it.
 
-    `wish` is how much one read may bring. What was put there is reported by reader_received(). The body at most
+    `wish` is how much one read may bring. What was put there is reported by inbox_received(). The body at most
     doubles: a length that is declared but does not arrive costs nothing."""
-    cdef size_t n = min(wish, reader.filled)
-    if not reader.in_frame or n < <size_t>SMALL_WINDOW or reader.remaining < n:
+    cdef size_t n = min(wish, inbox.filled)
+    if not inbox.in_frame or n < <size_t>SMALL_WINDOW or inbox.remaining < n:
         return NULL
     room[0] = n
-    return _body_room(reader, n)
+    return _body_room(inbox, n)
 
 
-cdef EventKind reader_received(Reader *reader, size_t n, Event *event) except *:
+cdef EventKind inbox_received(Inbox *inbox, size_t n, Event *event) except *:
     """n masked bytes have been put into the window."""
-    cdef uint8_t *place = <uint8_t *>PyBytes_AS_STRING(<object>reader.body) + reader.filled
-    reader.mask = kernel_unmask(place, place, n, reader.mask)
-    return _payload_came(reader, place, n, event)
+    cdef uint8_t *place = <uint8_t *>PyBytes_AS_STRING(<object>inbox.body) + inbox.filled
+    inbox.mask = kernel_unmask(place, place, n, inbox.mask)
+    return _payload_came(inbox, place, n, event)
 
 
 cdef str message_text(Event *event):

@@ -56,7 +56,7 @@ cdef enum Fault:                # why a connection is failed (RFC 6455 section 7
     FAULT_CLOSE_CODE
     FAULT_CLOSE_UTF8
 
-cdef struct Reader:             # one connection's receiving side
+cdef struct Inbox:             # one connection's receiving side
     # the message in progress
     uint8_t opcode              # TEXT or BINARY; 0 between messages
     kernel_utf8 utf8

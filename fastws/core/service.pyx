@@ -51,8 +51,8 @@ def stats(Reactor reactor not None):
     for ws in _everybody(reactor):
         opening += ws.phase <= PHASE_DECIDING
         buffered += ws.outbox.size + ws.held_size
-        if ws.reader.body != NULL:
-            buffered += <size_t>PyBytes_GET_SIZE(<object>ws.reader.body)
+        if ws.inbox.body != NULL:
+            buffered += <size_t>PyBytes_GET_SIZE(<object>ws.inbox.body)
     return {
         "accepted": reactor.accepted,
         "sockets": reactor.socket_count,
