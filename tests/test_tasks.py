@@ -634,7 +634,8 @@ def test_cancel(bench, turns, seconds):
     assert bench.run(asyncio.sleep(0, "next")) == "next"
 
 
-def test_cancel_reaches_what_is_awaited(bench):
+@pytest.mark.parametrize("later", [False, True])
+def test_cancel_reaches_what_is_awaited(bench, later):
     log = []
 
     async def coro():
@@ -645,11 +646,11 @@ def test_cancel_reaches_what_is_awaited(bench):
     def callback():
         nonlocal inner
         inner = bench.loop.create_task(sleeper(log))
-        return bench.start(coro())
+        task = bench.start(coro())
+        bench.loop.call_soon(task.cancel) if later else task.cancel()
+        return task
 
-    task = bench.call(callback)
-    task.cancel()
-    bench.finish(task)
+    bench.finish(bench.call(callback))
     assert inner.cancelled()
     assert isinstance(bench.outcomes[0][1], asyncio.CancelledError)
 
