@@ -122,8 +122,18 @@ def error_response(status: int, text: str, headers: Iterable[tuple[str, str]] = 
 class Request:
     """A request for an upgrade or for a plain HTTP route."""
 
-    __slots__ = ("_cookies", "_query_params", "headers", "local_address", "method", "path", "path_params")
-    __slots__ += ("query_string", "remote_address", "target")
+    __slots__ = (
+        "_cookies",
+        "_query_params",
+        "headers",
+        "local_address",
+        "method",
+        "path",
+        "path_params",
+        "query_string",
+        "remote_address",
+        "target",
+    )
 
     def __init__(
         self,
