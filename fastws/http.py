@@ -321,6 +321,11 @@ def origin_allowed(origin: str, host: str, allowed: Collection[str] | None, *, s
     return scheme in ("http", "https") and normal == f"{scheme}://{named[1]}:{port}"
 
 
+def is_host(value: bytes) -> bool:
+    """Whether the value of a Host header is a name or address with or without a port (RFC 9112 3.2)."""
+    return _HOST.fullmatch(value.decode("latin-1").lower()) is not None
+
+
 def host_allowed(host: str, allowed: Collection[str]) -> bool:
     """Whether the Host header is one that this server answers to: against DNS rebinding.
 
