@@ -133,7 +133,7 @@ cdef class WebSocket(Socket):
             if not PyUnicode_IS_COMPACT_ASCII(data):
                 return self.send_text(PyUnicode_AsUTF8String(data))
             status = self.send_frame(
-                OPCODE_TEXT, <const uint8_t *>PyUnicode_1BYTE_DATA(data), <size_t>PyUnicode_GET_LENGTH(data), data
+                OPCODE_TEXT, <const uint8_t *>PyUnicode_1BYTE_DATA(<str>data), <size_t>PyUnicode_GET_LENGTH(data), data
             )
         elif isinstance(data, bytes):
             status = self.send_frame(

@@ -22,7 +22,6 @@ from fastws.http import Accept, Request, Response, error_response, split_target
 cdef extern from "Python.h":
     bint PyCoro_CheckExact(object)
     bint PyUnicode_IS_COMPACT_ASCII(object)
-    void *PyUnicode_1BYTE_DATA(object)
 
 
 cdef extern from "<sys/socket.h>" nogil:

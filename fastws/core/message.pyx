@@ -175,6 +175,10 @@ cdef EventKind inbox_received(Inbox *inbox, size_t n, Event *event) except *:
 
 cdef str message_text(Event *event):
     """A text message as str; it has been validated."""
+    if event.length and kernel_ascii(event.data, event.length) == event.length:
+        text = PyUnicode_New(<Py_ssize_t>event.length, 127)
+        memcpy(PyUnicode_1BYTE_DATA(text), event.data, event.length)
+        return text
     return PyUnicode_DecodeUTF8(<const char *>event.data, <Py_ssize_t>event.length, NULL)
 
 

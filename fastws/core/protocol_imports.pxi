@@ -16,6 +16,8 @@ cdef extern from "Python.h":
     bytes PyBytes_FromStringAndSize(const char *, Py_ssize_t)
     PyObject *PyBytes_New "PyBytes_FromStringAndSize" (const char *, Py_ssize_t) except NULL
     int _PyBytes_Resize(PyObject **, Py_ssize_t) except -1
+    str PyUnicode_New(Py_ssize_t, Py_UCS4)
+    void *PyUnicode_1BYTE_DATA(str)
     str PyUnicode_DecodeUTF8(const char *, Py_ssize_t, const char *)
 
 

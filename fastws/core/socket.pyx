@@ -113,7 +113,8 @@ cdef class Socket(Endpoint):
                 if got > 0:
                     return self._feed(NULL, <size_t>got)
             else:
-                memcpy(buffer.data, self.held, self.held_size)
+                if self.held_size:
+                    memcpy(buffer.data, self.held, self.held_size)
                 got = recv(self.fd, buffer.data + self.held_size, buffer.size - self.held_size, 0)
                 if got > 0:
                     return self._feed(buffer.data, self.held_size + <size_t>got)
