@@ -79,6 +79,7 @@ cdef class Socket(Endpoint):
     cdef uint8_t pauses         # reasons not to read; 0 while reading
     cdef bint blocked           # the kernel's send buffer is full
     cdef bint dirty             # listed for the end of the turn
+    cdef bint resumed           # what is held is to be processed
     cdef bint deaf              # input is thrown away
     cdef bint shut_after        # shut down once the outbox is empty
     cdef bint shut
@@ -99,7 +100,7 @@ cdef class Socket(Endpoint):
     # receive
     cdef int _receive(self) except -1
     cdef int _feed(self, uint8_t *data, size_t n) except -1
-    cdef int _resume_held(self) except -1
+    cdef int _feed_held(self) except -1
     cdef int _hold(self, uint8_t *data, size_t n) except -1
     cdef int pause(self, uint8_t reason) except -1
     cdef int resume(self, uint8_t reason) except -1
@@ -133,6 +134,7 @@ cdef class Reactor:
     cdef Socket corked_for
     # who is here
     cdef Socket sockets
+    cdef public object on_empty         # called when the last socket has gone
     cdef readonly Py_ssize_t socket_count
     cdef list listeners
     cdef list dirty                     # sockets with something to do at the end of the turn
@@ -185,7 +187,7 @@ cdef enum:                      # reasons for Socket.pauses
 
 cdef class Asides:              # what few connections need, and only for a while
     cdef object task            # of the async callback that runs
-    cdef object waiting         # deque of (callback, arguments, is_text) behind it
+    cdef list waiting           # (callback, arguments, is_text) of what comes behind it
     cdef list drain_waiters
     cdef bytes pong             # owed to a peer that takes nothing: the latest only
     cdef bint busy              # an async callback has begun and not ended

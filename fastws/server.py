@@ -14,7 +14,8 @@ from fastws.tasks import Starter
 
 log = logging.getLogger("fastws")
 
-GOING_AWAY = 1001
+GOING_AWAY = 1001  # RFC 6455 section 7.4.1
+CANCEL_TIMEOUT = 1.0  # seconds for cancelled callbacks to end when a server stops
 
 
 class Connections(Collection[WebSocket]):
@@ -56,6 +57,7 @@ class Server:
         self._on_stop = on_stop
         self._stopped: asyncio.Future[None] = loop.create_future()
         self._stopping = False
+        self._empty: asyncio.Future[None] = loop.create_future()
         self.connections = Connections(self._reactor)
         for sock in sockets:
             _speedups.listen(self._reactor, sock, service)
@@ -82,7 +84,7 @@ class Server:
         return _speedups.stats(self._reactor)
 
     async def stop(self, timeout: float = 10.0) -> None:
-        """Accept no more, close every connection with 1001 (RFC 6455 section 7.4.1), and return when all have ended.
+        """Accept no more, close every connection with 1001, and return when all have ended.
 
         After `timeout` seconds the rest are terminated and their async callbacks cancelled. May be called again, with
         a shorter timeout for instance.
@@ -93,12 +95,11 @@ class Server:
         if not self._stopping:
             self._stopping = True
             reactor.stop_listening()
+            reactor.on_empty = lambda: self._empty.done() or self._empty.set_result(None)
             _speedups.close_all(reactor, GOING_AWAY, "server is stopping")
-        if await self._emptied(timeout):
-            pass
-        elif not self._stopped.done():
+        if not await self._emptied(timeout):
             _speedups.terminate_all(reactor)
-            if not await self._emptied(1.0) and not self._stopped.done():
+            if not await self._emptied(CANCEL_TIMEOUT) and not self._stopped.done():
                 log.error("a callback ignores its cancellation; the server stops without it")
         if not self._stopped.done():
             self._stopped.set_result(None)
@@ -110,14 +111,9 @@ class Server:
 
     async def _emptied(self, timeout: float) -> bool:
         """Wait until no socket and no callback is left; False when the time is up."""
-        deadline = asyncio.get_running_loop().time() + timeout
-        pause = 0.001
-        while self._reactor.socket_count and not self._stopped.done():
-            if asyncio.get_running_loop().time() >= deadline:
-                return False
-            await asyncio.sleep(pause)
-            pause = min(pause * 2, 0.05)
-        return True
+        if self._reactor.socket_count:
+            await asyncio.wait((self._empty,), timeout=timeout)
+        return not self._reactor.socket_count
 
     async def wait_closed(self) -> None:
         """Wait until the server has been stopped."""

@@ -25,7 +25,7 @@ cdef int callback_message(WebSocket ws, Event *event) except -1:
     ws.is_text_message = is_text
     try:
         result = route.message(ws, message)
-    except Exception as error:
+    except (Exception, CancelledError) as error:
         result = None
         callback_raised(ws, error)
     if route.binary_as_view and not is_text:
@@ -47,7 +47,7 @@ cdef int callback_event(WebSocket ws, callback, tuple arguments) except -1:
 cdef int _call(WebSocket ws, callback, tuple arguments) except -1:
     try:
         result = callback(ws, *arguments)
-    except Exception as error:
+    except (Exception, CancelledError) as error:
         return callback_raised(ws, error)
     if result is not None:
         _returned(ws, result)
@@ -66,7 +66,7 @@ cdef int _release(message) except -1:
 cdef int _returned(WebSocket ws, result) except -1:
     """An async callback: its first step runs here and now, and no task is made if that is also its last."""
     cdef Asides asides
-    if not PyCoro_CheckExact(result):
+    if not is_coroutine(result):
         return 0
     asides = ws.aside()
     asides.busy = True
@@ -83,12 +83,14 @@ cdef int callback_ended(WebSocket ws, error) except -1:
     cdef Asides asides = ws.asides
     asides.busy = False
     asides.task = None
-    if error is not None and not isinstance(error, CancelledError):
+    if isinstance(error, CancelledError):
+        ws.fail(1011, "cancelled")          # does nothing where it was us, because the connection had ended
+    elif error is not None:
         callback_raised(ws, error)
     if asides.stepping:
         return 0
     while asides.waiting and not asides.busy:
-        callback, arguments, is_text = asides.waiting.popleft()
+        callback, arguments, is_text = asides.waiting.pop(0)
         ws.is_text_message = is_text
         _call(ws, callback, arguments)
     if ws.peer_left:
@@ -98,6 +100,10 @@ cdef int callback_ended(WebSocket ws, error) except -1:
     if ws.phase == PHASE_GONE and not asides.busy and not ws.close_due:
         ws.reactor.unlink(ws)
     return 0
+
+
+cdef bint is_coroutine(result) except -1:
+    return PyCoro_CheckExact(result) or isinstance(result, Coroutine)
 
 
 cdef int _wait(WebSocket ws, callback, tuple arguments, bint is_text) except -1:

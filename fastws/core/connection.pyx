@@ -297,14 +297,15 @@ cdef class WebSocket(Socket):
 
     def terminate(self):
         """Ends the connection at once, without a close handshake; unsent bytes are lost."""
+        if self.phase == PHASE_GONE:
+            return
+        self.check_thread()
         if self.phase == PHASE_OPEN or self.phase == PHASE_CLOSING:
-            self.check_thread()
             self.finish(CLOSE_ABNORMAL, "", True)
             if self.asides is not None:
                 self.asides.waiting.clear()
-        if self.phase != PHASE_GONE:
-            self.enter(PHASE_GONE)
-            self.drop()
+        self.enter(PHASE_GONE)
+        self.drop()
 
     cdef int closed_by_peer(self, Event *event) except -1:
         if self.phase == PHASE_CLOSING:
@@ -367,6 +368,7 @@ cdef class WebSocket(Socket):
 
     cdef int enter(self, Phase phase) except -1:
         self.phase = phase
+        self.reactor._time()
         self.since = self.reactor.now
         return 0
 

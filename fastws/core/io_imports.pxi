@@ -13,6 +13,7 @@ from posix.time cimport CLOCK_MONOTONIC, clock_gettime, timespec
 from posix.unistd cimport close
 
 from asyncio import CancelledError
+from collections.abc import Coroutine
 from socket import inet_ntop
 
 from fastws.constants import ReadyState, SendStatus

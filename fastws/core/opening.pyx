@@ -68,9 +68,9 @@ cdef int _ask(WebSocket ws, callback, request) except -1:
     """Has the application decide; an async callback may take its time, while the peer's further bytes wait."""
     try:
         verdict = callback(request)
-    except Exception as error:
+    except (Exception, CancelledError) as error:
         return _decided(ws, None, error)
-    if not PyCoro_CheckExact(verdict):
+    if not is_coroutine(verdict):
         return _decided(ws, verdict, None)
     ws.enter(PHASE_DECIDING)
     ws.pause(PAUSE_DECIDING)

@@ -184,6 +184,8 @@ cdef class Reactor:
         self.socket_count -= 1
         if self.in_turn:
             self.dead.append(socket)
+        if not self.socket_count and self.on_empty is not None:
+            self.on_empty()
         return 0
 
     cdef int listen(self, Listener listener) except -1:

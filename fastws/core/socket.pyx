@@ -73,8 +73,8 @@ cdef class Socket(Endpoint):
             return 0
         if not self.blocked:
             self.flush()
-        if self.held_size and not self.pauses and not self.deaf and self.fd >= 0:
-            self._resume_held()
+        if self.resumed and not self.pauses and self.fd >= 0:
+            self._feed_held()
         return 0
 
     cdef bint is_over(self) noexcept:
@@ -106,6 +106,8 @@ cdef class Socket(Endpoint):
         cdef uint8_t *place
         if self.deaf:
             got = recv(self.fd, buffer.data, buffer.size, 0)
+        elif self.resumed:
+            return self._feed_held()
         else:
             place = self.on_window(&room)
             if place != NULL:
@@ -122,8 +124,12 @@ cdef class Socket(Endpoint):
             self.on_end()
         return 0
 
-    cdef int _resume_held(self) except -1:
+    cdef int _feed_held(self) except -1:
+        """What was held while reading paused comes before anything new is read."""
         cdef Buffer buffer = self.reactor.input
+        self.resumed = False
+        if not self.held_size:
+            return 0
         memcpy(buffer.data, self.held, self.held_size)
         return self._feed(buffer.data, self.held_size)
 
@@ -175,6 +181,7 @@ cdef class Socket(Endpoint):
         if self.pauses:
             return 0
         if self.held_size:
+            self.resumed = True
             self.mark()
         return self._watch(self.interest & ~<uint32_t>POLL_PEER_SHUT | POLL_READ)
 
@@ -212,7 +219,9 @@ cdef class Socket(Endpoint):
         cdef size_t taken
         if self.outbox.size and not self.blocked:
             self.flush()
-        if not self.outbox.size and not self.broken:
+        if self.broken:
+            return 0
+        if not self.outbox.size:
             memset(&message, 0, sizeof(message))
             pieces[0].iov_base, pieces[0].iov_len = self.reactor.cork, corked
             pieces[1].iov_base, pieces[1].iov_len = <void *>head, head_size
