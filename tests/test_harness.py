@@ -180,7 +180,18 @@ def test_fixtures_fail_on_what_is_left_behind(tmp_path: Path, ci: str) -> None:
     """Every leak that the fixtures watch for, committed on purpose in a run of its own."""
     (tmp_path / "test_probe.py").write_text(PROBE)
     environment = {**os.environ, "CI": ci, "PYTHONPATH": os.pathsep.join([str(HERE), str(HERE.parent)])}
-    command = [sys.executable, "-m", "pytest", "-q", "-rA", "-p", "conftest", "-p", "no:cacheprovider", str(tmp_path)]
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-q",
+        "-rA",
+        "-p",
+        "conftest",
+        "-p",
+        "no:cacheprovider",
+        str(tmp_path),
+    ]
     result = subprocess.run(
         command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120, check=False
     )
