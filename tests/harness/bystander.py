@@ -16,11 +16,12 @@ from .server import ServerThread, eventually
 class Watch:
     """An honest connection that echoes all through the attack. `worst` is its longest round trip in seconds."""
 
-    def __init__(self, server: ServerThread) -> None:
+    def __init__(self, server: ServerThread, host: str) -> None:
         self.server = server
         self.worst = 0.0
         self.echoed = 0
-        self._client = RawClient.open(server.port, "/bystander")
+        self._client = RawClient.connect(server.port)
+        self._client.handshake("/bystander", host=host)
         RawClient.opened.remove(self._client)  # it outlives the attackers
         self._failed: BaseException | None = None
         self._stop = threading.Event()
@@ -61,11 +62,11 @@ class Watch:
 
 @contextmanager
 def bystander(
-    server: ServerThread, recorder: Recorder | None = None, expected: Sequence[Event] = ()
+    server: ServerThread, recorder: Recorder | None = None, expected: Sequence[Event] = (), *, host: str = "localhost"
 ) -> Iterator[Watch]:
     """Around an attack: (a) a connection opened before it echoes during and after it; (b) once the attackers have left,
     descriptors, connections and buffered bytes are where they were; (c) `recorder` saw exactly `expected`."""
-    watch = Watch(server)
+    watch = Watch(server, host)
     try:
         server.settle()
         fds_before = open_fds()
