@@ -41,7 +41,7 @@ def test_a03_a_view_kept_past_the_callback(serve: Serving) -> None:
 
 EXPORTS: dict[str, Callable[[memoryview], Any]] = {
     "slice": lambda view: view[1:],
-    "memoryview of it": lambda view: memoryview(view),
+    "memoryview of it": memoryview,
     "slice of a slice": lambda view: view[1:][1:],
     "strided": lambda view: view[::2],
     "cast": lambda view: view.cast("c"),
@@ -134,6 +134,12 @@ def test_a03_text_and_binary_can_be_told_apart(serve: Serving) -> None:
 # -- A4
 
 
+def released() -> memoryview:
+    view = memoryview(b"gone")
+    view.release()
+    return view
+
+
 def mapped() -> mmap.mmap:
     area = mmap.mmap(-1, 4096)
     area.write(b"mapped")
@@ -145,7 +151,7 @@ BUFFERS: dict[str, tuple[Callable[[], Any], bytes | None]] = {  # None: TypeErro
     "bytes": (lambda: BYTES, BYTES),
     "empty": (lambda: b"", b""),
     "empty view": (lambda: memoryview(b""), b""),
-    "empty bytearray": (lambda: bytearray(), b""),
+    "empty bytearray": (bytearray, b""),
     "bytearray": (lambda: bytearray(BYTES), BYTES),
     "read-only view": (lambda: memoryview(BYTES), BYTES),
     "writable view": (lambda: memoryview(bytearray(BYTES)), BYTES),
@@ -163,14 +169,8 @@ BUFFERS: dict[str, tuple[Callable[[], Any], bytes | None]] = {  # None: TypeErro
     "int": (lambda: 7, None),
     "None": (lambda: None, None),
     "list": (lambda: [1, 2], None),
-    "released view": (lambda: _released(), None),
+    "released view": (released, None),
 }
-
-
-def _released() -> memoryview:
-    view = memoryview(b"gone")
-    view.release()
-    return view
 
 
 @pytest.mark.parametrize("name", BUFFERS)
