@@ -179,7 +179,7 @@ GUARDED = ["test_fd", "test_task", "test_log", "test_expected_log_missing", "tes
 def test_fixtures_fail_on_what_is_left_behind(tmp_path: Path, ci: str) -> None:
     """Every leak that the fixtures watch for, committed on purpose in a run of its own."""
     (tmp_path / "test_probe.py").write_text(PROBE)
-    environment = {**os.environ, "CI": ci, "PYTHONPATH": os.pathsep.join([str(HERE), str(HERE.parent)])}
+    environment = {**os.environ, "CI": ci, "PYTHONPATH": os.pathsep.join([str(HERE), *filter(None, sys.path)])}
     command = [
         sys.executable,
         "-m",

@@ -6,6 +6,7 @@ import gc
 import os
 import subprocess
 import sys
+import textwrap
 import threading
 import weakref
 from collections.abc import Callable
@@ -317,11 +318,9 @@ print("ended")
 @pytest.mark.parametrize("ending", EXITS)
 def test_a05_interpreter_exit(loop_kind: str, ending: str) -> None:
     """A program that leaves with a connection open, output unsent and a callback running: no crash, no hang."""
-    import textwrap
-
     request = request_bytes() + bytes.fromhex("818100000000") + b"m"
     program = PROGRAM.format(request=request.hex(), ending=textwrap.dedent(EXITS[ending]))
-    environment = {**os.environ, "PYTHONFAULTHANDLER": "1", "PYTHONDEVMODE": "0"}
+    environment = {**os.environ, "PYTHONFAULTHANDLER": "1", "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     result = subprocess.run(
         [sys.executable, "-c", program, loop_kind],
         env=environment,
