@@ -17,6 +17,7 @@ QUIET = 0.2  # seconds in which attaching has settled and what is under way has 
 
 WAITS = {"epoll_wait", "epoll_pwait", "epoll_pwait2"}
 RECEIVES = {"recv", "recvfrom", "recvmsg", "read", "readv"}
+MEMORY = {"brk", "madvise", "mmap", "mremap", "munmap"}  # the allocator's, not the server's
 SENDS = {"send", "sendto", "sendmsg", "sendmmsg", "write", "writev"}
 
 
@@ -76,14 +77,17 @@ class Strace:
 
     def calls(self) -> list[Call]:
         """Those that returned. The wait that is always under way counts when it has returned."""
-        text = self._log.read_bytes()[self._start : self._end].decode()
+        log = self._log.read_bytes()
+        first = log.rfind(b"\n", 0, self._start) + 1  # the wait under way is a line begun
+        text = log[first : log.rfind(b"\n", 0, self._end) + 1].decode()
         started: dict[str, str] = {}
         calls = []
-        for line in text.splitlines():
-            if unfinished := UNFINISHED.match(line):
+        for written in text.splitlines():
+            line = written
+            if unfinished := UNFINISHED.match(written):
                 started[unfinished["pid"]] = unfinished["start"]
                 continue
-            if resumed := RESUMED.match(line):
+            if resumed := RESUMED.match(written):
                 line = f"{resumed['pid']} {started.pop(resumed['pid'], 'unknown(')}{resumed['rest']}"
             found = LINE.match(line)
             assert found, f"strace wrote {line!r}"
