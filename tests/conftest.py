@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
+import functools
 import gc
 import os
 from collections.abc import Generator, Iterator
 
 import pytest
-from harness import RawClient, Serving, Traps, open_fds
+from harness import RawClient, Serving, Traps, new_loop, open_fds
 
 LOOP_KINDS = ["uvloop", "asyncio"]
 
@@ -16,7 +18,16 @@ LOOP_KINDS = ["uvloop", "asyncio"]
 def loop_kind(request: pytest.FixtureRequest) -> str:
     if request.param == "uvloop":
         pytest.importorskip("uvloop", reason="uvloop is not installed")
+    warm_up(request.param)
     return str(request.param)
+
+
+@functools.cache
+def warm_up(kind: str) -> None:
+    """libuv keeps a pipe for the whole process from its first loop on: that is no leak of a test's."""
+    loop = new_loop(kind)
+    loop.run_until_complete(asyncio.sleep(0))
+    loop.close()
 
 
 @pytest.fixture
