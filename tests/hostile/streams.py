@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 from corpus import CASES, Case
-from harness import ANY, CLOSE, PONG, Frame, RawClient, Recorder, ServerThread, close_code, eventually, make_app
+from harness import ANY, CLOSE, PONG, Frame, RawClient, Recorder, ServerThread, close_code, eventually, make_app, parse
 from harness.recorder import Event
 
 BATCH = 250
