@@ -22,11 +22,11 @@ class Watch:
         self.echoed = 0
         self._client = RawClient.connect(server.port)
         self._client.handshake("/bystander", host=host)
-        RawClient.opened.remove(self._client)  # it outlives the attackers
         self._failed: BaseException | None = None
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="bystander", daemon=True)
         self.echo()
+        RawClient.opened.remove(self._client)  # it outlives the attackers
 
     def echo(self) -> None:
         sent = f"bystander {self.echoed}"

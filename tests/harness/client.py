@@ -250,7 +250,9 @@ class RawClient:
         """One response with one of `statuses` and `Connection: close`, then the end."""
         response = self.recv_http()
         assert response.status in statuses, response
-        assert response.headers["connection"].lower() == "close", response
+        options = [option.strip().lower() for option in response.headers["connection"].split(",")]
+        assert "close" in options, response
+        assert ("upgrade" in options) == ("upgrade" in response.headers), response  # RFC 9110 section 7.8
         self.expect_eof(within)
         return response
 

@@ -35,7 +35,7 @@ class Traps(logging.Handler):
         super().__init__(logging.NOTSET)
         self.records: list[logging.LogRecord] = []
         self.unraisable: list[str] = []
-        self._expected: collections.Counter[type[BaseException]] = collections.Counter()
+        self._expected: collections.Counter[type[BaseException] | None] = collections.Counter()
 
     def __enter__(self) -> Traps:
         logging.getLogger().addHandler(self)
@@ -57,8 +57,8 @@ class Traps(logging.Handler):
     def _on_unraisable(self, args: sys.UnraisableHookArgs) -> None:
         self.unraisable.append(f"{args.err_msg or 'in'} {args.object!r}: {args.exc_value!r}")
 
-    def expect(self, kind: type[BaseException], count: int = 1) -> None:
-        """`count` tracebacks of exactly this type will be logged to "fastws" at ERROR."""
+    def expect(self, kind: type[BaseException] | None, count: int = 1) -> None:
+        """`count` records will be logged to "fastws" at ERROR: tracebacks of exactly this type, or None for none."""
         self._expected[kind] += count
 
     def logged(self, kind: type[BaseException]) -> list[logging.LogRecord]:
@@ -69,7 +69,7 @@ class Traps(logging.Handler):
         left = self._expected.copy()
         for record in self.records:
             kind = record.exc_info[0] if record.exc_info else None
-            if kind is not None and left[kind] > 0 and record.name == "fastws" and record.levelno == logging.ERROR:
+            if left[kind] > 0 and record.name == "fastws" and record.levelno == logging.ERROR:
                 left[kind] -= 1
             else:
                 unexpected.append(f"{record.name}: {record.getMessage()} ({kind})")

@@ -84,7 +84,7 @@ def make_app(handler: Any = None, **options: Any) -> Any:
 
     app = fastws.App(**{"ping_interval": 0, **options})
 
-    @app.websocket("/bystander", max_message_size=1 << 20)
+    @app.websocket("/bystander", max_message_size=1 << 20, text="str", binary="bytes")
     def echo(ws: Any, data: Any) -> None:
         ws.send(data)
 

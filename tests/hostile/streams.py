@@ -97,7 +97,7 @@ def _request(path: str, number: str) -> bytes:
 
 
 def _shape(pieces: Sequence[bytes]) -> str:
-    return "one piece" if len(pieces) == 1 else f"{len(pieces)} pieces, the first of {len(pieces[0])}"
+    return f"{len(pieces)} pieces of {[len(piece) for piece in pieces[:3]]}..."
 
 
 def _check_wire(client: RawClient, case: Case) -> None:

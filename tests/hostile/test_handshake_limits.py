@@ -50,10 +50,10 @@ def test_h02_thousands_of_headers(serve: Serving, name: str) -> None:
 
 
 def test_h02_time_is_linear(serve: Serving) -> None:
-    """With the limits far up, twice the headers take about twice the time."""
-    options = {"max_headers": 100_000, "max_header_size": 4 << 20}
+    """With the limits far up, eight times the headers take about eight times the time."""
+    options = {"max_headers": 10_000, "max_header_size": 128 << 10}
     server = serve(make_app(Recorder().handler(), **options))
-    small, large = (request_bytes(headers=[("Cookie", "x" * 20)] * n) for n in (5_000, 40_000))
+    small, large = (request_bytes(headers=[("Cookie", "xxxx")] * n) for n in (1_000, 8_000))
 
     def once(wire: bytes) -> None:
         with RawClient.connect(server.port) as client:
@@ -64,7 +64,7 @@ def test_h02_time_is_linear(serve: Serving) -> None:
         once(small)
         fast = min(timed(lambda: once(small)) for _ in range(5))
         slow = min(timed(lambda: once(large)) for _ in range(5))
-        assert slow < 8 * 4 * fast, f"{fast:.4f} s for 5,000 headers, {slow:.4f} s for 40,000"
+        assert slow < 8 * 4 * fast, f"{fast:.4f} s for 1,000 headers, {slow:.4f} s for 8,000"
 
 
 def test_h02_the_limits_themselves(serve: Serving) -> None:

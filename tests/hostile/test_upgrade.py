@@ -296,7 +296,7 @@ def test_h20_upgrade_raises(serve: Serving, asynchronous: bool) -> None:
 def test_h20_upgrade_returns_nonsense(serve: Serving, answer: object) -> None:
     recorder = Recorder()
     server = serve(make_app(hooked(recorder, lambda request: answer)))
-    serve.traps.expect(TypeError)
+    serve.traps.expect(None)  # one line that says what a hook may return
     with bystander(server, recorder):
         client = RawClient.connect(server.port)
         client.send_raw(request_bytes())
@@ -320,9 +320,9 @@ def test_h20_the_client_leaves_while_upgrade_runs(serve: Serving, leave: str) ->
     server = serve(make_app(hooked(recorder, gate.hook())))
     with bystander(server, recorder):
         for extra in (b"", build(TEXT, b"x")):
+            gate.cancelled = gate.entered = 0
             client = RawClient.connect(server.port)
             client.send_raw(request_bytes())
-            gate.cancelled = gate.entered = 0
             eventually(lambda: gate.entered)
             if extra:
                 client.send_raw(extra)
