@@ -96,10 +96,11 @@ class Serving:
             client.close()
         problems: list[str] = []
         for thread in self.threads:
-            try:
-                eventually(lambda thread=thread: not held(thread), 3.0, "still held after every client left")
-            except AssertionError as error:
-                problems.append(f"{error}: {held(thread)}")
+            if thread.is_running():  # the test may have stopped it
+                try:
+                    eventually(lambda thread=thread: not held(thread), 3.0, "still held after every client left")
+                except AssertionError as error:
+                    problems.append(f"{error}: {held(thread)}")
             thread.stop()
             problems += [f"after stop: {name}={value}" for name, value in at_rest(thread.app.stats()).items() if value]
             problems += [f"leaked {task}" for task in thread.leaked_tasks]

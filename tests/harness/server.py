@@ -87,6 +87,9 @@ class ServerThread:
     def stats(self) -> dict[str, int]:
         return dict(self.call(self.app.stats))
 
+    def is_running(self) -> bool:
+        return self._thread.is_alive()
+
     def stop_server(self, timeout: float = 1.0) -> None:
         """`server.stop` alone: the loop goes on."""
         self.call(self.server.stop, timeout, timeout=timeout + 10)

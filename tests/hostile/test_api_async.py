@@ -46,7 +46,7 @@ def test_a06_an_async_callback_that_never_ends(serve: Serving, size: int) -> Non
 
 
 def test_a06_a_peer_that_leaves_quietly(serve: Serving) -> None:
-    """Reading is paused, so the FIN waits behind unread frames; the callback is cancelled nevertheless."""
+    """Reading is paused, so the FIN waits behind unread frames; after `close_timeout` the callback is cancelled."""
     cancelled: list[bool] = []
     closed: list[int] = []
 
@@ -61,7 +61,7 @@ def test_a06_a_peer_that_leaves_quietly(serve: Serving) -> None:
         def close(self, ws: Any, code: int, reason: str) -> None:
             closed.append(code)
 
-    server = serve(make_app(Handler, ping_interval=0.3, ping_timeout=0.3))
+    server = serve(make_app(Handler, close_timeout=0.5))
     with bystander(server):
         client = RawClient.open(server.port)
         client.send_raw(build(TEXT, b"x") * 1000)
