@@ -1,0 +1,116 @@
+# A clean checkout needs Python with its headers and venv, gcc and make; everything else goes into .venv*.
+# `make help` lists the targets.
+
+PYTHON ?= python3
+PORT ?= 8765
+VERSIONS := 3.10 3.11 3.12 3.13 3.14
+REQUIRED_IN_CI := 3.10 3.11 3.12 3.13
+
+VENV := .venv
+BIN := $(VENV)/bin
+PIP_INSTALL = -m pip install -qq --disable-pip-version-check
+SOURCES := setup.py pyproject.toml $(shell find fastws -name '*.pyx' -o -name '*.pxd' -o -name '*.pxi' -o -name '*.h')
+PROTOCOL := $(wildcard tests/protocol/build.py)
+
+export PIP_ROOT_USER_ACTION := ignore
+
+.DELETE_ON_ERROR:
+.PHONY: help run build protocol test lint test-versions $(VERSIONS:%=test-%) autobahn bench clean
+
+help:  ## list the targets
+	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 22
+
+run: $(VENV)/.built  ## serve an echo on 127.0.0.1 and say what to try
+	@echo "fastws: an echo on ws://127.0.0.1:$(PORT) and http://127.0.0.1:$(PORT) (Ctrl-C ends it)"
+	@$(BIN)/fastws serve examples.echo:app --host 127.0.0.1 --port $(PORT)
+
+build: $(VENV)/.built $(VENV)/.tools protocol  ## build the extension in place, warnings as errors
+
+test: lint build  ## everything that a change must pass, but for the slower test-versions and autobahn
+	$(BIN)/python -m pytest tests $(wildcard bench/test_*.py)
+
+lint: $(VENV)/.built $(VENV)/.tools  ## ruff, mypy, and the stubs against the extension
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	@# A compiled constructor does not tell its parameters, so that only mypy can check those.
+	echo 'fastws._speedups.[^.]+.__init__' | $(BIN)/stubtest --concise --ignore-missing-stub --ignore-disjoint-bases \
+		--allowlist /dev/stdin fastws._speedups
+
+autobahn: $(VENV)/.built .venv-2.7/.installed  ## the Autobahn testsuite against an echo server (needs Python 2.7)
+	$(BIN)/python tests/autobahn/run.py
+
+bench: $(VENV)/.built  ## server CPU per message beside other servers
+	@$(BIN)/python $(PIP_INSTALL) --group bench
+	$(BIN)/python bench/echo.py
+
+clean:  ## remove everything that was made here
+	rm -rf .venv .venv-* build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf fastws/*.so fastws/_speedups.c tests/protocol/*.so tests/protocol/_protocol.c
+	rm -rf tests/autobahn/reports bench/build
+	find . -name __pycache__ -prune -exec rm -rf {} +
+
+# Developers and CI let no warning pass; `make run` builds with whatever compiler a user has.
+build test lint autobahn bench: export FASTWS_STRICT := 1
+
+# An editable install: the extension lies in fastws/, the dependencies and the `fastws` command in .venv.
+$(VENV)/.built: $(VENV)/.created $(SOURCES)
+	@echo "fastws: building the extension ..."
+	@$(BIN)/python $(PIP_INSTALL) --no-build-isolation --editable .
+	@touch $@
+
+$(VENV)/.tools: $(VENV)/.created
+	@$(BIN)/python $(PIP_INSTALL) --group test --group lint
+	@touch $@
+
+# pip knows --group from 25.1 on. The headers are looked for here because a compiler's own complaint is hard to read.
+$(VENV)/.created: pyproject.toml
+	@$(PYTHON) -c 'import os, sys, sysconfig; h = sysconfig.get_path("include") + "/Python.h"; \
+		os.path.exists(h) or sys.exit("fastws: " + h + " is missing: on Debian and Ubuntu, apt-get install python3-dev")'
+	@echo "fastws: installing what the build needs into $(VENV) ..."
+	@$(PYTHON) -m venv $(VENV)
+	@$(BIN)/python $(PIP_INSTALL) --upgrade 'pip>=25.1'
+	@$(BIN)/python $(PIP_INSTALL) --group build
+	@touch $@
+
+# The protocol half compiled alone, for its own tests.
+protocol: $(PROTOCOL:%=$(VENV)/.protocol)
+
+$(VENV)/.protocol: $(PROTOCOL) $(wildcard tests/protocol/*.p[yx][xd]) $(VENV)/.created $(SOURCES)
+	$(BIN)/python $(PROTOCOL)
+	@touch $@
+
+.venv-2.7/.installed: tests/autobahn/install.sh $(VENV)/.created
+	@PYTHON=$(BIN)/python tests/autobahn/install.sh .venv-2.7
+	@touch $@
+
+# pyenv's interpreters first: its shims are on PATH even for versions that are not switched on, and then fail.
+# [0-9] leaves out the free-threaded ones, 3.13.0t and the like.
+PYENV = $(shell pyenv root 2>/dev/null)
+find-python = $(firstword $(wildcard $(PYENV)/versions/$(1).*[0-9]/bin/python$(1)) \
+	$(shell python$(1) -c 'import sys; print(sys.executable)' 2>/dev/null))
+
+test-versions: $(VERSIONS:%=test-%)  ## install into, and test under, every CPython from 3.10 on that is here
+	@echo "test-versions: all done; skipped as not here:" \
+		"$(or $(strip $(foreach v,$(VERSIONS),$(if $(call find-python,$v),,$v))),none)"
+
+# Each version installs a copy of the checkout, free of what other builds left there, with an isolated build. Then the
+# copy loses fastws/__init__.py: a folder without one gives way to a package further down sys.path, so that the tests
+# and the commands that they start get the installed package in any directory, and can still read the sources.
+$(VERSIONS:%=test-%): test-%:
+	@python='$(call find-python,$*)'; tree=build/test-$*; bin=.venv-$*/bin; set -e; \
+	if [ -z "$$python" ]; then \
+		echo "test-versions: SKIPPED Python $*: neither pyenv nor PATH has it"; \
+		test -z "$$CI" -o -z '$(filter $*,$(REQUIRED_IN_CI))'; exit; \
+	fi; \
+	echo "test-versions: Python $*, $$python"; \
+	rm -rf $$tree; mkdir -p $$tree; \
+	git ls-files -z --cached --others --exclude-standard | tar -c --null -T - | tar -x -C $$tree; \
+	$$python -m venv .venv-$*; \
+	$$bin/python $(PIP_INSTALL) --upgrade 'pip>=25.1'; \
+	$$bin/python $(PIP_INSTALL) --group build --group test; \
+	$$bin/python $(PIP_INSTALL) ./$$tree; \
+	cd $$tree; \
+	$(PROTOCOL:%=../../$$bin/python %;) \
+	rm fastws/__init__.py; \
+	../../$$bin/python -m pytest

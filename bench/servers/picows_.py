@@ -1,0 +1,36 @@
+"""picows: its core API (a listener class) on uvloop, with the transport it chooses by default (aiofastnet).
+
+Its own echo example sends the payload back as a memoryview and never makes a `str`. Here every server hands the user
+a `str` for text and takes a `str` back, which picows' API does too: so this is the work a chat or a JSON service pays.
+"""
+
+import argparse
+import asyncio
+
+import uvloop
+from picows import WSFrame, WSListener, WSMsgType, WSTransport, WSUpgradeRequest, ws_create_server
+
+
+class Echo(WSListener):
+    def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
+        if frame.msg_type == WSMsgType.TEXT:
+            transport.send(WSMsgType.TEXT, frame.get_payload_as_utf8_text())
+        elif frame.msg_type == WSMsgType.BINARY:
+            transport.send(WSMsgType.BINARY, frame.get_payload_as_bytes())
+        elif frame.msg_type == WSMsgType.CLOSE:
+            transport.send_close(frame.get_close_code(), frame.get_close_message())
+            transport.disconnect()
+
+
+def listener(request: WSUpgradeRequest) -> Echo:
+    return Echo()
+
+
+async def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--port", type=int, required=True)
+    server: asyncio.Server = await ws_create_server(listener, "127.0.0.1", parser.parse_args().port)
+    await server.serve_forever()
+
+
+uvloop.run(main())

@@ -1,0 +1,29 @@
+"""fastws: a WebSocket server library. Plain callbacks, a Cython core, its own epoll inside uvloop."""
+
+from fastws._speedups import WebSocket
+from fastws.app import App
+from fastws.constants import ReadyState, SendStatus
+from fastws.http import Headers, Request, Response
+from fastws.options import Options
+from fastws.server import Server
+
+__version__ = "0.1.0"
+
+SENT = SendStatus.SENT
+QUEUED = SendStatus.QUEUED
+DROPPED = SendStatus.DROPPED
+
+__all__ = [
+    "DROPPED",
+    "QUEUED",
+    "SENT",
+    "App",
+    "Headers",
+    "Options",
+    "ReadyState",
+    "Request",
+    "Response",
+    "SendStatus",
+    "Server",
+    "WebSocket",
+]

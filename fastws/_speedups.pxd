@@ -1,0 +1,229 @@
+# fastws._speedups, declared on one page. The parts that define it are listed in _speedups.pyx.
+
+include "core/protocol.pxi"
+
+
+# The I/O half: descriptors, bytes, deadlines. It knows no WebSocket words.
+
+cdef extern from "poller.h" nogil:
+    enum:
+        POLL_READ, POLL_WRITE, POLL_PEER_SHUT, POLL_HANGUP, POLL_ERROR
+    ctypedef struct poller_data:
+        void *ptr
+    ctypedef struct poller_event:
+        uint32_t events
+        poller_data data
+    int poller_open()
+    int poller_add(int poller, int fd, uint32_t interest, void *pointer)
+    int poller_change(int poller, int fd, uint32_t interest, void *pointer)
+    int poller_remove(int poller, int fd)
+    int poller_take(int poller, poller_event *events, int capacity)
+
+cdef struct Chunk:              # a stretch of unsent bytes: its own, or those of a Python object that it holds
+    Chunk *next
+    PyObject *owner
+    uint8_t *data
+    size_t start, end, capacity
+
+cdef struct Outbox:             # what a socket has not taken yet, in order
+    Chunk *first
+    Chunk *last
+    size_t size
+
+cdef struct Address:            # of a peer: 20 bytes rather than a Python object each
+    uint16_t family, port
+    uint8_t host[16]
+
+cdef class Buffer:              # memory that Python objects may look into
+    cdef uint8_t *data
+    cdef size_t size
+    cdef Py_ssize_t exports
+
+cdef class Window:              # a stretch of a Buffer, for memoryview()
+    cdef Buffer buffer
+    cdef uint8_t *data
+    cdef Py_ssize_t size
+
+cdef class Reactor
+cdef class Endpoint
+cdef class Socket(Endpoint)
+
+ctypedef Socket (*make_socket)(Reactor reactor, object service)
+
+cdef class Endpoint:            # a descriptor at a reactor's poller
+    cdef Reactor reactor
+    cdef int fd
+    cdef uint32_t interest
+    cdef int on_ready(self, uint32_t events) except -1
+    cdef int _watch(self, uint32_t interest) except -1
+
+cdef class Listener(Endpoint):
+    cdef object sock
+    cdef object service
+    cdef make_socket make
+    cdef int burst
+    cdef bint resting
+    cdef int _accept(self) except -1
+    cdef int _rest(self, int error) except -1
+    cdef int wake_up(self) except -1
+    cdef int shut_down(self) except -1
+
+cdef class Socket(Endpoint):
+    cdef Socket previous, next  # in the reactor's list
+    cdef bint linked
+    cdef Address address
+    cdef Outbox outbox
+    cdef uint8_t *held          # input that could not be processed yet
+    cdef size_t held_size
+    cdef uint32_t stalled_at    # since when the peer takes nothing, while `blocked`
+    cdef uint8_t pauses         # reasons not to read; 0 while reading
+    cdef bint blocked           # the kernel's send buffer is full
+    cdef bint dirty             # listed for the end of the turn
+    cdef bint deaf              # input is thrown away
+    cdef bint shut_after        # shut down once the outbox is empty
+    cdef bint shut
+    cdef bint broken            # a send failed; the poller will tell
+    # receive: what a subclass answers
+    cdef Py_ssize_t on_input(self, uint8_t *data, size_t n) except -1
+    cdef uint8_t *on_window(self, size_t *room) except? NULL
+    cdef int on_windowed(self, size_t n) except -1
+    cdef int on_end(self) except -1
+    cdef int on_peer_shut(self) except -1
+    # send, time, turn: what a subclass answers
+    cdef int on_blocked(self) except -1
+    cdef int on_taken(self) except -1
+    cdef bint is_due(self, uint32_t now) noexcept
+    cdef int on_due(self, uint32_t now) except -1
+    cdef int on_turn(self) except -1
+    cdef bint is_over(self) noexcept
+    # receive
+    cdef int _receive(self) except -1
+    cdef int _feed(self, uint8_t *data, size_t n) except -1
+    cdef int _resume_held(self) except -1
+    cdef int _hold(self, uint8_t *data, size_t n) except -1
+    cdef int pause(self, uint8_t reason) except -1
+    cdef int resume(self, uint8_t reason) except -1
+    # send
+    cdef uint8_t *reserve(self, size_t n) except NULL
+    cdef int write(self, const uint8_t *data, size_t n) except -1
+    cdef int write_large(self, const uint8_t *head, size_t head_size, const uint8_t *data, size_t n, object owner) except -1
+    cdef int uncork(self) except -1
+    cdef int flush(self) except -1
+    cdef bint _refused(self) noexcept
+    cdef int _block(self) except -1
+    cdef size_t unsent(self) noexcept
+    cdef int mark(self) except -1
+    # end
+    cdef int _shut_if_sent(self) except -1
+    cdef int hang_up(self) except -1
+    cdef int drop(self) except -1
+
+cdef class Reactor:
+    cdef readonly object loop
+    cdef readonly object starter        # starts coroutines (fastws.tasks)
+    cdef readonly object log
+    cdef int poller
+    cdef unsigned long thread
+    cdef uint32_t now                   # milliseconds, coarse, wraps
+    cdef uint32_t tick
+    # shared buffers
+    cdef Buffer input
+    cdef uint8_t *cork
+    cdef size_t corked
+    cdef Socket corked_for
+    # who is here
+    cdef Socket sockets
+    cdef readonly Py_ssize_t socket_count
+    cdef list listeners
+    cdef list dirty                     # sockets with something to do at the end of the turn
+    cdef list dead                      # dropped in this turn: the poller may still name them
+    cdef bint in_turn, turn_asked
+    cdef object timer, wake, sweep_call, turn_call
+    # counters
+    cdef uint64_t accepted, next_id
+    cdef Py_ssize_t opened, handshaking
+    cdef int link(self, Socket socket) except -1
+    cdef int unlink(self, Socket socket) except -1
+    cdef int listen(self, Listener listener) except -1
+    cdef int ask_turn(self) except -1
+    cdef int _turn(self) except -1
+    cdef int _time(self) noexcept
+    cdef int _failed(self, Endpoint endpoint) except -1
+    cdef int start_timer(self) except -1
+
+
+# The connection joins the two halves, and is the only one that calls the user's code.
+
+cdef class Service:             # what the connections of a listener are for
+    cdef readonly HeadLimits head_limits
+    cdef readonly object find_websocket, find_http
+    cdef readonly object allowed_hosts
+    cdef uint32_t handshake_timeout, close_timeout      # milliseconds; 0 is off
+
+cdef class Route:               # the callbacks and limits of one WebSocket route
+    cdef readonly object upgrade, open, message, drain, ping, pong, close
+    cdef readonly object origins
+    cdef Limits limits
+    cdef size_t high_water, low_water, max_backpressure
+    cdef Py_ssize_t max_waiting
+    cdef uint32_t close_timeout, message_timeout, ping_interval, ping_timeout, send_timeout     # ms; 0 is off
+    cdef bint text_as_utf8, binary_as_view, drop_when_slow, keep_request
+
+cdef enum Phase:
+    PHASE_HANDSHAKE             # the request is coming
+    PHASE_DECIDING              # an async upgrade or http callback runs
+    PHASE_OPEN
+    PHASE_CLOSING               # our Close is sent, the peer's is awaited
+    PHASE_DOWN                  # nothing more is parsed; the socket is being shut
+    PHASE_GONE                  # no socket any more; perhaps an async callback that has not ended
+
+cdef enum:                      # reasons for Socket.pauses
+    PAUSE_BY_APP = 1
+    PAUSE_OUTBOX = 2            # over high_water: the peer does not read its answers
+    PAUSE_WAITING = 4           # too many messages wait behind an async callback
+    PAUSE_DECIDING = 8
+
+cdef class Asides:              # what few connections need, and only for a while
+    cdef object task            # of the async callback that runs
+    cdef object waiting         # deque of (callback, arguments, is_text) behind it
+    cdef list drain_waiters
+    cdef bytes pong             # owed to a peer that takes nothing: the latest only
+    cdef bint busy              # an async callback has begun and not ended
+    cdef bint stepping          # its first step runs just now
+
+cdef class WebSocket(Socket):
+    cdef object __weakref__
+    cdef Service service
+    cdef Route route
+    cdef Handshake handshake
+    cdef Asides asides
+    cdef Inbox inbox
+    cdef Phase phase
+    cdef uint16_t close_code
+    cdef str close_reason
+    cdef uint32_t since         # when this phase began
+    cdef uint32_t heard_at      # when the last byte came
+    cdef uint32_t pinged_at
+    cdef uint32_t message_at    # when the message in progress began
+    cdef bint in_message, ping_sent, drain_due, close_due, peer_left, is_text_message
+    cdef readonly uint64_t id
+    cdef public object data
+    cdef readonly str path, query_string, subprotocol
+    cdef readonly object path_params, request
+    # receive
+    cdef Py_ssize_t read_frames(self, uint8_t *data, size_t n) except -1
+    cdef int handle(self, EventKind kind, Event *event) except -1
+    cdef int received(self, bint finished, bint rest) except -1
+    # send
+    cdef int send_frame(self, uint8_t opcode, const uint8_t *data, size_t n, object owner) except -1
+    cdef int send_control(self, uint8_t opcode, bytes body) except -1
+    cdef int send_pong(self, bytes body) except -1
+    cdef int check_thread(self) except -1
+    # close
+    cdef int closed_by_peer(self, Event *event) except -1
+    cdef bint is_busy(self) noexcept
+    cdef int enter(self, Phase phase) except -1
+    cdef int fail(self, unsigned int code, str reason) except -1
+    cdef int finish(self, unsigned int code, str reason, bint clean) except -1
+    cdef int release_waiters(self) except -1
+    cdef Asides aside(self)

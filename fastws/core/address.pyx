@@ -1,0 +1,41 @@
+# A peer's address: kept as 20 bytes, made into a Python object where somebody asks.
+
+cdef int address_accept(int listener, Address *address) noexcept nogil:
+    """accept4, non-blocking and close-on-exec, with the peer's address; -1 with errno set where it fails."""
+    cdef sockaddr_storage storage
+    cdef socklen_t size = sizeof(storage)
+    cdef int fd = accept4(listener, <sockaddr *>&storage, &size, SOCK_NONBLOCK | SOCK_CLOEXEC)
+    if fd >= 0:
+        address_store(address, &storage)
+    return fd
+
+
+cdef void address_store(Address *address, const sockaddr_storage *storage) noexcept nogil:
+    memset(address, 0, sizeof(Address))
+    address.family = storage.ss_family
+    if storage.ss_family == AF_INET:
+        address.port = ntohs((<const sockaddr_in *>storage).sin_port)
+        memcpy(address.host, &(<const sockaddr_in *>storage).sin_addr, 4)
+    elif storage.ss_family == AF_INET6:
+        address.port = ntohs((<const sockaddr_in6 *>storage).sin6_port)
+        memcpy(address.host, &(<const sockaddr_in6 *>storage).sin6_addr, 16)
+
+
+cdef object address_object(const Address *address):
+    """(host, port), or None for a Unix socket, whose peers have no address."""
+    if address.family == AF_INET:
+        return inet_ntop(AF_INET, (<const char *>address.host)[:4]), address.port
+    if address.family == AF_INET6:
+        return inet_ntop(AF_INET6, (<const char *>address.host)[:16]), address.port
+    return None
+
+
+cdef object address_local(int fd):
+    """Our own end of a connected socket, as address_object()."""
+    cdef sockaddr_storage storage
+    cdef socklen_t size = sizeof(storage)
+    cdef Address address
+    if fd < 0 or getsockname(fd, <sockaddr *>&storage, &size) < 0:
+        return None
+    address_store(&address, &storage)
+    return address_object(&address)

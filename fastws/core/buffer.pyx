@@ -1,0 +1,43 @@
+# Memory that Python objects may look into: the shared receive buffer, and windows on it for binary="view".
+
+cdef class Buffer:
+    def __cinit__(self, size_t size):
+        self.data = <uint8_t *>PyMem_Malloc(size)
+        if self.data == NULL:
+            raise MemoryError
+        self.size = size
+
+    def __dealloc__(self):
+        PyMem_Free(self.data)
+
+
+@cython.final
+cdef class Window:
+    """Exports a stretch of a Buffer, read-only. Whatever still exports it keeps the whole Buffer alive, and the
+    reactor, which counts exports, then takes a fresh one: freed or reused memory is never read."""
+
+    def __getbuffer__(self, Py_buffer *view, int flags):
+        PyBuffer_FillInfo(view, self, self.data, self.size, 1, flags)
+        self.buffer.exports += 1
+
+    def __releasebuffer__(self, Py_buffer *view):
+        self.buffer.exports -= 1
+
+
+cdef object buffer_view(Buffer buffer, uint8_t *data, size_t n):
+    """A read-only memoryview of n bytes that lie in the buffer."""
+    cdef Window window = Window.__new__(Window)
+    window.buffer = buffer
+    window.data = data
+    window.size = <Py_ssize_t>n
+    return PyMemoryView_FromObject(window)
+
+
+cdef int buffer_get(data, Py_buffer *view) except -1:
+    """The bytes of a C-contiguous bytes-like object; TypeError where it is none."""
+    try:
+        return PyObject_GetBuffer(data, view, PyBUF_SIMPLE)
+    except (BufferError, TypeError) as error:
+        raise TypeError(
+            f"expected str or a C-contiguous bytes-like object, got {type(data).__name__}: {error}"
+        ) from None

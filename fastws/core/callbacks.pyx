@@ -1,0 +1,113 @@
+# Calling the user's code. Callbacks of one connection run one at a time and in order: while an async one runs, what
+# comes after it waits, and once max_waiting things wait, nothing more is read.
+
+cdef int callback_message(WebSocket ws, Event *event) except -1:
+    """Delivers a message. It takes over event.body."""
+    cdef Route route = ws.route
+    cdef bint is_text = event.opcode == OPCODE_TEXT
+    cdef bint shared = False
+    try:
+        if route.message is None:
+            return 0
+        if is_text:
+            message = message_bytes(event) if route.text_as_utf8 else message_text(event)
+        elif not route.binary_as_view:
+            message = message_bytes(event)
+        elif event.body != NULL or ws.is_busy():
+            message = PyMemoryView_FromObject(message_bytes(event))
+        else:
+            message = buffer_view(ws.reactor.input, event.data, event.length)
+            shared = True
+    finally:
+        Py_XDECREF(event.body)
+    if ws.is_busy():
+        return _wait(ws, route.message, (message,), is_text)
+    ws.is_text_message = is_text
+    try:
+        result = route.message(ws, message)
+    except Exception as error:
+        result = None
+        callback_raised(ws, error)
+    if route.binary_as_view and not is_text:
+        _release(message)
+    if result is not None:
+        _returned(ws, result)
+    return 0
+
+
+cdef int callback_event(WebSocket ws, callback, tuple arguments) except -1:
+    """Calls any other callback, now or after those that wait."""
+    if callback is None:
+        return 0
+    if ws.is_busy():
+        return _wait(ws, callback, arguments, False)
+    return _call(ws, callback, arguments)
+
+
+cdef int _call(WebSocket ws, callback, tuple arguments) except -1:
+    try:
+        result = callback(ws, *arguments)
+    except Exception as error:
+        return callback_raised(ws, error)
+    if result is not None:
+        _returned(ws, result)
+    return 0
+
+
+cdef int _release(message) except -1:
+    """The view ends with the callback. What the app still exports from it keeps the buffer; see Window."""
+    try:
+        message.release()
+    except BufferError:
+        pass
+    return 0
+
+
+cdef int _returned(WebSocket ws, result) except -1:
+    """An async callback: its first step runs here and now, and no task is made if that is also its last."""
+    cdef Asides asides
+    if not PyCoro_CheckExact(result):
+        return 0
+    asides = ws.aside()
+    asides.busy = True
+    asides.stepping = True
+    task = ws.reactor.starter.start(result, ws._callback_ended)
+    asides.stepping = False
+    if task is not None:
+        asides.task = task
+    return 0
+
+
+cdef int callback_ended(WebSocket ws, error) except -1:
+    """An async callback has ended: those that wait behind it have their turn."""
+    cdef Asides asides = ws.asides
+    asides.busy = False
+    asides.task = None
+    if error is not None and not isinstance(error, CancelledError):
+        callback_raised(ws, error)
+    if asides.stepping:
+        return 0
+    while asides.waiting and not asides.busy:
+        callback, arguments, is_text = asides.waiting.popleft()
+        ws.is_text_message = is_text
+        _call(ws, callback, arguments)
+    if ws.peer_left:
+        ws.since = ws.reactor.now           # there is progress; see WebSocket.is_due
+    if len(asides.waiting) <= ws.route.max_waiting // 2:
+        ws.resume(PAUSE_WAITING)
+    if ws.phase == PHASE_GONE and not asides.busy and not ws.close_due:
+        ws.reactor.unlink(ws)
+    return 0
+
+
+cdef int _wait(WebSocket ws, callback, tuple arguments, bint is_text) except -1:
+    ws.asides.waiting.append((callback, arguments, is_text))
+    if len(ws.asides.waiting) >= ws.route.max_waiting and ws.phase == PHASE_OPEN:
+        ws.pause(PAUSE_WAITING)
+    return 0
+
+
+cdef int callback_raised(WebSocket ws, error) except -1:
+    """The user's code raised: that is told once, with its traceback, and costs this connection only."""
+    ws.reactor.log.error("exception in a callback; the connection is closed with 1011", exc_info=error)
+    return ws.fail(1011, "internal error")

@@ -1,0 +1,71 @@
+# A listening socket: accepts, and has its maker build a Socket for each peer.
+
+cdef enum:
+    MAX_BURST = 256             # connections accepted per wake-up at most, so that those who are here keep their turn
+
+
+@cython.final
+cdef class Listener(Endpoint):
+    def __cinit__(self, Reactor reactor not None, sock, service):
+        self.sock = sock
+        self.service = service
+        self.fd = sock.fileno()
+        self.burst = 1
+
+    cdef int on_ready(self, uint32_t events) except -1:
+        return self._accept()
+
+    cdef int _accept(self) except -1:
+        """The burst starts at one and doubles while the queue fills it: a lone connection costs one accept4, not a
+        second that says EAGAIN, and a storm is taken in large batches."""
+        cdef Socket socket
+        cdef Address address
+        cdef int fd, count = 0
+        if self.fd < 0:
+            return 0
+        while count < self.burst:
+            fd = address_accept(self.fd, &address)
+            if fd < 0:
+                if errno == EAGAIN:
+                    self.burst = 1
+                    return 0
+                if errno in (EMFILE, ENFILE, ENOBUFS, ENOMEM):
+                    return self._rest(errno)
+                count += 1          # this peer is gone already (accept(2), "Error handling"): the next
+                continue
+            count += 1
+            self.reactor.accepted += 1
+            socket = self.make(self.reactor, self.service)
+            socket.fd = fd
+            socket.address = address
+            socket.interest = POLL_READ
+            if poller_add(self.reactor.poller, fd, POLL_READ, <void *>socket) < 0:
+                socket.fd = -1
+                close(fd)
+                return self._rest(errno)
+            self.reactor.link(socket)
+        self.burst = min(self.burst * 2, MAX_BURST)
+        return 0
+
+    cdef int _rest(self, int error) except -1:
+        """Descriptors or memory have run out: stop accepting until the next tick; those who are here go on."""
+        self.burst = 1
+        if not self.resting:
+            self.resting = True
+            self._watch(0)
+            self.reactor.log.error("accepting pauses: %s; raise the limit of open files", strerror(error).decode())
+            self.reactor.start_timer()
+        return 0
+
+    cdef int wake_up(self) except -1:
+        if self.resting:
+            self.resting = False
+            self._watch(POLL_READ)
+        return 0
+
+    cdef int shut_down(self) except -1:
+        if self.fd >= 0:
+            poller_remove(self.reactor.poller, self.fd)
+            self.fd = -1
+            self.sock.close()
+        return 0

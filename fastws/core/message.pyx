@@ -1,0 +1,194 @@
+# Messages: frames put together (RFC 6455 section 5.4), unmasked, and text validated as it comes (section 8.1).
+#
+# inbox_next() is pulled by the connection, so that it can stop between any two events. A message whose only frame
+# lies whole in the input is unmasked where it lies and costs no object here; anything else is gathered in a bytes
+# object that grows from what has arrived, and that becomes the message.
+
+cdef enum:
+    FIRST_BODY = 64             # bytes; the smallest body that is allocated
+    SMALL_WINDOW = 65536        # bytes; receiving less than this straight into the body does not pay
+
+
+cdef void inbox_clear(Inbox *inbox) noexcept:
+    """Gives back what the inbox keeps. It is as new after this."""
+    Py_CLEAR(inbox.body)
+    memset(inbox, 0, sizeof(Inbox))
+
+
+cdef bint inbox_idle(const Inbox *inbox) noexcept nogil:
+    """No part of a message has been taken in."""
+    return inbox.opcode == 0
+
+
+cdef uint8_t *_body_room(Inbox *inbox, size_t need) except NULL:
+    """Where the next `need` bytes of the message go. Growth is geometric, and exact once the end is in sight."""
+    cdef size_t capacity = PyBytes_GET_SIZE(<object>inbox.body) if inbox.body != NULL else 0
+    cdef size_t wanted = inbox.filled + need
+    if wanted > capacity:
+        wanted = max(wanted, capacity * 2, <size_t>FIRST_BODY)
+        if inbox.fin and wanted - inbox.filled > inbox.remaining:
+            wanted = inbox.filled + <size_t>inbox.remaining
+        if inbox.body == NULL:
+            inbox.body = PyBytes_New(NULL, <Py_ssize_t>wanted)
+        else:
+            _PyBytes_Resize(&inbox.body, <Py_ssize_t>wanted)       # on failure it has freed the body and set NULL
+    return <uint8_t *>PyBytes_AS_STRING(<object>inbox.body) + inbox.filled
+
+
+cdef EventKind _fault(Event *event, Fault fault) noexcept nogil:
+    event.kind = EVENT_FAULT
+    event.fault = fault
+    event.code = fault_code(fault)
+    return EVENT_FAULT
+
+
+cdef EventKind _payload_came(Inbox *inbox, uint8_t *place, size_t n, Event *event) except *:
+    """n unmasked bytes of the frame in progress now lie at `place`, in the body. Ends the frame where they end it."""
+    if inbox.opcode == OPCODE_TEXT and kernel_utf8_check(&inbox.utf8, place, n) < n:
+        return _fault(event, FAULT_UTF8)
+    inbox.filled += n
+    inbox.remaining -= n
+    if inbox.remaining:
+        return EVENT_NONE
+    inbox.in_frame = False
+    if not inbox.fin:
+        return EVENT_NONE
+    if inbox.opcode == OPCODE_TEXT and inbox.utf8.need:
+        return _fault(event, FAULT_UTF8)
+    if inbox.body != NULL and <size_t>PyBytes_GET_SIZE(<object>inbox.body) != inbox.filled:
+        _PyBytes_Resize(&inbox.body, <Py_ssize_t>inbox.filled)
+    event.kind = EVENT_MESSAGE
+    event.opcode = inbox.opcode
+    event.body = inbox.body
+    event.data = <uint8_t *>PyBytes_AS_STRING(<object>inbox.body) if inbox.body != NULL else NULL
+    event.length = inbox.filled
+    inbox.body = NULL
+    memset(inbox, 0, sizeof(Inbox))
+    return EVENT_MESSAGE
+
+
+cdef EventKind _control(uint8_t opcode, uint8_t *data, size_t n, Event *event) noexcept nogil:
+    cdef Fault fault
+    event.data = data
+    event.length = n
+    if opcode == OPCODE_CLOSE:
+        fault = close_parse(data, n, &event.code)
+        if fault != FAULT_NONE:
+            return _fault(event, fault)
+        event.kind = EVENT_CLOSE
+    else:
+        event.kind = EVENT_PING if opcode == OPCODE_PING else EVENT_PONG
+    return event.kind
+
+
+cdef EventKind _whole(Header *header, uint8_t *data, Event *event) noexcept nogil:
+    """A message in one frame, all of it in the input: no state is touched."""
+    cdef kernel_utf8 utf8
+    cdef size_t n = <size_t>header.length
+    kernel_unmask(data, data, n, header.mask)
+    if header.opcode == OPCODE_TEXT:
+        memset(&utf8, 0, sizeof(utf8))
+        if kernel_utf8_check(&utf8, data, n) < n or utf8.need:
+            return _fault(event, FAULT_UTF8)
+    event.kind = EVENT_MESSAGE
+    event.opcode = header.opcode
+    event.data = data
+    event.length = n
+    event.body = NULL
+    return EVENT_MESSAGE
+
+
+cdef EventKind inbox_next(
+    Inbox *inbox, const Limits *limits, uint8_t **cursor, uint8_t *end, Event *event
+) except *:
+    """Takes the next event from the input between cursor[0] and end, and moves cursor[0] past what it used up.
+
+    EVENT_NONE leaves at most a header or a control frame unused; the caller keeps that and comes back with more
+    behind it. After EVENT_FAULT and EVENT_CLOSE the caller must not come back (RFC 6455 sections 7.1.7 and 1.4).
+    """
+    cdef Header header
+    cdef Fault fault
+    cdef uint8_t *data
+    cdef uint8_t *place
+    cdef size_t n, available
+    while True:
+        available = end - cursor[0]
+        if inbox.in_frame:
+            n = available if available < inbox.remaining else <size_t>inbox.remaining
+            if n == 0 and inbox.remaining:
+                return EVENT_NONE
+            place = NULL
+            if n:
+                place = _body_room(inbox, n)
+                inbox.mask = kernel_unmask(place, cursor[0], n, inbox.mask)
+                cursor[0] += n
+            if _payload_came(inbox, place, n, event) != EVENT_NONE:
+                return event.kind
+            continue
+
+        if available < 2:
+            return EVENT_NONE
+        fault = header_read(&header, inbox, limits, cursor[0], available)
+        if fault != FAULT_NONE:
+            return _fault(event, fault)
+        if header.size == 0:
+            return EVENT_NONE
+        data = cursor[0] + header.size
+        available -= header.size
+        if header.opcode >= OPCODE_CLOSE:
+            if available < header.length:
+                return EVENT_NONE
+            cursor[0] = data + header.length
+            kernel_unmask(data, data, <size_t>header.length, header.mask)
+            return _control(header.opcode, data, <size_t>header.length, event)
+        if header.fin and available >= header.length and inbox.opcode == 0:
+            cursor[0] = data + header.length
+            return _whole(&header, data, event)
+        cursor[0] = data
+        if header.opcode != OPCODE_CONTINUATION:
+            inbox.opcode = header.opcode
+        inbox.fragments += 1
+        inbox.in_frame = True
+        inbox.fin = header.fin
+        inbox.mask = header.mask
+        inbox.remaining = header.length
+
+
+cdef uint8_t *inbox_window(Inbox *inbox, size_t wish, size_t *room) except? NULL:
+    """Where the payload of a large frame in progress can be received without a copy; NULL where it is not worth it.
+
+    `wish` is how much one read may bring. What was put there is reported by inbox_received(). The body at most
+    doubles: a length that is declared but does not arrive costs nothing."""
+    cdef size_t n = min(wish, inbox.filled)
+    if not inbox.in_frame or n < <size_t>SMALL_WINDOW or inbox.remaining < n:
+        return NULL
+    room[0] = n
+    return _body_room(inbox, n)
+
+
+cdef EventKind inbox_received(Inbox *inbox, size_t n, Event *event) except *:
+    """n masked bytes have been put into the window."""
+    cdef uint8_t *place = <uint8_t *>PyBytes_AS_STRING(<object>inbox.body) + inbox.filled
+    inbox.mask = kernel_unmask(place, place, n, inbox.mask)
+    return _payload_came(inbox, place, n, event)
+
+
+cdef str message_text(Event *event):
+    """A text message as str; it has been validated."""
+    if event.length and kernel_ascii(event.data, event.length) == event.length:
+        text = PyUnicode_New(<Py_ssize_t>event.length, 127)
+        memcpy(PyUnicode_1BYTE_DATA(text), event.data, event.length)
+        return text
+    return PyUnicode_DecodeUTF8(<const char *>event.data, <Py_ssize_t>event.length, NULL)
+
+
+cdef bytes message_bytes(Event *event):
+    """A message as bytes: its body where it was put together, a copy out of the input otherwise."""
+    if event.body != NULL:
+        return <bytes>event.body
+    return PyBytes_FromStringAndSize(<const char *>event.data, <Py_ssize_t>event.length)
+
+
+cdef bytes control_body(Event *event):
+    """The body of a Ping or Pong."""
+    return PyBytes_FromStringAndSize(<const char *>event.data, <Py_ssize_t>event.length)

@@ -1,0 +1,24 @@
+# What the protocol half uses of C, CPython and the library.
+
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
+from libc.string cimport memcpy, memset
+
+from binascii import a2b_base64, b2a_base64
+from hashlib import sha1
+
+from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser
+
+from fastws.http import host_allowed, is_host, origin_allowed
+
+
+cdef extern from "Python.h":
+    void Py_CLEAR(PyObject *)
+    bytes PyBytes_FromStringAndSize(const char *, Py_ssize_t)
+    PyObject *PyBytes_New "PyBytes_FromStringAndSize" (const char *, Py_ssize_t) except NULL
+    int _PyBytes_Resize(PyObject **, Py_ssize_t) except -1
+    str PyUnicode_New(Py_ssize_t, Py_UCS4)
+    void *PyUnicode_1BYTE_DATA(str)
+    str PyUnicode_DecodeUTF8(const char *, Py_ssize_t, const char *)
+
+
+cdef bytes BASE64_ALPHABET = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/="

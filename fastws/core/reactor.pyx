@@ -1,0 +1,203 @@
+# The reactor: one poller with all sockets of a server, its descriptor on the running event loop. The loop wakes us once
+# per batch of ready sockets, and everything else of the user's runs on that loop as usual.
+
+cdef enum:
+    BATCH = 256                 # events taken per wake-up
+    INPUT_SIZE = 262144         # bytes; the shared receive buffer, and so the most that one socket is read per wake-up
+
+
+@cython.final
+cdef class Reactor:
+    """Holds every descriptor, shared buffer and deadline of one server on one loop.
+
+    loop: the running asyncio (or uvloop) event loop; starter: a fastws.tasks.Starter; log: a logging.Logger;
+    tick: seconds between two sweeps of the deadlines.
+    """
+
+    def __cinit__(self, loop, starter, log, double tick):
+        self.loop = loop
+        self.starter = starter
+        self.log = log
+        self.tick = <uint32_t>(tick * 1000)
+        self.thread = PyThread_get_thread_ident()
+        self.listeners = []
+        self.dirty = []
+        self.dead = []
+        self.poller = -1
+        self.input = Buffer(INPUT_SIZE)
+        self.cork = <uint8_t *>PyMem_Malloc(CORK_SIZE)
+        if self.cork == NULL:
+            raise MemoryError
+        self._time()
+        self.poller = poller_open()
+        if self.poller < 0:
+            raise OSError(errno, "opening a poller")
+        self.sweep_call = self._sweep
+        self.turn_call = self._end_turn
+        loop.add_reader(self.poller, self._wake)
+
+    def __dealloc__(self):
+        PyMem_Free(self.cork)
+        if self.poller >= 0:
+            close(self.poller)
+
+    def close(self):
+        """Drops everything. The loop knows nothing of us after this."""
+        cdef Socket socket
+        if self.poller < 0:
+            return
+        self.stop_listening()
+        while self.sockets is not None:
+            socket = self.sockets
+            socket.drop()
+            self.unlink(socket)
+        if self.timer is not None:
+            self.timer.cancel()
+            self.timer = None
+        self.loop.remove_reader(self.poller)
+        close(self.poller)
+        self.poller = -1
+        self.dead.clear()
+        self.starter.close()
+
+    # what the loop calls
+
+    def _wake(self):
+        cdef poller_event events[BATCH]
+        cdef Endpoint endpoint
+        cdef int i, count
+        self._time()
+        self.in_turn = True
+        try:
+            count = poller_take(self.poller, events, BATCH)
+            for i in range(count):
+                endpoint = <Endpoint>events[i].data.ptr
+                if endpoint.fd < 0:
+                    continue
+                try:
+                    endpoint.on_ready(events[i].events)
+                except Exception:
+                    self._failed(endpoint)
+            self._turn()
+        finally:
+            self.in_turn = False
+            self.dead.clear()
+            if self.dirty:
+                self.ask_turn()
+
+    def _end_turn(self):
+        self.turn_asked = False
+        self._time()
+        self.in_turn = True
+        try:
+            self._turn()
+        finally:
+            self.in_turn = False
+            self.dead.clear()
+            if self.dirty:
+                self.ask_turn()
+
+    def _sweep(self):
+        """The one timer: every deadline of every socket. It runs only while there is somebody to look after."""
+        cdef Socket socket = self.sockets
+        cdef Listener listener
+        cdef list due = []
+        self._time()
+        while socket is not None:
+            if socket.is_due(self.now):
+                due.append(socket)
+            socket = socket.next
+        for listener in self.listeners:
+            listener.wake_up()
+        for socket in due:
+            try:
+                socket.on_due(self.now)
+            except Exception:
+                self._failed(socket)
+        self.timer = None
+        if self.sockets is not None:
+            self.start_timer()
+
+    cdef int start_timer(self) except -1:
+        if self.timer is None and self.poller >= 0:
+            self.timer = self.loop.call_later(self.tick / 1000.0, self.sweep_call)
+        return 0
+
+    # turns
+
+    cdef int ask_turn(self) except -1:
+        """A socket is marked: see to it at the end of this batch, or in the loop's next iteration."""
+        if not self.in_turn and not self.turn_asked and self.poller >= 0:
+            self.turn_asked = True
+            self.loop.call_soon(self.turn_call)
+        return 0
+
+    cdef int _turn(self) except -1:
+        cdef list dirty = self.dirty
+        cdef Socket socket
+        if not dirty:
+            return 0
+        self.dirty = []
+        for socket in dirty:
+            socket.dirty = False
+            try:
+                socket.on_turn()
+            except Exception:
+                self._failed(socket)
+        return 0
+
+    cdef int _failed(self, Endpoint endpoint) except -1:
+        """An exception that is ours, not the user's or the peer's: it costs that one connection."""
+        self.log.exception("internal error; the connection is dropped")
+        if isinstance(endpoint, Socket):
+            (<Socket>endpoint).on_end()
+        return 0
+
+    cdef int _time(self) noexcept:
+        cdef timespec time
+        clock_gettime(CLOCK_MONOTONIC, &time)
+        self.now = <uint32_t>(<uint64_t>time.tv_sec * 1000 + <uint64_t>time.tv_nsec // 1000000)
+        return 0
+
+    # who is here
+
+    cdef int link(self, Socket socket) except -1:
+        socket.linked = True
+        socket.next = self.sockets
+        if self.sockets is not None:
+            self.sockets.previous = socket
+        self.sockets = socket
+        self.socket_count += 1
+        return self.start_timer()
+
+    cdef int unlink(self, Socket socket) except -1:
+        if not socket.linked:
+            return 0
+        socket.linked = False
+        if socket.previous is not None:
+            socket.previous.next = socket.next
+        else:
+            self.sockets = socket.next
+        if socket.next is not None:
+            socket.next.previous = socket.previous
+        socket.previous = socket.next = None
+        self.socket_count -= 1
+        if self.in_turn:
+            self.dead.append(socket)
+        return 0
+
+    cdef int listen(self, Listener listener) except -1:
+        listener.interest = POLL_READ
+        if poller_add(self.poller, listener.fd, POLL_READ, <void *>listener) < 0:
+            raise OSError(errno, "polling a listening socket")
+        self.listeners.append(listener)
+        return 0
+
+    def stop_listening(self):
+        """Closes the listening sockets; connections live on."""
+        cdef Listener listener
+        for listener in self.listeners:
+            listener.shut_down()
+            if self.in_turn:
+                self.dead.append(listener)
+        self.listeners = []

@@ -1,0 +1,54 @@
+# What the application decided, in the form that the connections read: one Service per server, one Route per path.
+
+@cython.final
+cdef class Service:
+    """What the connections of a server are for. Durations in seconds; 0 is off.
+
+    find_websocket, find_http: path -> (Route or http callback, path parameters), or None.
+    """
+
+    def __init__(
+        self, *, find_websocket, find_http, allowed_hosts, size_t max_header_size, size_t max_request_line,
+        size_t max_headers, double handshake_timeout, double close_timeout,
+    ):
+        self.head_limits = HeadLimits(max_header_size, max_request_line, max_headers)
+        self.find_websocket = find_websocket
+        self.find_http = find_http
+        self.allowed_hosts = allowed_hosts
+        self.handshake_timeout = _milliseconds(handshake_timeout)
+        self.close_timeout = _milliseconds(close_timeout)
+
+
+@cython.final
+cdef class Route:
+    """The callbacks (or None each) and the limits of one WebSocket route. Durations in seconds; 0 is off."""
+
+    def __init__(
+        self, *, upgrade, open, message, drain, ping, pong, close, origins,
+        uint64_t max_message_size, uint32_t max_fragments, size_t high_water, size_t low_water,
+        size_t max_backpressure, Py_ssize_t max_waiting, double close_timeout, double message_timeout,
+        double ping_interval, double ping_timeout, double send_timeout,
+        bint text_as_utf8, bint binary_as_view, bint drop_when_slow, bint keep_request,
+    ):
+        self.upgrade, self.open, self.message, self.drain = upgrade, open, message, drain
+        self.ping, self.pong, self.close = ping, pong, close
+        self.origins = origins
+        self.limits.max_message_size = max_message_size
+        self.limits.max_fragments = max_fragments
+        self.high_water, self.low_water = high_water, low_water
+        self.max_backpressure = max_backpressure
+        self.max_waiting = max_waiting
+        self.close_timeout = _milliseconds(close_timeout)
+        self.message_timeout = _milliseconds(message_timeout)
+        self.ping_interval = _milliseconds(ping_interval)
+        self.ping_timeout = _milliseconds(ping_timeout)
+        self.send_timeout = _milliseconds(send_timeout)
+        self.text_as_utf8 = text_as_utf8
+        self.binary_as_view = binary_as_view
+        self.drop_when_slow = drop_when_slow
+        self.keep_request = keep_request
+
+
+cdef uint32_t _milliseconds(double seconds) noexcept:
+    """At least 1 where it is not 0."""
+    return 0 if seconds <= 0 else max(<uint32_t>1, <uint32_t>(seconds * 1000))

@@ -1,0 +1,71 @@
+# What a server asks of its reactor, in WebSocket words.
+
+def listen(Reactor reactor not None, sock, Service service not None):
+    """Serves connections from a bound, listening, non-blocking socket, which is the reactor's from now on."""
+    cdef Listener listener = Listener(reactor, sock, service)
+    listener.make = make_websocket
+    reactor.listen(listener)
+
+
+def count_connections(Reactor reactor not None):
+    """How many connections are open: those whose `open` was called and whose end has not come."""
+    return reactor.opened
+
+
+def list_connections(Reactor reactor not None):
+    """The open connections, newest first."""
+    cdef Socket socket = reactor.sockets
+    cdef list found = []
+    while socket is not None:
+        if (<WebSocket>socket).phase in (PHASE_OPEN, PHASE_CLOSING):
+            found.append(socket)
+        socket = socket.next
+    return found
+
+
+def close_all(Reactor reactor not None, int code, str reason):
+    """Starts the close handshake on every open connection; those that are still opening are dropped."""
+    cdef WebSocket ws
+    for ws in _everybody(reactor):
+        if ws.phase <= PHASE_DECIDING:
+            ws.on_end()
+        else:
+            ws.close(code, reason)
+
+
+def terminate_all(Reactor reactor not None):
+    """Ends every connection at once and cancels the callbacks that have not ended."""
+    cdef WebSocket ws
+    for ws in _everybody(reactor):
+        ws.on_end()
+        if ws.asides is not None and ws.asides.task is not None:
+            ws.asides.task.cancel()
+
+
+def stats(Reactor reactor not None):
+    """What a reactor holds and has done, as ints; `buffered_bytes` is all that is kept for connections: unsent output,
+    input that waits, parts of messages."""
+    cdef WebSocket ws
+    cdef size_t buffered = 0
+    cdef Py_ssize_t opening = 0
+    for ws in _everybody(reactor):
+        opening += ws.phase <= PHASE_DECIDING
+        buffered += ws.outbox.size + ws.held_size
+        if ws.inbox.body != NULL:
+            buffered += <size_t>PyBytes_GET_SIZE(<object>ws.inbox.body)
+    return {
+        "accepted": reactor.accepted,
+        "sockets": reactor.socket_count,
+        "handshakes": opening,
+        "connections": reactor.opened,
+        "buffered_bytes": buffered,
+    }
+
+
+cdef list _everybody(Reactor reactor):
+    cdef Socket socket = reactor.sockets
+    cdef list found = []
+    while socket is not None:
+        found.append(socket)
+        socket = socket.next
+    return found

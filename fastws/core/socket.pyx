@@ -1,0 +1,348 @@
+# One peer's socket: reading into shared buffers, corked and queued writing, pausing, and the end.
+#
+# recv, send and shutdown are called in this part and nowhere else, and nothing above assumes that what is written is
+# what goes on the wire, or that a readable descriptor has something to read: TLS will sit here.
+
+cdef enum:
+    CORK_SIZE = 262144          # bytes of the shared send buffer; an outbox this long is sent without waiting
+
+cdef class Endpoint:
+    def __cinit__(self, Reactor reactor not None, *args):
+        self.reactor = reactor
+        self.fd = -1
+
+    cdef int on_ready(self, uint32_t events) except -1:
+        raise NotImplementedError
+
+    cdef int _watch(self, uint32_t interest) except -1:
+        if interest == self.interest or self.fd < 0:
+            return 0
+        if poller_change(self.reactor.poller, self.fd, interest, <void *>self) < 0:
+            raise OSError(errno, "changing what is polled for")
+        self.interest = interest
+        return 0
+
+
+cdef class Socket(Endpoint):
+    def __dealloc__(self):
+        outbox_clear(&self.outbox)
+        PyMem_Free(self.held)
+        if self.fd >= 0:
+            close(self.fd)
+
+    # what a subclass answers
+
+    cdef Py_ssize_t on_input(self, uint8_t *data, size_t n) except -1:
+        """Bytes have come (may be changed in place). Returns how many were used up; the rest comes again with more."""
+        raise NotImplementedError
+
+    cdef uint8_t *on_window(self, size_t *room) except? NULL:
+        """Where the next bytes should be received instead of the shared buffer, or NULL."""
+        return NULL
+
+    cdef int on_windowed(self, size_t n) except -1:
+        """n bytes were received into the window."""
+        raise NotImplementedError
+
+    cdef int on_end(self) except -1:
+        """The peer has sent its last byte, or is gone."""
+        raise NotImplementedError
+
+    cdef int on_peer_shut(self) except -1:
+        """While reading pauses: the peer will send nothing more than what is not read yet."""
+        return 0
+
+    cdef int on_blocked(self) except -1:
+        """The kernel takes no more for now."""
+        return 0
+
+    cdef int on_taken(self) except -1:
+        """Some of what was queued has been sent."""
+        return 0
+
+    cdef bint is_due(self, uint32_t now) noexcept:
+        """A deadline has passed. Asked once per tick for every socket, so nothing is called from here."""
+        return False
+
+    cdef int on_due(self, uint32_t now) except -1:
+        return 0
+
+    cdef int on_turn(self) except -1:
+        """The socket was marked in this turn of the loop, which ends now."""
+        if self.fd < 0:
+            return 0
+        if not self.blocked:
+            self.flush()
+        if self.held_size and not self.pauses and not self.deaf and self.fd >= 0:
+            self._resume_held()
+        return 0
+
+    cdef bint is_over(self) noexcept:
+        """The descriptor is closed. Where something else is still to end, the subclass unlinks the socket itself."""
+        return True
+
+    # receive
+
+    cdef int on_ready(self, uint32_t events) except -1:
+        if events & POLL_WRITE and self.fd >= 0:
+            self.flush()
+            if self.fd >= 0:
+                self.on_taken()
+        if self.fd < 0:
+            return 0
+        if events & POLL_READ and self.interest & POLL_READ:
+            return self._receive()
+        if events & (POLL_HANGUP | POLL_ERROR):
+            return self.on_end()
+        if events & POLL_PEER_SHUT:
+            self._watch(self.interest & ~<uint32_t>POLL_PEER_SHUT)
+            return self.on_peer_shut()
+        return 0
+
+    cdef int _receive(self) except -1:
+        cdef Buffer buffer = self.reactor.input
+        cdef size_t room = 0
+        cdef ssize_t got
+        cdef uint8_t *place
+        if self.deaf:
+            got = recv(self.fd, buffer.data, buffer.size, 0)
+        else:
+            place = self.on_window(&room)
+            if place != NULL:
+                got = recv(self.fd, place, room, 0)
+                if got > 0:
+                    return self._feed(NULL, <size_t>got)
+            else:
+                if self.held_size:
+                    memcpy(buffer.data, self.held, self.held_size)
+                got = recv(self.fd, buffer.data + self.held_size, buffer.size - self.held_size, 0)
+                if got > 0:
+                    return self._feed(buffer.data, self.held_size + <size_t>got)
+        if got == 0 or got < 0 and errno not in (EAGAIN, EINTR):
+            self.on_end()
+        return 0
+
+    cdef int _resume_held(self) except -1:
+        cdef Buffer buffer = self.reactor.input
+        memcpy(buffer.data, self.held, self.held_size)
+        return self._feed(buffer.data, self.held_size)
+
+    cdef int _feed(self, uint8_t *data, size_t n) except -1:
+        """Input for the subclass: at data, or in its window where data is NULL. All that is written to this socket
+        meanwhile is corked, and leaves in one send when it is done."""
+        cdef Reactor reactor = self.reactor
+        cdef Py_ssize_t used = 0
+        reactor.corked_for = self
+        try:
+            if data == NULL:
+                self.on_windowed(n)
+            else:
+                used = self.on_input(data, n)
+        finally:
+            self.uncork()
+            reactor.corked_for = None
+        if data != NULL:
+            if self.fd < 0 or self.deaf:
+                used = <Py_ssize_t>n
+            self._hold(data + used, n - <size_t>used)
+            if reactor.input.exports:
+                reactor.input = Buffer(reactor.input.size)
+        return 0
+
+    cdef int _hold(self, uint8_t *data, size_t n) except -1:
+        cdef uint8_t *held
+        if n == 0:
+            PyMem_Free(self.held)
+            self.held = NULL
+        else:
+            held = <uint8_t *>PyMem_Realloc(self.held, n)
+            if held == NULL:
+                raise MemoryError
+            memcpy(held, data, n)
+            self.held = held
+        self.held_size = n
+        return 0
+
+    cdef int pause(self, uint8_t reason) except -1:
+        """Stops reading while any reason stands. That the peer goes away is still told."""
+        self.pauses |= reason
+        return self._watch(self.interest & ~<uint32_t>POLL_READ | POLL_PEER_SHUT)
+
+    cdef int resume(self, uint8_t reason) except -1:
+        if not self.pauses & reason:
+            return 0
+        self.pauses &= ~reason
+        if self.pauses:
+            return 0
+        if self.held_size:
+            self.mark()
+        return self._watch(self.interest & ~<uint32_t>POLL_PEER_SHUT | POLL_READ)
+
+    # send
+
+    cdef uint8_t *reserve(self, size_t n) except NULL:
+        """Room for n bytes that count as written: in the cork while this socket's input is processed, else in its
+        outbox, which is flushed when the turn ends."""
+        cdef Reactor reactor = self.reactor
+        if reactor.corked_for is self and self.outbox.size == 0:
+            if reactor.corked + n > CORK_SIZE:
+                self.uncork()
+            if self.outbox.size == 0 and n <= CORK_SIZE:
+                reactor.corked += n
+                return reactor.cork + reactor.corked - n
+        elif self.outbox.size >= CORK_SIZE and not self.blocked:
+            self.flush()
+        if not self.blocked:
+            self.mark()
+        return outbox_reserve(&self.outbox, n)
+
+    cdef int write(self, const uint8_t *data, size_t n) except -1:
+        memcpy(self.reserve(n), data, n)
+        return 0
+
+    cdef int write_large(
+        self, const uint8_t *head, size_t head_size, const uint8_t *data, size_t n, object owner
+    ) except -1:
+        """Writes head and data at once, the data without a copy; of what the kernel does not take, `owner` is kept
+        where there is one (it must never change), else a copy."""
+        cdef iovec pieces[3]
+        cdef msghdr message
+        cdef ssize_t sent = 0
+        cdef size_t corked = self.reactor.corked if self.reactor.corked_for is self else 0
+        cdef size_t taken
+        if self.outbox.size and not self.blocked:
+            self.flush()
+        if not self.outbox.size and not self.broken:
+            memset(&message, 0, sizeof(message))
+            pieces[0].iov_base, pieces[0].iov_len = self.reactor.cork, corked
+            pieces[1].iov_base, pieces[1].iov_len = <void *>head, head_size
+            pieces[2].iov_base, pieces[2].iov_len = <void *>data, n
+            message.msg_iov = pieces
+            message.msg_iovlen = 3
+            sent = sendmsg(self.fd, &message, MSG_NOSIGNAL)
+            if sent < 0:
+                if self._refused():
+                    return 0
+                sent = 0
+            if corked:
+                self.reactor.corked = 0
+                taken = min(<size_t>sent, corked)
+                if taken < corked:
+                    memcpy(outbox_reserve(&self.outbox, corked - taken), self.reactor.cork + taken, corked - taken)
+                sent -= taken
+        taken = min(<size_t>sent, head_size)
+        if taken < head_size:
+            memcpy(outbox_reserve(&self.outbox, head_size - taken), head + taken, head_size - taken)
+        taken = <size_t>sent - taken
+        if taken < n:
+            if owner is None:
+                memcpy(outbox_reserve(&self.outbox, n - taken), data + taken, n - taken)
+            else:
+                outbox_refer(&self.outbox, data + taken, n - taken, owner)
+        if self.outbox.size:
+            self._block()
+        return 0
+
+    cdef int uncork(self) except -1:
+        cdef Reactor reactor = self.reactor
+        cdef size_t n = reactor.corked
+        cdef ssize_t sent
+        reactor.corked = 0
+        if n and self.fd >= 0 and not self.broken:
+            sent = send(self.fd, reactor.cork, n, MSG_NOSIGNAL)
+            if sent != <ssize_t>n:
+                if sent < 0:
+                    if self._refused():
+                        return 0
+                    sent = 0
+                memcpy(outbox_reserve(&self.outbox, n - <size_t>sent), reactor.cork + sent, n - <size_t>sent)
+                self._block()
+        return self._shut_if_sent()
+
+    cdef int flush(self) except -1:
+        cdef iovec pieces[MAX_PIECES]
+        cdef msghdr message
+        cdef size_t offered
+        cdef ssize_t sent
+        cdef int i
+        while self.outbox.size:
+            memset(&message, 0, sizeof(message))
+            message.msg_iov = pieces
+            message.msg_iovlen = <size_t>outbox_pieces(&self.outbox, pieces)
+            offered = 0
+            for i in range(<int>message.msg_iovlen):
+                offered += pieces[i].iov_len
+            sent = sendmsg(self.fd, &message, MSG_NOSIGNAL)
+            if sent < 0:
+                if self._refused():
+                    return 0
+                return self._block()
+            outbox_sent(&self.outbox, <size_t>sent)
+            self.stalled_at = self.reactor.now
+            if <size_t>sent < offered:
+                return self._block()
+        if self.blocked:
+            self.blocked = False
+            self._watch(self.interest & ~<uint32_t>POLL_WRITE)
+        return self._shut_if_sent()
+
+    cdef bint _refused(self) noexcept:
+        """A send failed for good: nothing more goes out, and the poller will report the end in its own time, so that
+        no callback of the user's runs inside another's send()."""
+        if errno in (EAGAIN, EINTR, ENOBUFS):
+            return False
+        self.broken = True
+        self.reactor.corked = 0 if self.reactor.corked_for is self else self.reactor.corked
+        outbox_clear(&self.outbox)
+        return True
+
+    cdef int _block(self) except -1:
+        if self.blocked:
+            return 0
+        self.blocked = True
+        self.stalled_at = self.reactor.now
+        self._watch(self.interest | POLL_WRITE)
+        return self.on_blocked()
+
+    cdef size_t unsent(self) noexcept:
+        """Bytes written and not yet taken by the kernel."""
+        return self.outbox.size + (self.reactor.corked if self.reactor.corked_for is self else 0)
+
+    cdef int mark(self) except -1:
+        if not self.dirty:
+            self.dirty = True
+            self.reactor.dirty.append(self)
+            self.reactor.ask_turn()
+        return 0
+
+    # end
+
+    cdef int hang_up(self) except -1:
+        """Sends what is written, then shuts our direction; the peer's bytes are read and thrown away until it closes,
+        because closing on unread input would make the kernel reset the connection and lose our last bytes."""
+        self.deaf = True
+        self.pauses = 0
+        self._hold(NULL, 0)
+        self._watch(self.interest & ~<uint32_t>POLL_PEER_SHUT | POLL_READ)
+        self.shut_after = True
+        return self._shut_if_sent()
+
+    cdef int _shut_if_sent(self) except -1:
+        if self.shut_after and not self.shut and self.fd >= 0 and not self.unsent():
+            self.shut = True
+            shutdown(self.fd, SHUT_WR)
+        return 0
+
+    cdef int drop(self) except -1:
+        """Closes the socket at once. It leaves the reactor."""
+        if self.fd < 0:
+            return 0
+        close(self.fd)
+        self.fd = -1
+        outbox_clear(&self.outbox)
+        self._hold(NULL, 0)
+        if self.reactor.corked_for is self:
+            self.reactor.corked = 0
+        if self.is_over():
+            self.reactor.unlink(self)
+        return 0

@@ -1,0 +1,138 @@
+# cython: language_level=3, boundscheck=False, wraparound=False, initializedcheck=False, cdivision=True
+"""The protocol half of fastws alone, for tests: it compiles without the I/O half, so it cannot name a socket."""
+
+include "protocol_imports.pxi"
+include "handshake.pyx"
+include "frame.pyx"
+include "closing.pyx"
+include "message.pyx"
+
+HEAD_STATES = {HEAD_MORE: "more", HEAD_DONE: "done", HEAD_BAD: 400, HEAD_LONG_TARGET: 414, HEAD_TOO_LARGE: 431}
+
+
+cdef class Reader:
+    """A server's receiving side: client frames in, events out, however the stream is cut.
+
+    Keeps what is left over as a connection does. After a close or a failure it yields nothing more.
+    """
+
+    cdef Inbox inbox
+    cdef Limits limits
+    cdef bytearray rest
+    cdef bint over
+
+    def __cinit__(self, max_message_size=1 << 20, max_fragments=16384):
+        self.limits.max_message_size = max_message_size
+        self.limits.max_fragments = max_fragments
+        self.rest = bytearray()
+
+    def __dealloc__(self):
+        inbox_clear(&self.inbox)
+
+    def feed(self, const uint8_t[:] data):
+        cdef Event event
+        cdef EventKind kind
+        cdef uint8_t *cursor
+        cdef uint8_t *end
+        events = []
+        if self.over:
+            return events
+        self.rest += data
+        cursor = <uint8_t *><char *>self.rest
+        end = cursor + len(self.rest)
+        while not self.over:
+            kind = inbox_next(&self.inbox, &self.limits, &cursor, end, &event)
+            if kind == EVENT_NONE:
+                break
+            events.append(self._event(&event))
+        del self.rest[: len(self.rest) - (end - cursor)]
+        return events
+
+    def window(self, size_t wish):
+        """How many bytes may be received straight into the message; 0 where the input must be parsed."""
+        cdef size_t room = 0
+        return room if not self.rest and inbox_window(&self.inbox, wish, &room) != NULL else 0
+
+    def receive(self, const uint8_t[:] data):
+        """Puts data, no longer than the window just granted, straight into the message."""
+        cdef Event event
+        cdef size_t room = 0
+        memcpy(inbox_window(&self.inbox, <size_t>data.shape[0], &room), &data[0], <size_t>data.shape[0])
+        return [] if inbox_received(&self.inbox, <size_t>data.shape[0], &event) == EVENT_NONE else [self._event(&event)]
+
+    @property
+    def idle(self):
+        """No part of a message has been taken in."""
+        return inbox_idle(&self.inbox)
+
+    def kept(self):
+        """Bytes allocated for the message in progress."""
+        return PyBytes_GET_SIZE(<object>self.inbox.body) if self.inbox.body != NULL else 0
+
+    cdef _event(self, Event *event):
+        if event.kind == EVENT_FAULT:
+            self.over = True
+            return "fail", event.code, fault_text(event.fault)
+        if event.kind == EVENT_CLOSE:
+            self.over = True
+            return "close", event.code, close_reason(event)
+        if event.kind == EVENT_PING:
+            return "ping", control_body(event)
+        if event.kind == EVENT_PONG:
+            return "pong", control_body(event)
+        message = message_text(event) if event.opcode == OPCODE_TEXT else message_bytes(event)
+        Py_CLEAR(event.body)
+        return "text" if event.opcode == OPCODE_TEXT else "binary", message
+
+
+def build_frame(int opcode, bytes payload, bint fin=True):
+    cdef uint8_t head[MAX_FRAME_HEADER]
+    cdef size_t size = header_write(head, (0x80 if fin else 0) | <uint8_t>opcode, len(payload))
+    return (<const char *>head)[:size] + payload
+
+
+def apply_mask(bytes data, bytes key):
+    cdef uint32_t mask
+    cdef bytearray out = bytearray(len(data))
+    memcpy(&mask, <const char *>key, 4)
+    kernel_unmask(<uint8_t *><char *>out, <const uint8_t *><const char *>data, len(data), mask)
+    return bytes(out)
+
+
+cdef class Utf8:
+    cdef kernel_utf8 state
+
+    def feed(self, bytes data):
+        """The index of the first byte in this piece that cannot be right, or -1."""
+        cdef size_t index = kernel_utf8_check(&self.state, <const uint8_t *><const char *>data, len(data))
+        return -1 if index == <size_t>len(data) else index
+
+    def complete(self):
+        return self.state.need == 0
+
+
+cdef class RequestHead:
+    """Feeds a request head in pieces, as a connection does; `feed` returns "more", "done" or the status of a refusal."""
+
+    cdef readonly Handshake handshake
+    cdef bytearray data
+
+    def __cinit__(self, size_t max_header_size=16384, size_t max_request_line=8192, size_t max_headers=100):
+        self.handshake = Handshake(HeadLimits(max_header_size, max_request_line, max_headers))
+        self.data = bytearray()
+
+    def feed(self, bytes data):
+        self.data += data
+        state = self.handshake.scan(<const uint8_t *><char *>self.data, len(self.data))
+        if state == HEAD_DONE and not self.handshake.parse(bytes(self.data[: self.handshake.scanned])):
+            return 400
+        return HEAD_STATES[state]
+
+    @property
+    def scanned(self):
+        return self.handshake.scanned
+
+
+def build_close(unsigned int code, str reason=""):
+    """The body of a server's close frame."""
+    return close_body(code, reason)

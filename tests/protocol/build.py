@@ -1,0 +1,29 @@
+"""Builds the test-only extension beside this file."""
+
+import os
+from pathlib import Path
+
+from Cython.Build import cythonize
+from Cython.Compiler import Options
+from setuptools import Extension, setup
+
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parent.parent
+CORE = ROOT / "fastws" / "core"
+
+os.chdir(ROOT)
+Options.warning_errors = True
+extension = Extension(
+    "protocol._protocol",
+    [str(HERE.relative_to(ROOT) / "_protocol.pyx")],
+    include_dirs=["fastws/core"],
+    depends=[str(path.relative_to(ROOT)) for path in sorted(CORE.iterdir())],
+    extra_compile_args=["-O2", "-Wall", "-Werror"],
+)
+setup(
+    name="fastws-protocol-tests",
+    ext_modules=cythonize([extension], build_dir="build/cython", include_path=[str(CORE)]),
+    package_dir={"protocol": "tests/protocol"},
+    packages=["protocol"],
+    script_args=["build_ext", "--inplace"],
+)
