@@ -1,0 +1,113 @@
+"""Runs an app on an event loop of its own in a thread, so that blocking clients can be tested against it."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+SETTLE_TURNS = 6  # loop iterations after which what had arrived was read, handled and answered
+
+
+def new_loop(kind: str) -> asyncio.AbstractEventLoop:
+    if kind == "uvloop":
+        import uvloop
+
+        return uvloop.new_event_loop()
+    return asyncio.new_event_loop()
+
+
+class ServerThread:
+    """`app.start` on a fresh loop; `call` reaches into that loop; `stop` ends server, loop and thread."""
+
+    def __init__(self, app: Any, loop_kind: str) -> None:
+        self.app = app
+        self.port = 0
+        self.server: Any = None
+        self.loop_errors: list[dict[str, Any]] = []  # what the loop's exception handler was given
+        self.leaked_tasks: list[str] = []
+        self._loop_kind = loop_kind
+        self._ready = threading.Event()
+        self._failed: BaseException | None = None
+        self._thread = threading.Thread(target=self._run, name="server", daemon=True)
+        self._thread.start()
+        self._ready.wait(10)
+        if self._failed is not None:
+            raise self._failed
+
+    def _run(self) -> None:
+        self.loop = new_loop(self._loop_kind)
+        self.loop.set_exception_handler(lambda loop, context: self.loop_errors.append(context))
+        try:
+            self.loop.run_until_complete(self._serve())
+        except BaseException as error:
+            self._failed = error
+        finally:
+            self._ready.set()
+            self.loop.run_until_complete(self.loop.shutdown_asyncgens())
+            self.loop.run_until_complete(self.loop.shutdown_default_executor())
+            self.loop.close()
+
+    async def _serve(self) -> None:
+        self._end = asyncio.Event()
+        self.server = await self.app.start("127.0.0.1", 0)
+        self.port = self.server.port
+        self._ready.set()
+        await self._end.wait()
+        await self.server.stop(1.0)
+        for _ in range(SETTLE_TURNS):
+            await asyncio.sleep(0)
+        left = asyncio.all_tasks() - {asyncio.current_task()}
+        self.leaked_tasks = [repr(task) for task in left]
+        for task in left:
+            task.cancel()
+        await asyncio.gather(*left, return_exceptions=True)
+
+    def call(self, function: Callable[..., Any], *args: Any, timeout: float = 10.0) -> Any:
+        """The result of `function(*args)` run on the loop; a coroutine is awaited there."""
+
+        async def run() -> Any:
+            result = function(*args)
+            return await result if inspect.isawaitable(result) else result
+
+        return asyncio.run_coroutine_threadsafe(run(), self.loop).result(timeout)
+
+    def settle(self) -> None:
+        """Returns when the server has handled what had arrived (loopback delivers before `send` returns)."""
+
+        async def turns() -> None:
+            for _ in range(SETTLE_TURNS):
+                await asyncio.sleep(0)
+
+        self.call(turns)
+
+    def stats(self) -> dict[str, int]:
+        return dict(self.call(self.app.stats))
+
+    def is_running(self) -> bool:
+        return self._thread.is_alive()
+
+    def stop_server(self, timeout: float = 1.0) -> None:
+        """`server.stop` alone: the loop goes on."""
+        self.call(self.server.stop, timeout, timeout=timeout + 10)
+
+    def stop(self) -> None:
+        if self._thread.is_alive():
+            self.loop.call_soon_threadsafe(self._end.set)
+            self._thread.join(20)
+            assert not self._thread.is_alive(), "the server's thread did not end"
+        if self._failed is not None:
+            raise self._failed
+
+
+def eventually(check: Callable[[], Any], within: float = 3.0, what: str = "") -> Any:
+    """`check()` as soon as it is true; fails with its last value after `within` seconds."""
+    deadline = time.monotonic() + within
+    while not (value := check()):
+        if time.monotonic() > deadline:
+            raise AssertionError(f"{what or 'not so'} within {within} s: {value!r}")
+        time.sleep(0.005)
+    return value

@@ -1,0 +1,119 @@
+"""Row A6: async callbacks that never end, and what their peers and the server do meanwhile."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+from harness import BINARY, TEXT, RawClient, Serving, build, bystander, eventually, make_app
+
+
+@pytest.mark.parametrize("size", [10, 60_000])
+def test_a06_an_async_callback_that_never_ends(serve: Serving, size: int) -> None:
+    entered: list[str] = []
+    cancelled: list[bool] = []
+
+    class Handler:
+        async def message(self, ws: Any, data: bytes) -> None:
+            entered.append("message")
+            try:
+                await asyncio.sleep(3600)
+            except asyncio.CancelledError:
+                cancelled.append(True)
+                raise
+
+    server = serve(make_app(Handler))
+    flood = memoryview(build(BINARY, bytes(size)) * (64_000_000 // (size + 8)))
+    with bystander(server) as watch:
+        client = RawClient.open(server.port)
+        client.sock.setblocking(False)
+        sent = 0
+        for _ in range(300):
+            try:
+                sent += client.sock.send(flood[sent:])
+            except BlockingIOError:
+                server.settle()
+        assert 0 < sent < len(flood), "the sender was never stopped"
+        held = server.stats()["buffered_bytes"]
+        assert held <= 16 * (size + 64) + (512 << 10), f"{held} bytes kept behind a callback that never ends"
+        assert entered == ["message"]
+        assert watch.worst < 1.0
+        client.reset()
+        eventually(lambda: cancelled, 3.0, "cancelled when the peer is gone")
+    assert cancelled == [True]
+    assert entered == ["message"]
+
+
+def test_a06_a_peer_that_leaves_quietly(serve: Serving) -> None:
+    """Reading is paused, so the FIN waits behind unread frames; after `close_timeout` the callback is cancelled."""
+    cancelled: list[bool] = []
+    closed: list[int] = []
+
+    class Handler:
+        async def message(self, ws: Any, data: str) -> None:
+            try:
+                await asyncio.sleep(3600)
+            except asyncio.CancelledError:
+                cancelled.append(True)
+                raise
+
+        def close(self, ws: Any, code: int, reason: str) -> None:
+            closed.append(code)
+
+    server = serve(make_app(Handler, close_timeout=0.5))
+    with bystander(server):
+        client = RawClient.open(server.port)
+        client.send_raw(build(TEXT, b"x") * 1000)
+        server.settle()
+        client.close()
+        eventually(lambda: closed, 4.0, "closed")
+        eventually(lambda: cancelled, 1.0, "cancelled")
+
+
+def test_a06_stop_does_not_wait_for_it(serve: Serving) -> None:
+    cancelled: list[bool] = []
+
+    class Handler:
+        async def message(self, ws: Any, data: str) -> None:
+            try:
+                await asyncio.sleep(3600)
+            except asyncio.CancelledError:
+                cancelled.append(True)
+                raise
+
+    server = serve(make_app(Handler))
+    client = RawClient.open(server.port)
+    client.send("x")
+    server.settle()
+    server.stop_server(0.3)
+    assert cancelled == [True]
+    code = client.recv_frame().payload[:2]
+    assert int.from_bytes(code, "big") == 1001
+
+
+def test_a06_async_callbacks_run_one_at_a_time_in_order(serve: Serving) -> None:
+    running: list[int] = []
+    order: list[str] = []
+
+    class Handler:
+        async def message(self, ws: Any, data: str) -> None:
+            running.append(1)
+            assert len(running) == 1
+            await asyncio.sleep(0 if int(data) % 3 else 0.001)
+            order.append(data)
+            running.pop()
+            ws.send(data)
+
+        async def close(self, ws: Any, code: int, reason: str) -> None:
+            order.append("close")
+
+    server = serve(make_app(Handler))
+    with bystander(server):
+        client = RawClient.open(server.port)
+        client.send_raw(b"".join(build(TEXT, str(n).encode()) for n in range(300)))
+        assert [client.recv() for _ in range(300)] == [str(n) for n in range(300)]
+        client.send_close()
+        client.expect_close(1000)
+        eventually(lambda: order[-1] == "close")
+    assert order == [*map(str, range(300)), "close"]
