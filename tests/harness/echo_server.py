@@ -11,6 +11,7 @@ async def main() -> None:
     import fastws
 
     app = fastws.App(ping_interval=0)
+    loop = asyncio.get_running_loop()
 
     @app.websocket("/")
     def echo(ws: Any, data: Any) -> None:
@@ -19,7 +20,7 @@ async def main() -> None:
     @app.websocket("/later")
     def later(ws: Any, data: Any) -> None:
         """Answers from outside of the read, sixteenfold."""
-        asyncio.get_running_loop().call_soon(lambda: [ws.send(data) for _ in range(16)])
+        loop.call_soon(lambda: [ws.send(data) for _ in range(16)])
 
     server = await app.start("127.0.0.1", 0)
     print(server.port, flush=True)

@@ -12,7 +12,7 @@ from typing import NamedTuple
 STRACE = Path("/usr/bin/strace")
 LINE = re.compile(r"^(?P<pid>\d+) +(?P<name>\w+)\((?P<arguments>.*)\) += (?P<result>.+)$")
 UNFINISHED = re.compile(r"^(?P<pid>\d+) +(?P<start>\w+\(.*) <unfinished \.\.\.>$")
-RESUMED = re.compile(r"^(?P<pid>\d+) +<\.\.\. \w+ resumed>(?P<rest>.*)$")
+RESUMED = re.compile(r"^(?P<pid>\d+) +<\.\.\. (?P<name>\w+) resumed>(?P<rest>.*)$")
 QUIET = 0.2  # seconds in which attaching has settled and what is under way has ended
 
 WAITS = {"epoll_wait", "epoll_pwait", "epoll_pwait2"}
@@ -88,7 +88,7 @@ class Strace:
                 started[unfinished["pid"]] = unfinished["start"]
                 continue
             if resumed := RESUMED.match(written):
-                line = f"{resumed['pid']} {started.pop(resumed['pid'], 'unknown(')}{resumed['rest']}"
+                line = f"{resumed['pid']} {started.pop(resumed['pid'], resumed['name'] + '(')}{resumed['rest']}"
             found = LINE.match(line)
             assert found, f"strace wrote {line!r}"
             calls.append(Call(found["name"], found["arguments"], found["result"]))

@@ -201,8 +201,9 @@ def test_a05_two_servers_of_one_app_one_after_the_other(serve: Serving) -> None:
         client = RawClient.open(server.port)
         client.send(f"turn {turn}")
         assert client.recv() == f"turn {turn}"
-        server.stop()
         client.close()
+        server.settle()
+        server.stop()
     assert [event[0] for event in recorder.events] == ["open", "message", "close"] * 3
 
 
