@@ -14,7 +14,7 @@ Options.warning_errors = strict
 extension = Extension(
     "fastws._speedups",
     ["fastws/_speedups.pyx"],
-    depends=glob("fastws/core/*") + ["fastws/_speedups.pxd"],
+    depends=[*glob("fastws/core/*"), "fastws/_speedups.pxd"],
     include_dirs=["fastws/core"],
     extra_compile_args=["-O3", "-fvisibility=hidden", "-Wall"] + (["-Werror"] if strict else []),
 )

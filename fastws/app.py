@@ -5,7 +5,6 @@ import inspect
 import logging
 import signal
 import socket
-import sys
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, Literal, TypeVar, cast
 
@@ -118,9 +117,7 @@ class App:
             logging.basicConfig(level=logging.INFO, format="%(levelname)s: %(message)s")
         _run(self._serve(host, port, uds, backlog, shutdown_timeout), loop)
 
-    async def _serve(
-        self, host: str | None, port: int, uds: str | None, backlog: int, shutdown_timeout: float
-    ) -> None:
+    async def _serve(self, host: str | None, port: int, uds: str | None, backlog: int, shutdown_timeout: float) -> None:
         loop = asyncio.get_running_loop()
         first, second = asyncio.Event(), asyncio.Event()
 

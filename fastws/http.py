@@ -122,8 +122,18 @@ def error_response(status: int, text: str, headers: Iterable[tuple[str, str]] = 
 class Request:
     """A request for an upgrade or for a plain HTTP route."""
 
-    __slots__ = ("_cookies", "_query_params", "headers", "local_address", "method", "path", "path_params")
-    __slots__ += ("query_string", "remote_address", "target")
+    __slots__ = (
+        "_cookies",
+        "_query_params",
+        "headers",
+        "local_address",
+        "method",
+        "path",
+        "path_params",
+        "query_string",
+        "remote_address",
+        "target",
+    )
 
     def __init__(
         self,
@@ -309,6 +319,11 @@ def origin_allowed(origin: str, host: str, allowed: Collection[str] | None, *, s
     scheme = normal.partition(":")[0]
     port = named[2] or ("443" if secure else _DEFAULT_PORTS.get(scheme))
     return scheme in ("http", "https") and normal == f"{scheme}://{named[1]}:{port}"
+
+
+def is_host(value: bytes) -> bool:
+    """Whether the value of a Host header is a name or address with or without a port (RFC 9112 3.2)."""
+    return _HOST.fullmatch(value.decode("latin-1").lower()) is not None
 
 
 def host_allowed(host: str, allowed: Collection[str]) -> bool:

@@ -98,7 +98,9 @@ class Options:
 
     def _choose(self, name: str, *choices: str) -> None:
         if getattr(self, name) not in choices:
-            raise ValueError(f"{name}={getattr(self, name)!r} is not known: give one of {', '.join(map(repr, choices))}")
+            raise ValueError(
+                f"{name}={getattr(self, name)!r} is not known: give one of {', '.join(map(repr, choices))}"
+            )
 
     def for_route(self, changes: dict[str, object]) -> "Options":
         """These options with a route's own. TypeError for an unknown name, or one that is not a route's to set."""
@@ -112,16 +114,18 @@ class Options:
 
     def shortest_timeout(self) -> float:
         """The shortest deadline that is on."""
-        return min(
-            value
-            for name in TIMEOUTS
-            if (value := getattr(self, name)) > 0
-        )
+        durations: list[float] = [getattr(self, name) for name in TIMEOUTS]
+        return min(duration for duration in durations if duration > 0)
 
 
 #: Needed before the route of a request is known.
 APP_ONLY = frozenset({"handshake_timeout", "max_header_size", "max_request_line", "max_headers", "allowed_hosts"})
 
 TIMEOUTS = (
-    "handshake_timeout", "message_timeout", "send_timeout", "ping_interval", "ping_timeout", "close_timeout",
+    "handshake_timeout",
+    "message_timeout",
+    "send_timeout",
+    "ping_interval",
+    "ping_timeout",
+    "close_timeout",
 )

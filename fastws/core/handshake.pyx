@@ -54,6 +54,8 @@ cdef class Handshake:
                 break
             elif i == self.line_start and (byte == SPACE or byte == TAB):
                 break
+            elif not self.lines and i and data[i - 1] == SPACE and (byte == SPACE or byte == CR):
+                break                                   # RFC 9112 section 3: single spaces, and none at the end
             elif not self.lines and i >= self.limits.max_request_line:
                 return HEAD_LONG_TARGET
             i += 1
@@ -124,6 +126,8 @@ cdef class Handshake:
             return 505, "this server speaks HTTP/1.1", ()
         if self.hosts != 1:
             return 400, "exactly one Host header is needed", ()
+        if not is_host(self.host):
+            return 400, "the Host header is malformed", ()
         if self.bad_length:
             return 400, "Content-Length is not a number", ()
         if allowed_hosts is not None and not host_allowed(self.host.decode("latin-1"), allowed_hosts):

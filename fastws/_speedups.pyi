@@ -1,0 +1,101 @@
+"""The types of the compiled core. Only `WebSocket` is public; the rest is what app.py and server.py build it with."""
+
+import asyncio
+import logging
+import socket
+from collections.abc import Awaitable, Callable, Collection, Mapping
+from typing import Any, Final, final
+
+from typing_extensions import Buffer
+
+from fastws.constants import ReadyState, SendStatus
+from fastws.http import Request
+from fastws.tasks import Starter
+
+@final
+class WebSocket:
+    data: Any
+    id: Final[int]
+    path: Final[str]
+    path_params: Final[Mapping[str, str]]
+    query_string: Final[str]
+    subprotocol: Final[str | None]
+    request: Final[Request | None]
+
+    @property
+    def buffered_amount(self) -> int: ...
+    @property
+    def ready_state(self) -> ReadyState: ...
+    @property
+    def is_text(self) -> bool: ...
+    @property
+    def remote_address(self) -> tuple[str, int] | None: ...
+    @property
+    def local_address(self) -> tuple[str, int] | None: ...
+    def send(self, data: str | Buffer, *, compress: bool | None = None) -> SendStatus: ...
+    def send_text(self, data: Buffer) -> SendStatus: ...
+    def ping(self, data: str | Buffer = b"") -> None: ...
+    def close(self, code: int = 1000, reason: str = "") -> None: ...
+    def terminate(self) -> None: ...
+    def pause_reading(self) -> None: ...
+    def resume_reading(self) -> None: ...
+    def drained(self) -> Awaitable[None]: ...
+
+@final
+class Route:
+    def __init__(
+        self,
+        *,
+        upgrade: Callable[..., Any] | None,
+        open: Callable[..., Any] | None,
+        message: Callable[..., Any] | None,
+        drain: Callable[..., Any] | None,
+        ping: Callable[..., Any] | None,
+        pong: Callable[..., Any] | None,
+        close: Callable[..., Any] | None,
+        origins: Collection[str] | None,
+        max_message_size: int,
+        max_fragments: int,
+        high_water: int,
+        low_water: int,
+        max_backpressure: int,
+        max_waiting: int,
+        close_timeout: float,
+        message_timeout: float,
+        ping_interval: float,
+        ping_timeout: float,
+        send_timeout: float,
+        text_as_utf8: bool,
+        binary_as_view: bool,
+        drop_when_slow: bool,
+        keep_request: bool,
+    ) -> None: ...
+
+@final
+class Service:
+    def __init__(
+        self,
+        *,
+        find_websocket: Callable[[str], tuple[Route, Mapping[str, str]] | None],
+        find_http: Callable[[str], tuple[Callable[..., Any], Mapping[str, str]] | None],
+        allowed_hosts: Collection[str] | None,
+        max_header_size: int,
+        max_request_line: int,
+        max_headers: int,
+        handshake_timeout: float,
+        close_timeout: float,
+    ) -> None: ...
+
+@final
+class Reactor:
+    socket_count: Final[int]
+    def __init__(self, loop: asyncio.AbstractEventLoop, starter: Starter, log: logging.Logger, tick: float) -> None: ...
+    def stop_listening(self) -> None: ...
+    def close(self) -> None: ...
+
+def listen(reactor: Reactor, sock: socket.socket, service: Service) -> None: ...
+def count_connections(reactor: Reactor) -> int: ...
+def list_connections(reactor: Reactor) -> list[WebSocket]: ...
+def close_all(reactor: Reactor, code: int, reason: str) -> None: ...
+def terminate_all(reactor: Reactor) -> None: ...
+def stats(reactor: Reactor) -> dict[str, int]: ...

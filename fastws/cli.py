@@ -1,0 +1,120 @@
+"""The command line: `fastws serve module:app`. Flags are named as uvicorn's where they mean the same."""
+
+import argparse
+import importlib
+import importlib.metadata
+import logging
+import os
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, NoReturn
+
+if TYPE_CHECKING:
+    from fastws import App
+
+
+class _UserError(Exception):
+    """The command line asks for what is not there: told in one line, exit code 2."""
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: {message}\n")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command; the exit code is 0, 1 if the server cannot listen, 2 for a mistake in the command."""
+    parser = _make_parser()
+    options = parser.parse_args(argv)
+    if options.command is None:
+        parser.error("say what to do: `fastws serve module:app`, or `fastws --help`")
+    try:
+        app = _load_app(options.app, options.app_dir)
+    except _UserError as exc:
+        return _fail(2, str(exc))
+    # The application's own logging, set up while it was imported, is left as it is.
+    logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s")
+    logging.getLogger("fastws").setLevel(options.log_level.upper())
+    settings: dict[str, Any] = {}
+    if options.timeout_graceful_shutdown is not None:
+        settings["shutdown_timeout"] = options.timeout_graceful_shutdown
+    try:
+        app.run(host=options.host, port=options.port, loop=options.loop, backlog=options.backlog, **settings)
+    except OSError as exc:
+        return _fail(1, f"cannot serve on {options.host} port {options.port}: {exc.strerror or exc}")
+    return 0
+
+
+def _fail(code: int, message: str) -> int:
+    print(f"fastws: {message}", file=sys.stderr)
+    return code
+
+
+def _make_parser() -> argparse.ArgumentParser:
+    parser = _Parser(prog="fastws", description="A WebSocket server.")
+    parser.add_argument("--version", action="version", version=f"fastws {importlib.metadata.version('fastws')}")
+    serve = parser.add_subparsers(dest="command").add_parser(
+        "serve", help="serve an application", formatter_class=argparse.ArgumentDefaultsHelpFormatter
+    )
+    serve.add_argument("app", metavar="module:app", help="where the fastws.App is")
+    serve.add_argument("--host", default="127.0.0.1", help="address to listen on")
+    serve.add_argument("--port", type=_port, default=8765, help="port to listen on; 0 takes a free one")
+    serve.add_argument("--app-dir", metavar="DIR", default=".", help="where to look for the module first")
+    serve.add_argument("--loop", choices=("auto", "uvloop", "asyncio"), default="auto", help="event loop")
+    serve.add_argument("--backlog", type=_positive, default=4096, help="connections that wait to be accepted")
+    serve.add_argument(
+        "--log-level", choices=("critical", "error", "warning", "info", "debug"), default="info", help="what to tell"
+    )
+    serve.add_argument(
+        "--timeout-graceful-shutdown",
+        metavar="SECONDS",
+        type=_seconds,
+        help="how long connections may take to close when the server stops",
+    )
+    return parser
+
+
+def _port(text: str) -> int:
+    if text.isascii() and text.isdigit() and int(text) <= 65535:
+        return int(text)
+    raise argparse.ArgumentTypeError(f"{text!r} is not a port: use a number from 0 to 65535")
+
+
+def _positive(text: str) -> int:
+    if text.isascii() and text.isdigit() and 0 < int(text) < 2**31:
+        return int(text)
+    raise argparse.ArgumentTypeError(f"{text!r} is not a number above 0")
+
+
+def _seconds(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = -1.0
+    if 0 <= seconds < float("inf"):
+        return seconds
+    raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds")
+
+
+def _load_app(name: str, app_dir: str) -> "App":
+    import fastws
+
+    module_name, _, attributes = name.partition(":")
+    if not module_name or not attributes or not all(module_name.split(".")):
+        raise _UserError(f"{name!r} does not name an application: write module:app")
+    sys.path.insert(0, os.path.abspath(app_dir))
+    try:
+        found: Any = importlib.import_module(module_name)
+    except ModuleNotFoundError as exc:
+        # Only if it is the module itself, or a package it is in; what it imports in turn keeps its traceback.
+        if exc.name is None or not f"{module_name}.".startswith(f"{exc.name}."):
+            raise
+        raise _UserError(f"there is no module {exc.name!r} in {os.path.abspath(app_dir)} or on sys.path") from None
+    for attribute in attributes.split("."):
+        try:
+            found = getattr(found, attribute)
+        except AttributeError:
+            raise _UserError(f"module {module_name!r} has no {attributes!r}") from None
+    if not isinstance(found, fastws.App):
+        raise _UserError(f"{name!r} is a {type(found).__name__}, not a fastws.App")
+    return found

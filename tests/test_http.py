@@ -1,0 +1,489 @@
+import http.client
+import http.cookies
+import io
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fastws.http import (
+    Accept,
+    Headers,
+    Request,
+    Response,
+    error_response,
+    host_allowed,
+    normalize_origin,
+    origin_allowed,
+    split_target,
+)
+
+CONTROLS = [chr(code) for code in range(32) if code != 9] + ["\x7f"]
+
+
+def request(*headers, target=b"/", **options):
+    path, query = split_target(target)
+    return Request("GET", target, list(headers), path=path, query_string=query, **options)
+
+
+def parse(encoded, method="GET"):
+    """Read an answer with the standard library's client."""
+
+    class Socket:
+        def makefile(self, mode):
+            return io.BytesIO(encoded)
+
+    response = http.client.HTTPResponse(Socket(), method=method)
+    response.begin()
+    return response, response.read()
+
+
+# Headers
+
+
+def test_headers_by_name():
+    headers = Headers([(b"Host", b"example.com"), (b"X-A", b"1"), (b"x-a", b"2"), (b"X-B", b"caf\xe9")])
+    assert headers["host"] == headers["HOST"] == "example.com"
+    assert headers["X-a"] == "1, 2"
+    assert headers.get_all("x-A") == ["1", "2"]
+    assert headers.get_all("no") == []
+    assert headers["x-b"] == "café"
+    assert "x-B" in headers
+    assert "no" not in headers
+    assert 5 not in headers
+    assert headers.get("no") is None
+    assert list(headers) == ["host", "x-a", "x-b"]
+    assert len(headers) == 3
+    assert headers.raw[1:3] == [(b"X-A", b"1"), (b"x-a", b"2")]
+    assert "X-A" in repr(headers)
+    with pytest.raises(KeyError):
+        headers["no"]
+
+
+def test_a_list_that_get_all_gave_is_the_callers_own():
+    headers = Headers([(b"A", b"1")])
+    headers.get_all("a").append("2")
+    assert headers["a"] == "1"
+
+
+# Request
+
+
+def test_request_attributes():
+    r = request(
+        (b"Host", b"example.com:8765"),
+        (b"Origin", b"http://example.com"),
+        target=b"/a%20b?x=1&y=%20&x=2&z",
+        path_params={"k": "v"},
+        remote_address=("127.0.0.1", 5),
+        local_address="/run/socket",
+    )
+    assert (r.method, r.path, r.query_string, r.target) == ("GET", "/a b", "x=1&y=%20&x=2&z", "/a%20b?x=1&y=%20&x=2&z")
+    assert r.query_params == {"x": "2", "y": " ", "z": ""}
+    assert r.path_params == {"k": "v"}
+    assert (r.remote_address, r.local_address) == (("127.0.0.1", 5), "/run/socket")
+    assert (r.host, r.origin) == ("example.com:8765", "http://example.com")
+    assert repr(r) == "<Request GET '/a b'>"
+
+
+def test_request_without_anything():
+    r = request()
+    assert (r.host, r.origin, r.subprotocols, dict(r.cookies), r.query_params) == ("", None, [], {}, {})
+    assert dict(r.path_params) == {}
+    with pytest.raises(TypeError):
+        r.path_params["x"] = "y"
+
+
+def test_subprotocols_keep_the_clients_order():
+    r = request((b"Sec-WebSocket-Protocol", b"b, a ,,"), (b"sec-websocket-protocol", b"c"))
+    assert r.subprotocols == ["b", "a", "c"]
+
+
+# Cookies
+
+
+@pytest.mark.parametrize(
+    ("header", "cookies"),
+    [
+        (b"a=1; b=2", {"a": "1", "b": "2"}),
+        (b"a=1;b=2 ;  c=x=y", {"a": "1", "b": "2", "c": "x=y"}),
+        (b'a="quoted \\"text\\" \\073 end"', {"a": 'quoted "text" ; end'}),
+        (b'a="', {"a": '"'}),
+        (b"a=", {"a": ""}),
+        (b"junk; =x; b[]=1; c d=2; good=yes", {"good": "yes"}),
+        (b'bad"name=1; \xff=2; ok={"json":1}', {"ok": '{"json":1}'}),
+        (b"__class__=1; a=1; a=2", {"__class__": "1", "a": "2"}),
+        (b";;;", {}),
+        (b"", {}),
+    ],
+)
+def test_cookies(header, cookies):
+    assert request((b"Cookie", header)).cookies == cookies
+
+
+def test_cookies_of_two_headers():
+    assert request((b"Cookie", b"a=1"), (b"cookie", b"b=2")).cookies == {"a": "1", "b": "2"}
+
+
+@given(st.dictionaries(st.from_regex(r"[a-z]{1,8}", fullmatch=True), st.text(st.characters(max_codepoint=255))))
+def test_cookies_that_the_standard_library_wrote(values):
+    values = {name: value for name, value in values.items() if name not in http.cookies.Morsel._reserved}
+    written = []
+    for name, value in values.items():
+        try:
+            jar = http.cookies.SimpleCookie()
+            jar[name] = value
+            written.append(jar[name].OutputString())
+        except http.cookies.CookieError:  # newer versions refuse control characters
+            written.append(f"{name}=refused")
+            values[name] = "refused"
+    assert request((b"Cookie", "; ".join(written).encode("latin-1"))).cookies == values
+
+
+@given(st.binary())
+def test_cookies_never_raise(header):
+    assert all(name for name in request((b"Cookie", header)).cookies)
+
+
+# accept and reject
+
+
+def test_accept():
+    r = request((b"Sec-WebSocket-Protocol", b"chat.v1, chat.v2"))
+    data = object()
+    accept = r.accept(subprotocol="chat.v2", data=data, headers={"Set-Cookie": "a=1"})
+    assert accept == Accept("chat.v2", data, ((b"Set-Cookie", b"a=1"),))
+    assert r.accept() == Accept(None, None, ())
+    assert r.accept(headers=[("Set-Cookie", "a=1"), ("Set-Cookie", "b=\xe9\t2")]).headers == (
+        (b"Set-Cookie", b"a=1"),
+        (b"Set-Cookie", b"b=\xe9\t2"),
+    )
+    with pytest.raises(AttributeError):
+        accept.data = 1
+
+
+def test_h19_a_subprotocol_that_was_not_offered():
+    for offers in [], [(b"Sec-WebSocket-Protocol", b"chat.v1")]:
+        with pytest.raises(ValueError, match=r"'chat\.v2' is not among the client's offers"):
+            request(*offers).accept(subprotocol="chat.v2")
+
+
+@pytest.mark.parametrize("control", CONTROLS)
+def test_h18_control_characters(control):
+    bad = f"a{control}b"
+    offers = request((b"Sec-WebSocket-Protocol", bad.encode()))
+    for call in (
+        lambda: request().accept(headers=[("X-A", bad)]),
+        lambda: request().accept(headers={bad: "x"}),
+        lambda: offers.accept(subprotocol=bad),
+        lambda: request().reject(403, headers={"X-A": bad}),
+        lambda: request().reject(403, headers={bad: "x"}),
+        lambda: request().reject(403, reason=bad),
+        lambda: Response(200, headers={"X-A": bad}),
+        lambda: Response(200, content_type=bad),
+        lambda: error_response(400, "text", [("X-A", bad)]),
+    ):
+        with pytest.raises(ValueError, match=r"remove it|leave out") as caught:
+            call()
+        assert repr(bad) in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["", "a b", "a:", " a", "é", "a\n", "(a)", "名"])
+def test_header_names_are_tokens(name):
+    with pytest.raises(ValueError, match="not a token"):
+        request().accept(headers={name: "x"})
+
+
+def test_values_are_latin_1():
+    with pytest.raises(ValueError, match="latin-1"):
+        request().reject(headers={"X-A": "名"})
+    with pytest.raises(ValueError, match="latin-1"):
+        request().reject(reason="名")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "Upgrade",
+        "CONNECTION",
+        "Sec-WebSocket-Accept",
+        "sec-websocket-protocol",
+        "Sec-WebSocket-Extensions",
+        "Content-Length",
+        "Transfer-Encoding",
+    ],
+)
+def test_headers_of_the_server(name):
+    for call in request().accept, request().reject:
+        with pytest.raises(ValueError, match=f"{name}.* is set by the server itself"):
+            call(headers=[(name, "x")])
+    assert request().accept(headers={f"{name}-X": "x"}).headers
+
+
+# Response
+
+
+def test_encode():
+    encoded = Response(200, "grüße", headers={"X-A": "1"}).encode()
+    assert encoded == (
+        b"HTTP/1.1 200 OK\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: 7\r\nConnection: close\r\n"
+        b"X-A: 1\r\n\r\ngr\xc3\xbc\xc3\x9fe"
+    )
+    response, body = parse(encoded)
+    assert (response.status, response.reason, body.decode()) == (200, "OK", "grüße")
+
+
+def test_encode_for_head():
+    response = Response(200, b"12345")
+    assert response.encode() == response.encode(head_only=True) + b"12345"
+    parsed, body = parse(response.encode(head_only=True), "HEAD")
+    assert parsed.headers["Content-Length"] == "5"
+    assert body == b""
+
+
+def test_content_type():
+    assert b"Content-Type" not in Response(200).encode()
+    assert b"Content-Type" not in Response(200, b"x", content_type=None).encode()
+    assert b"Content-Type: text/html\r\n" in Response(200, content_type="text/html").encode()
+    encoded = Response(200, b"x", headers={"content-type": "image/png"}).encode()
+    assert encoded.lower().count(b"content-type") == 1
+
+
+@pytest.mark.parametrize("body", [b"x", bytearray(b"x"), memoryview(b"x"), "x"])
+def test_body(body):
+    assert Response(200, body).body == b"x"
+
+
+@pytest.mark.parametrize("status", [100, 101, 199, 0, -1, 600, 1000])
+def test_status_that_ends_no_request(status):
+    with pytest.raises(ValueError, match=str(status)):
+        Response(status)
+    with pytest.raises(ValueError, match=str(status)):
+        request().reject(status)
+
+
+@pytest.mark.parametrize("status", [204, 304])
+def test_status_without_a_body(status):
+    encoded = Response(status).encode()
+    assert b"Content-Length" not in encoded
+    assert encoded.endswith(b"\r\n\r\n")
+    with pytest.raises(ValueError, match="no body"):
+        Response(status, b"x")
+
+
+def test_reason():
+    assert Response(404).encode().startswith(b"HTTP/1.1 404 Not Found\r\n")
+    assert Response(404, reason="Gone fishing").encode().startswith(b"HTTP/1.1 404 Gone fishing\r\n")
+    assert Response(599).encode().startswith(b"HTTP/1.1 599 \r\n")  # the space stays: RFC 9112 4
+    assert repr(Response(404, b"x")) == "<Response 404 Not Found, 1 bytes>"
+
+
+def test_no_server_and_no_date():
+    assert not {"server", "date"} & {name.lower() for name in parse(Response().encode())[0].headers}
+
+
+def test_reject():
+    response = request().reject(401, "who?", headers=[("WWW-Authenticate", "Basic")])
+    parsed, body = parse(response.encode())
+    assert (parsed.status, parsed.headers["WWW-Authenticate"], body) == (401, "Basic", b"who?")
+    assert request().reject().status == 403
+
+
+def test_error_response():
+    assert error_response(400, "malformed header").encode() == (
+        b"HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: 17\r\n"
+        b"Connection: close\r\n\r\nmalformed header\n"
+    )
+
+
+def test_error_response_may_name_the_upgrade():
+    """RFC 9110 15.5.22: a 426 must send Upgrade, and 7.8: so Connection must name it."""
+    encoded = error_response(426, "x", [("Upgrade", "websocket"), ("Sec-WebSocket-Version", "13")]).encode()
+    response, _ = parse(encoded)
+    assert response.headers["Connection"] == "close, Upgrade"
+    assert response.headers["Upgrade"] == "websocket"
+    assert response.headers["Sec-WebSocket-Version"] == "13"
+
+
+# The request target
+
+
+@pytest.mark.parametrize(
+    ("target", "path", "query"),
+    [
+        (b"/", "/", ""),
+        (b"/chat/room?x=%20y?z", "/chat/room", "x=%20y?z"),
+        (b"/caf%C3%A9/a%2Fb%20c", "/café/a/b c", ""),
+        (b"/caf\xc3\xa9", "/café", ""),
+        (b"//x/y", "//x/y", ""),
+        (b"/?", "/", ""),
+        (b"http://example.com/a?b", "/a", "b"),
+        (b"HTTPS://example.com:443", "/", ""),
+        (b"ws://example.com?x", "/", "x"),
+        (b"/http://x", "/http://x", ""),
+    ],
+)
+def test_split_target(target, path, query):
+    assert split_target(target) == (path, query)
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        b"",
+        b"*",
+        b"example.com:443",
+        b"ftp://example.com/",
+        b"http:///path",
+        b"http:/path",
+        b"chat",
+        b"?x",
+        b"/%00",
+        b"/%ff",
+        b"/\xff",
+        b"/?\xff",
+        b"/%",
+        b"/%2",
+        b"/%zz",
+        b"/a b",
+        b"/a\x00",
+        b"/a\tb",
+        b"/a\x7f",
+        b"/a#b",
+    ],
+)
+def test_split_target_refuses(target):
+    with pytest.raises(ValueError) as caught:
+        split_target(target)
+    assert not isinstance(caught.value, UnicodeError)  # which would hold the bytes of the request
+
+
+@given(st.binary(max_size=40).map(lambda tail: b"/" + tail))
+def test_split_target_decodes_or_refuses(target):
+    try:
+        path, query = split_target(target)
+    except ValueError:
+        return
+    assert path.startswith("/")
+    assert "\x00" not in path + query
+
+
+# Origins and hosts
+
+
+@pytest.mark.parametrize(
+    ("origin", "host"),
+    [
+        ("http://example.com", "example.com"),
+        ("http://example.com", "example.com:80"),
+        ("http://example.com:80", "example.com"),
+        ("https://example.com", "example.com"),
+        ("https://example.com", "example.com:443"),
+        ("HTTP://Example.COM", "eXample.com"),
+        ("http://localhost:8765", "localhost:8765"),
+        ("http://[::1]:8765", "[::1]:8765"),
+        ("http://127.0.0.1", "127.0.0.1"),
+    ],
+)
+def test_same_host(origin, host):
+    assert origin_allowed(origin, host, None)
+
+
+@pytest.mark.parametrize(
+    ("origin", "host"),
+    [
+        ("http://evil.com", "example.com"),
+        ("http://example.com.evil.com", "example.com"),
+        ("http://evilexample.com", "example.com"),
+        ("http://sub.example.com", "example.com"),
+        ("http://example.com:8080", "example.com"),
+        ("http://example.com", "example.com:8080"),
+        ("https://example.com", "example.com:80"),
+        ("http://example.com", "example.com:443"),
+        ("ftp://example.com", "example.com"),
+        ("null", "example.com"),
+        ("null", "null"),
+        ("", ""),
+        ("http://", ""),
+        ("http://example.com/", "example.com"),
+        ("http://user@example.com", "example.com"),
+        ("http://user@example.com", "user@example.com"),
+        ("http://example.com, http://example.com", "example.com"),
+        ("http://example.com http://evil.com", "example.com"),
+        ("http://example.com:", "example.com"),
+        ("http://example.com:x", "example.com"),
+        ("example.com", "example.com"),
+        ("http://example.com\n", "example.com"),
+        ("http://a, b", "a, b"),
+    ],
+)
+def test_other_host(origin, host):
+    assert not origin_allowed(origin, host, None)
+
+
+def test_same_host_over_tls():
+    assert origin_allowed("https://example.com", "example.com", None, secure=True)
+    assert origin_allowed("https://example.com:8443", "example.com:8443", None, secure=True)
+    assert not origin_allowed("http://example.com", "example.com", None, secure=True)
+
+
+@pytest.mark.parametrize(
+    ("origin", "allowed"),
+    [
+        ("https://good.example", True),
+        ("https://GOOD.example:443", True),
+        ("http://other.example:8080", True),
+        ("https://good.example.evil.com", False),
+        ("https://evilgood.example", False),
+        ("https://good.example:444", False),
+        ("http://good.example", False),
+        ("null", False),
+        ("", False),
+        ("https://good.example, https://good.example", False),
+        ("https://good.example/", False),
+        ("https://host.example", False),
+    ],
+)
+def test_h14_listed_origins(origin, allowed):
+    assert origin_allowed(origin, "host.example", ["https://good.example", "HTTP://other.example:8080"]) is allowed
+
+
+def test_special_origins():
+    assert origin_allowed("null", "h", ["null"])
+    assert origin_allowed("https://any.example", "h", ["*"])
+    assert origin_allowed("moz-extension://ab-cd", "h", ["moz-extension://ab-cd"])
+    assert not origin_allowed("https://any.example", "any.example", [])
+    assert normalize_origin("https://A.example") == "https://a.example:443"
+    assert normalize_origin("https://a.example/") is None
+
+
+@pytest.mark.parametrize(
+    ("host", "allowed"),
+    [
+        ("example.com", True),
+        ("EXAMPLE.com:8080", True),
+        ("example.com.evil.com", False),
+        ("evilexample.com", False),
+        ("a.sub.example", True),
+        ("a.b.sub.example:1", True),
+        ("sub.example", False),
+        (".sub.example", False),
+        ("evilsub.example", False),
+        ("port.example:81", True),
+        ("port.example", False),
+        ("port.example:82", False),
+        ("[::1]:8765", True),
+        ("127.0.0.1", False),
+        ("", False),
+        ("example.com,evil.com", False),
+        ("example.com/x", False),
+        ("user@example.com", False),
+    ],
+)
+def test_h14_hosts(host, allowed):
+    assert host_allowed(host, ["Example.com", "*.sub.example", "port.example:81", "[::1]"]) is allowed
+
+
+def test_any_host():
+    assert host_allowed("whatever", ["*"])
+    assert not host_allowed("whatever", [])

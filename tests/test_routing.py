@@ -1,0 +1,132 @@
+import time
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fastws.routing import Router
+
+
+def make(*patterns):
+    router = Router()
+    for pattern in patterns:
+        router.add(pattern, pattern)
+    return router
+
+
+def test_fixed():
+    router = make("/", "/echo", "/echo/")
+    assert router.find("/echo") == ("/echo", {})
+    assert router.find("/echo/") == ("/echo/", {})
+    assert router.find("/") == ("/", {})
+    for path in "", "/Echo", "/echo//", "echo", "/echo/x":
+        assert router.find(path) is None
+
+
+def test_fixed_parameters_are_shared_and_immutable():
+    router = make("/a", "/b")
+    params = router.find("/a")[1]
+    assert params is router.find("/b")[1]
+    with pytest.raises(TypeError):
+        params["x"] = "y"
+
+
+@pytest.mark.parametrize(
+    ("path", "params"),
+    [
+        ("/chat/lobby", {"room": "lobby"}),
+        ("/chat/a b.c\n", {"room": "a b.c\n"}),
+        ("/chat/é", {"room": "é"}),
+        ("/chat/", None),
+        ("/chat", None),
+        ("/chat/a/b", None),
+        ("/chat/a/", None),
+        ("/xchat/a", None),
+        ("x/chat/a", None),
+    ],
+)
+def test_parameter(path, params):
+    assert make("/chat/{room}").find(path) == (params and ("/chat/{room}", params))
+
+
+def test_several_parameters():
+    router = make("/{a}/x/{b}/{rest:path}")
+    assert router.find("/1/x/2/3/4") == ("/{a}/x/{b}/{rest:path}", {"a": "1", "b": "2", "rest": "3/4"})
+    assert router.find("/1/y/2/3") is None
+
+
+def test_rest():
+    router = make("/files/{rest:path}")
+    assert router.find("/files/a/b//c\n")[1] == {"rest": "a/b//c\n"}
+    assert router.find("/files/")[1] == {"rest": ""}
+    assert router.find("/files") is None
+
+
+def test_order():
+    router = make("/{any:path}", "/chat/{room}", "/chat/lobby")
+    assert router.find("/chat/lobby") == ("/chat/lobby", {})
+    assert router.find("/chat/x")[0] == "/{any:path}"
+    router = make("/chat/{room}", "/{any:path}")
+    assert router.find("/chat/x")[0] == "/chat/{room}"
+    assert router.find("/chat/x/y")[0] == "/{any:path}"
+
+
+def test_patterns_are_no_regular_expressions():
+    router = make("/a.b/{x}", "/(.*)/{x}")
+    assert router.find("/a.b/1")[1] == {"x": "1"}
+    assert router.find("/acb/1") is None
+    assert router.find("/(.*)/1")[1] == {"x": "1"}
+
+
+@pytest.mark.parametrize(
+    ("pattern", "message"),
+    [
+        ("", "slash"),
+        ("echo", "slash"),
+        ("{x}", "slash"),
+        ("/{x", "braces"),
+        ("/x}", "braces"),
+        ("/{{x}}", "braces"),
+        ("/{x}{y}", "braces"),
+        ("/a{x}", "braces"),
+        ("/{x/y}", "braces"),
+        ("/{}", "identifier"),
+        ("/{1}", "identifier"),
+        ("/{a-b}", "identifier"),
+        ("/{ a}", "identifier"),
+        ("/{a}/{a}", "once"),
+        ("/{a:int}", "path"),
+        ("/{a:}", "path"),
+        ("/{a:path}/b", "at the end"),
+    ],
+)
+def test_malformed(pattern, message):
+    with pytest.raises(ValueError, match=message):
+        make(pattern)
+
+
+@pytest.mark.parametrize(
+    "patterns", [("/a", "/a"), ("/{a}", "/{b}"), ("/x/{a}/{b:path}", "/x/{c}/{d:path}"), ("/x/{a}", "/y", "/x/{a}")]
+)
+def test_duplicates(patterns):
+    with pytest.raises(ValueError, match="already"):
+        make(*patterns)
+
+
+def test_what_is_not_a_duplicate():
+    assert make("/{a}", "/{a:path}", "/a", "/a/", "/a/{b}").find("/a/b")[0] == "/{a:path}"
+
+
+def test_time_is_linear_in_the_path():
+    router = make("/{a}/{b}/{c}/{d}/x/{rest:path}")
+    start = time.perf_counter()
+    assert router.find("/" + "a/" * 100_000) is None
+    assert router.find("/" + "/" * 100_000) is None
+    assert time.perf_counter() - start < 1
+
+
+@given(st.text(min_size=1).filter(lambda text: "/" not in text), st.text())
+def test_any_path_text(segment, rest):
+    router = make("/a/{x}", "/b/{x}/{rest:path}")
+    assert router.find(f"/a/{segment}") == ("/a/{x}", {"x": segment})
+    assert router.find(f"/b/{segment}/{rest}") == ("/b/{x}/{rest:path}", {"x": segment, "rest": rest})
