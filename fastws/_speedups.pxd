@@ -62,6 +62,7 @@ cdef class Listener(Endpoint):
     cdef object service
     cdef make_socket make
     cdef int burst
+    cdef uint32_t batch         # of the reactor, when it accepted last
     cdef bint resting
     cdef int _accept(self) except -1
     cdef int _rest(self, int error) except -1
@@ -93,7 +94,8 @@ cdef class Socket(Endpoint):
     # send, time, turn: what a subclass answers
     cdef int on_blocked(self) except -1
     cdef int on_taken(self) except -1
-    cdef bint is_due(self, uint32_t now) noexcept
+    cdef int on_resumed(self) except -1
+    cdef uint32_t due_in(self, uint32_t now) noexcept
     cdef int on_due(self, uint32_t now) except -1
     cdef int on_turn(self) except -1
     cdef bint is_over(self) noexcept
@@ -126,7 +128,8 @@ cdef class Reactor:
     cdef int poller
     cdef unsigned long thread
     cdef uint32_t now                   # milliseconds, coarse, wraps
-    cdef uint32_t tick
+    cdef uint32_t tick, sweep_at
+    cdef uint32_t batch                 # counts the batches of events
     # shared buffers
     cdef Buffer input
     cdef uint8_t *cork
@@ -151,7 +154,7 @@ cdef class Reactor:
     cdef int _turn(self) except -1
     cdef int _time(self) noexcept
     cdef int _failed(self, Endpoint endpoint) except -1
-    cdef int start_timer(self) except -1
+    cdef int sweep_within(self, uint32_t left) except -1
 
 
 # The connection joins the two halves, and is the only one that calls the user's code.

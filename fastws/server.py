@@ -105,6 +105,7 @@ class Server:
             self._stopped.set_result(None)
             reactor.close()
             self._on_stop(self)
+            await asyncio.sleep(0)  # what the reactor's end has put on the loop
             for name in self._names:
                 if isinstance(name, str):
                     _remove_socket_file(name)

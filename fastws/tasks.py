@@ -238,7 +238,7 @@ else:
                 self._loop.call_soon(spare.end, failure or StopIteration(result))
 
         def close(self) -> None:
-            """End the spare tasks. What has been started goes on."""
+            """End the spare tasks in the loop's next iteration. What has been started goes on."""
             self._closed = True
-            while self._spares:
-                self._spares.pop().end(asyncio.CancelledError())
+            while self._spares:  # not at once: the caller may be a task, and no task steps inside another
+                self._loop.call_soon(self._spares.pop().end, asyncio.CancelledError())

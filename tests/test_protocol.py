@@ -9,7 +9,7 @@ from typing import Any
 
 import oracle
 import pytest
-from corpus import CASES, Case, close, cut_in_two, events_of, feed_all, fragments, one_by_one
+from corpus import CASES, Case, close, cut_in_two, events_of, feed_all, fragments, one_by_one, plain
 from oracle import BINARY, CLOSE, CONTINUATION, PING, PONG, TEXT, client_frame
 from protocol import _protocol as protocol
 
@@ -100,6 +100,22 @@ class TestReader:
                     found = feed_all(protocol.Reader(), pieces)
                     assert found == feed_all(oracle.Reader(), pieces), (before, first, second)
 
+    def test_every_edge_of_length_and_limit(self) -> None:
+        edges = [0, 2, 3, 4, *range(123, 130), *range(65532, 65540), 2**31 - 1, 2**31, 2**32 - 4, 2**32 - 1, 2**32]
+        edges += [2**32 + 1, *range(2**63 - 5, 2**63)]
+        beyond = [2**63, 2**63 + 1, 2**64 - 4, 2**64 - 3, 2**64 - 1]
+        headers = [(7, length) for length in edges if length <= 125]
+        headers += [(16, length) for length in edges if length <= 65535]
+        headers += [(64, length) for length in edges + beyond]
+        for before in (b"", client_frame(BINARY, b"abc", fin=False), client_frame(TEXT, b"", fin=False)):
+            for form, length in headers:
+                frame = client_frame(CONTINUATION if before else BINARY, length_form=form, declared=length)
+                pieces = [before, *one_by_one(frame)]
+                for limit in edges:
+                    options = {"max_message_size": limit}
+                    found = feed_all(protocol.Reader(**options), pieces)
+                    assert found == feed_all(oracle.Reader(**options), pieces), (before, form, length, limit)
+
     def test_default_limits(self) -> None:
         over = client_frame(BINARY, declared=(1 << 20) + 1)[:10]
         assert events_of(protocol.Reader(), [over]) == [("fail", 1009)]
@@ -124,6 +140,65 @@ class TestReader:
             for index, piece in enumerate(turn):
                 found[index] += feed_all(readers[index], [piece])[0]
         assert found == [case.events for case in CASES]
+
+
+class TestLargeMessages:
+    """What is declared costs nothing, what has come is kept once or twice over, and much of it comes without a copy."""
+
+    @pytest.mark.parametrize("declared", [2 << 30, 2**63 - 1])
+    @pytest.mark.parametrize("fin", [True, False])
+    def test_memory_follows_what_has_come(self, declared: int, fin: bool) -> None:
+        reader = protocol.Reader(max_message_size=2**63 - 1)
+        assert reader.feed(client_frame(BINARY, declared=declared, fin=fin)) == []
+        assert reader.kept() <= 64
+        came = 0
+        for size in [1] * 200 + [1000] * 50 + [65536] * 20:
+            assert reader.feed(bytes(size)) == []
+            came += size
+            assert came <= reader.kept() <= 2 * came + 64
+
+    def test_memory_is_given_back(self) -> None:
+        reader = protocol.Reader()
+        for _ in range(3):
+            assert reader.idle
+            assert reader.kept() == 0
+            reader.feed(client_frame(BINARY, b"x" * 3000, fin=False))
+            assert not reader.idle
+            assert reader.kept() >= 3000
+            assert reader.feed(client_frame(CONTINUATION, b"x" * 3000)) == [("binary", b"x" * 6000)]
+
+    @pytest.mark.parametrize("opcode", [TEXT, BINARY])
+    @pytest.mark.parametrize("wish", [65536, 65537, 99_999, 262_144])
+    def test_received_straight_into_the_message(self, opcode: int, wish: int) -> None:
+        text = MIXED * (700_000 // len(MIXED))
+        stream = fragments(opcode, text[:250_001], text[250_001:]) + client_frame(PING, b"p")
+        events, straight = receive_all(protocol.Reader(), stream, wish)
+        assert plain(events) == [("text", text.decode()) if opcode == TEXT else ("binary", text), ("ping", b"p")]
+        assert straight >= 100_000
+
+    def test_a_wrong_byte_received_straight(self) -> None:
+        text = MIXED * (700_000 // len(MIXED))
+        for place in (70_000, 300_000, 300_001, 300_002, 400_000):
+            stream = client_frame(TEXT, text[:place] + b"\xff" + text[place + 1 :])
+            events, straight = receive_all(protocol.Reader(), stream, 65536)
+            assert plain(events) == [("fail", 1007)]
+            assert straight <= place + 65536
+
+
+def receive_all(reader: Any, stream: bytes, wish: int) -> tuple[list[tuple], int]:
+    """What a connection does: straight into the message where that is offered, through the parser otherwise.
+
+    Returns the events, and how many bytes went the straight way. It stops at a failure."""
+    events: list[tuple] = []
+    straight = 0
+    while stream and not (events and events[-1][0] == "fail"):
+        room = reader.window(wish)
+        assert room <= wish
+        size = room or 70_001
+        events += reader.receive(stream[:size]) if room else reader.feed(stream[:size])
+        straight += room
+        stream = stream[size:]
+    return events, straight
 
 
 class TestBuildFrame:

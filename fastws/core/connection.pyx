@@ -77,6 +77,7 @@ cdef class WebSocket(Socket):
         cdef bint in_message = not inbox_idle(&self.inbox) or rest and not self.pauses
         if in_message and (finished or not self.in_message):
             self.message_at = self.reactor.now
+            self.reactor.sweep_within(self.route.message_timeout)
         self.in_message = in_message
         return 0
 
@@ -110,12 +111,12 @@ cdef class WebSocket(Socket):
         return self.drop()
 
     cdef int on_peer_shut(self) except -1:
-        """What it has sent is still delivered, if the callbacks get that far; see is_due."""
+        """What it has sent is still delivered, if the callbacks get that far within close_timeout each."""
         if self.phase == PHASE_DECIDING:
             return self.on_end()
         self.peer_left = True
         self.since = self.reactor.now
-        return 0
+        return self.reactor.sweep_within(self.due_in(self.since))
 
     # send
 
@@ -236,9 +237,13 @@ cdef class WebSocket(Socket):
     cdef int on_blocked(self) except -1:
         if self.phase == PHASE_OPEN:
             self.drain_due = True
+            self.reactor.sweep_within(self.route.send_timeout)
             if self.outbox.size > self.route.high_water:
                 self.pause(PAUSE_OUTBOX)
         return 0
+
+    cdef int on_resumed(self) except -1:
+        return self.reactor.sweep_within(self.due_in(self.reactor.now))
 
     cdef int on_taken(self) except -1:
         if self.phase != PHASE_OPEN:
@@ -370,27 +375,27 @@ cdef class WebSocket(Socket):
         self.phase = phase
         self.reactor._time()
         self.since = self.reactor.now
-        return 0
+        return self.reactor.sweep_within(self.due_in(self.since))
 
-    cdef bint is_due(self, uint32_t now) noexcept:
+    cdef uint32_t due_in(self, uint32_t now) noexcept:
         cdef Route route = self.route
-        if self.phase == PHASE_OPEN:
-            if self.blocked and route.send_timeout and now - self.stalled_at > route.send_timeout:
-                return True
-            if self.peer_left and self.pauses & PAUSE_WAITING:
-                return now - self.since > route.close_timeout
-            if self.in_message and route.message_timeout and now - self.message_at > route.message_timeout:
-                return not self.pauses
-            if self.pauses or not route.ping_interval:
-                return False
-            if self.ping_sent:
-                return now - self.pinged_at > route.ping_timeout
-            return now - self.heard_at > route.ping_interval
+        cdef uint32_t left = NEVER
         if self.phase <= PHASE_DECIDING:
-            return self.service.handshake_timeout and now - self.since > self.service.handshake_timeout
-        if route is not None:
-            return now - self.since > route.close_timeout
-        return now - self.since > self.service.close_timeout
+            return time_left(now, self.since, self.service.handshake_timeout)
+        if self.phase != PHASE_OPEN:
+            return time_left(now, self.since, self.service.close_timeout if route is None else route.close_timeout)
+        if self.blocked:
+            left = time_left(now, self.stalled_at, route.send_timeout)
+        if not self.pauses:
+            if self.in_message:
+                left = min(left, time_left(now, self.message_at, route.message_timeout))
+            if self.ping_sent:
+                left = min(left, time_left(now, self.pinged_at, route.ping_timeout))
+            else:
+                left = min(left, time_left(now, self.heard_at, route.ping_interval))
+        elif self.peer_left and self.pauses & PAUSE_WAITING:
+            left = min(left, time_left(now, self.since, route.close_timeout))
+        return left
 
     cdef int on_due(self, uint32_t now) except -1:
         cdef Route route = self.route
@@ -398,11 +403,11 @@ cdef class WebSocket(Socket):
             if self.phase == PHASE_GONE and self.is_busy() and self.asides.task is not None:
                 self.asides.task.cancel()
             return self.on_end()
-        if self.blocked and route.send_timeout and now - self.stalled_at > route.send_timeout:
+        if self.blocked and not time_left(now, self.stalled_at, route.send_timeout):
             return self.on_end()
-        if self.peer_left and self.pauses & PAUSE_WAITING:
-            return self.on_end()
-        if self.in_message and route.message_timeout and now - self.message_at > route.message_timeout:
+        if self.pauses:
+            return self.on_end()            # the peer has left, and the callback behind which it waits goes on
+        if self.in_message and not time_left(now, self.message_at, route.message_timeout):
             return self.fail(1008, "message_timeout")
         if self.ping_sent:
             return self.fail(1011, "ping_timeout")

@@ -16,18 +16,19 @@ cdef class Listener(Endpoint):
         return self._accept()
 
     cdef int _accept(self) except -1:
-        """The burst starts at one and doubles while the queue fills it: a lone connection costs one accept4, not a
-        second that says EAGAIN, and a storm is taken in large batches."""
+        """The burst is one, and doubles from one batch of events to the next as long as there are more to accept: a
+        lone connection costs one accept4, not a second that says EAGAIN, and a storm is taken in large bursts."""
         cdef Socket socket
         cdef Address address
         cdef int fd, count = 0
         if self.fd < 0:
             return 0
+        self.burst = min(self.burst * 2, MAX_BURST) if self.batch + 1 == self.reactor.batch else 1
+        self.batch = self.reactor.batch
         while count < self.burst:
             fd = address_accept(self.fd, &address)
             if fd < 0:
                 if errno == EAGAIN:
-                    self.burst = 1
                     return 0
                 if errno in (EMFILE, ENFILE, ENOBUFS, ENOMEM):
                     return self._rest(errno)
@@ -44,17 +45,15 @@ cdef class Listener(Endpoint):
                 close(fd)
                 return self._rest(errno)
             self.reactor.link(socket)
-        self.burst = min(self.burst * 2, MAX_BURST)
         return 0
 
     cdef int _rest(self, int error) except -1:
-        """Descriptors or memory have run out: stop accepting until the next tick; those who are here go on."""
-        self.burst = 1
+        """Descriptors or memory have run out: stop accepting for a tick; those who are here go on."""
         if not self.resting:
             self.resting = True
             self._watch(0)
             self.reactor.log.error("accepting pauses: %s; raise the limit of open files", strerror(error).decode())
-            self.reactor.start_timer()
+            self.reactor.sweep_within(self.reactor.tick)
         return 0
 
     cdef int wake_up(self) except -1:

@@ -11,7 +11,7 @@ cdef class Reactor:
     """Holds every descriptor, shared buffer and deadline of one server on one loop.
 
     loop: the running asyncio (or uvloop) event loop; starter: a fastws.tasks.Starter; log: a logging.Logger;
-    tick: seconds between two sweeps of the deadlines.
+    tick: seconds that two sweeps of the deadlines are apart at least.
     """
 
     def __cinit__(self, loop, starter, log, double tick):
@@ -68,6 +68,7 @@ cdef class Reactor:
         cdef int i, count
         self._time()
         self.in_turn = True
+        self.batch += 1
         try:
             count = poller_take(self.poller, events, BATCH)
             for i in range(count):
@@ -98,14 +99,19 @@ cdef class Reactor:
                 self.ask_turn()
 
     def _sweep(self):
-        """The one timer: every deadline of every socket. It runs only while there is somebody to look after."""
+        """The one timer: looks at the deadlines of all sockets, and comes again when the next of them is due."""
         cdef Socket socket = self.sockets
         cdef Listener listener
         cdef list due = []
+        cdef uint32_t left, nearest = NEVER
+        self.timer = None
         self._time()
         while socket is not None:
-            if socket.is_due(self.now):
+            left = socket.due_in(self.now)
+            if left == 0:
                 due.append(socket)
+            else:
+                nearest = min(nearest, left)
             socket = socket.next
         for listener in self.listeners:
             listener.wake_up()
@@ -114,13 +120,23 @@ cdef class Reactor:
                 socket.on_due(self.now)
             except Exception:
                 self._failed(socket)
-        self.timer = None
-        if self.sockets is not None:
-            self.start_timer()
+            if socket.linked:
+                nearest = min(nearest, socket.due_in(self.now))
+        return self.sweep_within(nearest)
 
-    cdef int start_timer(self) except -1:
-        if self.timer is None and self.poller >= 0:
-            self.timer = self.loop.call_later(self.tick / 1000.0, self.sweep_call)
+    cdef int sweep_within(self, uint32_t left) except -1:
+        """A deadline comes in so many milliseconds; 0 and NEVER are none. Sweeps are at least a tick apart."""
+        cdef uint32_t at
+        if left == 0 or left == NEVER or self.poller < 0:
+            return 0
+        left = max(left, self.tick)
+        at = self.now + left
+        if self.timer is not None:
+            if at - self.sweep_at < 0x80000000:     # not before the sweep that is planned
+                return 0
+            self.timer.cancel()
+        self.sweep_at = at
+        self.timer = self.loop.call_later(left / 1000.0, self.sweep_call)
         return 0
 
     # turns
@@ -168,7 +184,7 @@ cdef class Reactor:
             self.sockets.previous = socket
         self.sockets = socket
         self.socket_count += 1
-        return self.start_timer()
+        return 0
 
     cdef int unlink(self, Socket socket) except -1:
         if not socket.linked:

@@ -6,6 +6,16 @@
 cdef enum:
     CORK_SIZE = 262144          # bytes of the shared send buffer; an outbox this long is sent without waiting
 
+cdef uint32_t NEVER = 0xFFFFFFFF
+
+
+cdef uint32_t time_left(uint32_t now, uint32_t since, uint32_t timeout) noexcept nogil:
+    """Milliseconds until `timeout` after `since`; a timeout of 0 is off. Clocks wrap, so only differences count."""
+    if timeout == 0:
+        return NEVER
+    return 0 if now - since >= timeout else timeout - (now - since)
+
+
 cdef class Endpoint:
     def __cinit__(self, Reactor reactor not None, *args):
         self.reactor = reactor
@@ -56,13 +66,18 @@ cdef class Socket(Endpoint):
         """The kernel takes no more for now."""
         return 0
 
+    cdef int on_resumed(self) except -1:
+        """Reading goes on."""
+        return 0
+
     cdef int on_taken(self) except -1:
         """Some of what was queued has been sent."""
         return 0
 
-    cdef bint is_due(self, uint32_t now) noexcept:
-        """A deadline has passed. Asked once per tick for every socket, so nothing is called from here."""
-        return False
+    cdef uint32_t due_in(self, uint32_t now) noexcept:
+        """Milliseconds to the nearest deadline: 0 where it has come, NEVER where there is none. Asked of every socket
+        in a sweep, so nothing is called from here. Whoever starts a deadline calls Reactor.sweep_within()."""
+        return NEVER
 
     cdef int on_due(self, uint32_t now) except -1:
         return 0
@@ -183,7 +198,8 @@ cdef class Socket(Endpoint):
         if self.held_size:
             self.resumed = True
             self.mark()
-        return self._watch(self.interest & ~<uint32_t>POLL_PEER_SHUT | POLL_READ)
+        self._watch(self.interest & ~<uint32_t>POLL_PEER_SHUT | POLL_READ)
+        return self.on_resumed()
 
     # send
 

@@ -19,6 +19,7 @@ cdef class Reader:
     cdef Inbox inbox
     cdef Limits limits
     cdef bytearray rest
+    cdef uint8_t *place
     cdef bint over
 
     def __cinit__(self, max_message_size=1 << 20, max_fragments=16384):
@@ -51,13 +52,16 @@ cdef class Reader:
     def window(self, size_t wish):
         """How many bytes may be received straight into the message; 0 where the input must be parsed."""
         cdef size_t room = 0
-        return room if not self.rest and inbox_window(&self.inbox, wish, &room) != NULL else 0
+        self.place = NULL if self.rest else inbox_window(&self.inbox, wish, &room)
+        return room if self.place != NULL else 0
 
     def receive(self, const uint8_t[:] data):
         """Puts data, no longer than the window just granted, straight into the message."""
         cdef Event event
-        cdef size_t room = 0
-        memcpy(inbox_window(&self.inbox, <size_t>data.shape[0], &room), &data[0], <size_t>data.shape[0])
+        if self.place == NULL:
+            raise ValueError("no window has been granted")
+        memcpy(self.place, &data[0], <size_t>data.shape[0])
+        self.place = NULL
         return [] if inbox_received(&self.inbox, <size_t>data.shape[0], &event) == EVENT_NONE else [self._event(&event)]
 
     @property
