@@ -21,7 +21,11 @@ help:  ## list the targets
 	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 22
 
 run: $(VENV)/.built  ## serve an echo on 127.0.0.1 and say what to try
-	@echo "fastws: an echo on ws://127.0.0.1:$(PORT) and http://127.0.0.1:$(PORT) (Ctrl-C ends it)"
+	@echo "An echo server on http://127.0.0.1:$(PORT), ended by Ctrl-C. To try, in another terminal or a browser there:"
+	@echo "  curl -i http://127.0.0.1:$(PORT)"
+	@echo "  pip install websockets && python -m websockets ws://127.0.0.1:$(PORT)"
+	@echo "  the console of http://127.0.0.1:$(PORT):  ws = new WebSocket(location.href.replace('http', 'ws'));"
+	@echo "      ws.onmessage = e => console.log(e.data); ws.onopen = () => ws.send('hello')"
 	@$(BIN)/fastws serve examples.echo:app --host 127.0.0.1 --port $(PORT)
 
 build: $(VENV)/.built $(VENV)/.tools protocol  ## build the extension in place, warnings as errors

@@ -1,4 +1,4 @@
-"""The smallest server: it sends every message back."""
+"""The smallest server: it sends every message back. `make run` serves it."""
 
 import fastws
 
@@ -8,6 +8,11 @@ app = fastws.App()
 @app.websocket("/")
 def echo(ws: fastws.WebSocket, data: str | bytes) -> None:
     ws.send(data)
+
+
+@app.http("/")
+def what_to_try(request: fastws.Request) -> fastws.Response:
+    return fastws.Response(body=f"An echo. In this page's console: ws = new WebSocket('ws://{request.host}/')\n")
 
 
 if __name__ == "__main__":

@@ -126,7 +126,7 @@ cdef class Handshake:
             return 505, "this server speaks HTTP/1.1", ()
         if self.hosts != 1:
             return 400, "exactly one Host header is needed", ()
-        if not is_host(self.host):
+        if not (_is_plain_name(self.host) or is_host(self.host)):
             return 400, "the Host header is malformed", ()
         if self.bad_length:
             return 400, "Content-Length is not a number", ()
@@ -171,6 +171,31 @@ cdef class Handshake:
             for name, value in accept.headers:
                 answer += b"\r\n" + name + b": " + value
         return answer + b"\r\n\r\n"
+
+
+cdef tuple request_target(bytes target):
+    """(path, query string) of the target; ValueError where it is malformed. Most need no decoding."""
+    if target.isascii() and target.startswith(b"/") and b"%" not in target and b"#" not in target:
+        path, _, query = target.decode("ascii").partition("?")
+        return path, query
+    return split_target(target)
+
+
+cdef bint _is_plain_name(bytes host) except -1:
+    """Letters, digits, dots and hyphens, then perhaps a port: what nearly every Host is."""
+    cdef uint8_t byte
+    cdef bint port = False
+    cdef int digits = 0
+    for byte in host:
+        if b"0" <= byte <= b"9":
+            digits += port
+        elif port:
+            return False
+        elif byte == b":":
+            port = True
+        elif not (b"a" <= byte | 0x20 <= b"z" or byte == b"." or byte == b"-"):
+            return False
+    return host[:1].isalnum() and (0 < digits <= 5 if port else True)
 
 
 cdef bint _has_token(bytes value, bytes token) except -1:

@@ -17,7 +17,7 @@ from collections.abc import Coroutine
 from socket import inet_ntop
 
 from fastws.constants import ReadyState, SendStatus
-from fastws.http import Accept, Request, Response, error_response, split_target
+from fastws.http import Accept, Request, Response, error_response
 
 
 cdef extern from "Python.h":

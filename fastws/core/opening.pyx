@@ -25,7 +25,7 @@ cdef int _decide(WebSocket ws, Handshake handshake) except -1:
     if refusal is not None:
         return opening_refuse(ws, refusal)
     try:
-        ws.path, ws.query_string = split_target(handshake.target)
+        ws.path, ws.query_string = request_target(handshake.target)
     except ValueError:
         return opening_refuse(ws, (400, "the request target is malformed", ()))
     found = ws.service.find_websocket(ws.path)

@@ -8,7 +8,7 @@ from hashlib import sha1
 
 from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser
 
-from fastws.http import host_allowed, is_host, origin_allowed
+from fastws.http import host_allowed, is_host, origin_allowed, split_target
 
 
 cdef extern from "Python.h":

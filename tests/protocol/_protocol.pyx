@@ -140,3 +140,8 @@ cdef class RequestHead:
 def build_close(unsigned int code, str reason=""):
     """The body of a server's close frame."""
     return close_body(code, reason)
+
+
+def split_request_target(bytes target):
+    """(path, query string), or ValueError."""
+    return request_target(target)
