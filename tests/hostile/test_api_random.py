@@ -10,14 +10,30 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from harness import BINARY, CONT, PING, Ended, RawClient, Serving, build, build_close, bystander, eventually, make_app
+from harness import (
+    BINARY,
+    CONT,
+    PING,
+    TEXT,
+    Ended,
+    RawClient,
+    Serving,
+    build,
+    build_close,
+    bystander,
+    eventually,
+    make_app,
+    parse,
+)
 
 CONNECTIONS = 30
 STEPS = 5000
 
 ACTIONS: list[Callable[[Any, random.Random], Any]] = [
-    lambda ws, rng: ws.send("x" * rng.choice([0, 10, 200, 70_000])),
-    lambda ws, rng: ws.send(bytes(rng.choice([0, 10, 60_000, 300_000]))),
+    lambda ws, rng: say(ws, "x" * rng.choice([0, 10, 200, 70_000])),
+    lambda ws, rng: say(ws, "é" * rng.choice([1, 100, 70_000])),
+    lambda ws, rng: say(ws, bytes(rng.choice([0, 10, 60_000, 300_000]))),
+    lambda ws, rng: say(ws, bytearray(rng.choice([5, 80_000]))),
     lambda ws, rng: ws.ping(b"p"),
     lambda ws, rng: ws.pause_reading(),
     lambda ws, rng: ws.resume_reading(),
@@ -25,6 +41,16 @@ ACTIONS: list[Callable[[Any, random.Random], Any]] = [
     lambda ws, rng: ws.close(4000, "r") if rng.random() < 0.1 else None,
     lambda ws, rng: ws.terminate() if rng.random() < 0.1 else None,
 ]
+
+
+def say(ws: Any, payload: Any) -> None:
+    """Sends `payload` behind a number that its peer expects next."""
+    import fastws
+
+    number = ws.data or 0
+    head = f"{number}:"
+    if ws.send(head + payload if isinstance(payload, str) else head.encode() + payload) != fastws.DROPPED:
+        ws.data = number + 1
 
 
 class Peer:
@@ -35,6 +61,7 @@ class Peer:
         self.client.sock.setblocking(False)
         self.rng = rng
         self.number = 0
+        self.heard = 0
         self.outgoing = bytearray()
 
     def more(self) -> None:
@@ -47,6 +74,18 @@ class Peer:
             else:
                 self.outgoing += build(BINARY, body)
 
+    def read(self, data: bytes) -> None:
+        """What the server says comes in order, unharmed and in frames as they should be."""
+        self.client.buffer += data
+        while found := parse(self.client.buffer):
+            (_, opcode, payload), size = found
+            self.client.take(size)
+            if opcode in (TEXT, BINARY):
+                number, _, rest = payload.partition(b":")
+                assert int(number) == self.heard, f"{number!r} where {self.heard} was due"
+                assert rest == rest[:2] * (len(rest) // 2) + rest[: len(rest) % 2]
+                self.heard += 1
+
     def step(self) -> bool:
         """Does something; False when the connection is no more."""
         choice = self.rng.random()
@@ -57,8 +96,9 @@ class Peer:
                 size = self.rng.choice([1, 7, 1000, 100_000])
                 del self.outgoing[: self.client.sock.send(self.outgoing[:size])]
             elif choice < 0.95:
-                if not self.client.sock.recv(500_000):
+                if not (data := self.client.sock.recv(500_000)):
                     raise ConnectionResetError
+                self.read(data)
             elif choice < 0.97:
                 self.outgoing += build_close(1000)
             elif choice < 0.98:
@@ -142,11 +182,13 @@ def test_a02_anything_goes(serve: Serving, seed: int, asynchronous: bool) -> Non
     server = serve(make_app(Handler, close_timeout=0.3, max_waiting=3, max_backpressure=500_000))
     with bystander(server):
         peers = [newcomer(server.port, rng) for _ in range(CONNECTIONS)]
+        everyone = list(peers)
         deadline = time.monotonic() + 5
         for _ in range(STEPS):
             at = rng.randrange(len(peers))
             if not peers[at].step():
                 peers[at] = newcomer(server.port, rng)
+                everyone.append(peers[at])
             if time.monotonic() > deadline:
                 break
         calm.append(True)
@@ -157,6 +199,7 @@ def test_a02_anything_goes(serve: Serving, seed: int, asynchronous: bool) -> Non
     assert not wrong, wrong
     assert len(closed) == len(set(closed))
     assert sum(seen.values()) > 100
+    assert sum(peer.heard for peer in everyone) > 100
 
 
 @pytest.mark.parametrize("resumer", ["itself", "another connection", "the loop"])
