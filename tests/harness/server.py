@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-# Stretches or shortens how long is waited for what should become so: more under sanitizers, less where failing is meant.
+# How long is waited for what should become so, as a factor: more under sanitizers, less where failing is meant.
 PATIENCE = float(os.environ.get("PATIENCE", "1"))
 SETTLE_TURNS = 6  # loop iterations after which what had arrived was read, handled and answered
 
