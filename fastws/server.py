@@ -57,7 +57,7 @@ class Server:
         self._on_stop = on_stop
         self._stopped: asyncio.Future[None] = loop.create_future()
         self._stopping = False
-        self._empty: asyncio.Future[None] = loop.create_future()
+        self._empty = asyncio.Event()
         self.connections = Connections(self._reactor)
         for sock in sockets:
             _speedups.listen(self._reactor, sock, service)
@@ -95,7 +95,7 @@ class Server:
         if not self._stopping:
             self._stopping = True
             reactor.stop_listening()
-            reactor.on_empty = lambda: self._empty.done() or self._empty.set_result(None)
+            reactor.on_empty = self._empty.set
             _speedups.close_all(reactor, GOING_AWAY, "server is stopping")
         if not await self._emptied(timeout):
             _speedups.terminate_all(reactor)
@@ -113,8 +113,11 @@ class Server:
     async def _emptied(self, timeout: float) -> bool:
         """Wait until no socket and no callback is left; False when the time is up."""
         if self._reactor.socket_count:
-            await asyncio.wait((self._empty,), timeout=timeout)
-        return not self._reactor.socket_count
+            try:
+                await asyncio.wait_for(self._empty.wait(), timeout)
+            except asyncio.TimeoutError:
+                return False
+        return True
 
     async def wait_closed(self) -> None:
         """Wait until the server has been stopped."""
