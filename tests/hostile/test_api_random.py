@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import threading
 import time
 from collections import defaultdict
 from collections.abc import Callable
@@ -200,6 +201,46 @@ def test_a02_anything_goes(serve: Serving, seed: int, asynchronous: bool) -> Non
     assert len(closed) == len(set(closed))
     assert sum(seen.values()) > 100
     assert sum(peer.heard for peer in everyone) > 100
+
+
+@pytest.mark.parametrize("asynchronous", [False, True])
+def test_a05_stop_amid_anything(serve: Serving, asynchronous: bool) -> None:
+    """`server.stop` while peers flood, read slowly and leave: each gets its `close` once, and stop keeps its time."""
+    rng = random.Random(5)
+    opened: list[int] = []
+    closed: list[int] = []
+
+    class Handler:
+        def open(self, ws: Any) -> None:
+            opened.append(ws.id)
+
+        def close(self, ws: Any, code: int, reason: str) -> None:
+            closed.append(ws.id)
+
+    def message(self: Any, ws: Any, data: bytes) -> None:
+        say(ws, data.partition(b":")[2])
+
+    async def message_later(self: Any, ws: Any, data: bytes) -> None:
+        await asyncio.sleep(0.001)
+        say(ws, data.partition(b":")[2])
+
+    Handler.message = message_later if asynchronous else message  # type: ignore[attr-defined]
+    server = serve(make_app(Handler))
+    peers = [newcomer(server.port, rng) for _ in range(CONNECTIONS)]
+    for _ in range(1000):
+        at = rng.randrange(len(peers))
+        if not peers[at].step():
+            peers[at] = newcomer(server.port, rng)
+    stopping = threading.Thread(target=server.stop_server, args=(0.5,))
+    began = time.monotonic()
+    stopping.start()
+    while stopping.is_alive() and time.monotonic() - began < 10:
+        for peer in list(peers):
+            if not peer.step():
+                peers.remove(peer)
+    assert time.monotonic() - began < 2.5
+    stopping.join()
+    assert len(closed) == len(set(closed)) == len(opened)
 
 
 @pytest.mark.parametrize("resumer", ["itself", "another connection", "the loop"])
