@@ -180,6 +180,8 @@ cdef class WebSocket(Socket):
         future = self.reactor.loop.create_future()
         if self.phase == PHASE_OPEN:
             self.check_thread()
+            if self.reactor.corked_for is self and self.reactor.corked > self.route.low_water:
+                self.uncork()
             if self.outbox.size > self.route.low_water and not self.blocked:
                 self.flush()
         if self.phase == PHASE_OPEN and self.outbox.size > self.route.low_water:
