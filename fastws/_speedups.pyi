@@ -88,6 +88,7 @@ class Service:
 
 @final
 class Reactor:
+    loop: Final[asyncio.AbstractEventLoop]
     socket_count: Final[int]
     on_empty: Callable[[], object] | None
     def __init__(self, loop: asyncio.AbstractEventLoop, starter: Starter, log: logging.Logger, tick: float) -> None: ...

@@ -5,6 +5,7 @@ import inspect
 import logging
 import signal
 import socket
+import threading
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, Literal, TypeVar, cast
 
@@ -12,12 +13,13 @@ from fastws import _speedups
 from fastws.http import Request, Response
 from fastws.options import Options
 from fastws.routing import Router
-from fastws.server import Server, open_sockets
+from fastws.server import CANCEL_TIMEOUT, STOP_TIMEOUT, Server, SocketFile, listening, open_sockets, open_unix_socket
 
 T = TypeVar("T")
 HttpCallback = Callable[[Request], Response | Awaitable[Response]]
 Loop = Literal["auto", "uvloop", "asyncio"]
 
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
 CALLBACKS = ("upgrade", "open", "message", "drain", "ping", "pong", "close")
 
 log = logging.getLogger("fastws")
@@ -27,7 +29,7 @@ class App:
     """A set of routes. `App(**options)` sets the defaults of every route; see `fastws.Options`."""
 
     def __init__(self, **options: Any) -> None:
-        self.options = Options().for_route({}) if not options else _options(options)
+        self.options = Options().replaced(options)
         self._websockets: Router[_speedups.Route] = Router()
         self._http: Router[HttpCallback] = Router()
         self._servers: list[Server] = []
@@ -39,9 +41,9 @@ class App:
         """Serve WebSocket connections at `path` ("/chat/{room}" has a parameter) with the decorated handler.
 
         The handler is a class, instantiated once without arguments, or any object, whose methods `upgrade`, `open`,
-        `message`, `drain`, `ping`, `pong` and `close` are the callbacks, all of them optional; or a plain function,
-        which is the `message` callback. `options` are those of this route. TypeError or ValueError for a handler
-        without callbacks, an unknown option, a value out of range, a malformed path.
+        `message`, `drain`, `ping`, `pong` and `close` are the callbacks, all of them optional; or a function, or
+        whatever else can be called, which is the `message` callback. `options` are those of this route. TypeError or
+        ValueError for a handler without callbacks, an unknown option, a value out of range, a malformed path.
         """
         own = self.options.for_route(options)
 
@@ -82,7 +84,16 @@ class App:
         one, see `Server.port`. Or `uds`, the path of a Unix socket, or `sock`, a bound stream socket. OSError where an
         address cannot be bound.
         """
-        sockets = await open_sockets(host, port, uds=uds, sock=sock, backlog=backlog, reuse_port=reuse_port)
+        socket_file: SocketFile | None = None
+        if sock is not None and uds is not None:
+            raise ValueError("there is a path in uds= and a socket in sock=: give one of them")
+        if sock is not None:
+            sockets = [listening(sock, backlog)]
+        elif uds is not None:
+            opened, socket_file = open_unix_socket(uds, backlog)
+            sockets = [opened]
+        else:
+            sockets = await open_sockets(host, port, backlog=backlog, reuse_port=reuse_port)
         options = self.options
         service = _speedups.Service(
             find_websocket=self._websockets.find,
@@ -96,7 +107,12 @@ class App:
         )
         # Deadlines are kept to an eighth of the shortest, but nobody needs to be looked after more often than that.
         tick = min(max(self._shortest / 8, 0.01), 1.0)
-        server = Server(service, sockets, tick=tick, on_stop=self._servers.remove)
+        try:
+            server = Server(service, sockets, tick=tick, on_stop=self._servers.remove, socket_file=socket_file)
+        except OSError:
+            for one in sockets:
+                one.close()
+            raise
         self._servers.append(server)
         return server
 
@@ -108,14 +124,25 @@ class App:
         uds: str | None = None,
         loop: Loop = "auto",
         backlog: int = 4096,
-        shutdown_timeout: float = 10.0,
+        shutdown_timeout: float = STOP_TIMEOUT,
     ) -> None:
-        """Serve until SIGINT or SIGTERM; then close all connections with 1001 and return within `shutdown_timeout`
-        seconds. A second signal ends at once. loop "auto" is uvloop where it is installed, else asyncio's own.
+        """Serve until SIGINT or SIGTERM; then close all connections with 1001, by force those that have not closed
+        within `shutdown_timeout` seconds, and return. A second signal ends at once.
+
+        loop "auto" is uvloop where it is installed, else asyncio's own. For the main thread, where signals arrive, and
+        outside of a running event loop: there `await app.start()`.
         """
+        if threading.current_thread() is not threading.main_thread() or _is_loop_running():
+            raise RuntimeError("app.run() is for the main thread, outside of a loop: here use `await app.start()`")
         if not log.hasHandlers():
             logging.basicConfig(level=logging.INFO, format="%(levelname)s: %(message)s")
-        _run(self._serve(host, port, uds, backlog, shutdown_timeout), loop)
+        handlers = {number: signal.getsignal(number) for number in SIGNALS}
+        try:
+            _run(_new_loop(loop), lambda: self._serve(host, port, uds, backlog, shutdown_timeout))
+        finally:
+            for number, handler in handlers.items():
+                if handler is not None:  # not one that was set outside of Python, which cannot be had back
+                    signal.signal(number, handler)
 
     async def _serve(self, host: str | None, port: int, uds: str | None, backlog: int, shutdown_timeout: float) -> None:
         loop = asyncio.get_running_loop()
@@ -124,7 +151,7 @@ class App:
         def interrupt() -> None:
             (second if first.is_set() else first).set()
 
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in SIGNALS:
             loop.add_signal_handler(number, interrupt)
         server = await self.start(host, port, uds=uds, backlog=backlog)
         for url in server.urls:
@@ -135,6 +162,9 @@ class App:
         forced = asyncio.ensure_future(second.wait())
         await asyncio.wait((stopping, forced), return_when=asyncio.FIRST_COMPLETED)
         if not stopping.done():
+            log.info("stopping at once")
+            for number in SIGNALS:
+                loop.remove_signal_handler(number)  # a third signal is the interpreter's: it gets out of anything
             await server.stop(0)
         forced.cancel()
         await stopping
@@ -151,25 +181,18 @@ class App:
         return total
 
 
-def _options(options: dict[str, Any]) -> Options:
-    try:
-        return Options(**options)
-    except TypeError as error:
-        raise TypeError(str(error).replace("Options.__init__()", "App()")) from None
-
-
 def _route(handler: object, options: Options) -> _speedups.Route:
     if inspect.isclass(handler):
         handler = handler()
     callbacks = {name: getattr(handler, name, None) for name in CALLBACKS}
-    if inspect.isroutine(handler):
+    if inspect.isroutine(handler) or (callable(handler) and all(one is None for one in callbacks.values())):
         callbacks = dict.fromkeys(CALLBACKS) | {"message": handler}
-    if not any(callbacks.values()):
+    if all(one is None for one in callbacks.values()):
         raise TypeError(f"{handler!r} has none of the callbacks {', '.join(CALLBACKS)}")
     for name, callback in callbacks.items():
         if callback is not None and not callable(callback):
             raise TypeError(f"the callback {name} is not callable: {callback!r}")
-    if options.binary == "view" and inspect.iscoroutinefunction(callbacks["message"]):
+    if options.binary == "view" and _is_async(callbacks["message"]):
         raise TypeError('binary="view" ends with the callback, so `message` cannot be an async def: use binary="bytes"')
     return _speedups.Route(
         **callbacks,
@@ -192,17 +215,50 @@ def _route(handler: object, options: Options) -> _speedups.Route:
     )
 
 
-def _run(main: Coroutine[Any, Any, None], loop: Loop) -> None:
-    if loop not in ("auto", "uvloop", "asyncio"):
-        raise ValueError(f"loop={loop!r} is not known: give 'auto', 'uvloop' or 'asyncio'")
-    if loop != "asyncio":
+def _is_async(callback: object) -> bool:
+    return inspect.iscoroutinefunction(callback) or inspect.iscoroutinefunction(getattr(callback, "__call__", None))  # noqa: B004
+
+
+def _is_loop_running() -> bool:
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True
+
+
+def _new_loop(kind: Loop) -> asyncio.AbstractEventLoop:
+    if kind not in ("auto", "uvloop", "asyncio"):
+        raise ValueError(f"loop={kind!r} is not known: give 'auto', 'uvloop' or 'asyncio'")
+    if kind != "asyncio":
         try:
             import uvloop
         except ImportError:
-            if loop == "uvloop":
-                main.close()
-                raise
+            if kind == "uvloop":
+                raise ImportError("uvloop is not installed: install it, or give loop='auto'") from None
         else:
-            uvloop.run(main)
-            return
-    asyncio.run(main)
+            return uvloop.new_event_loop()
+    return asyncio.new_event_loop()
+
+
+def _run(loop: asyncio.AbstractEventLoop, main: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    """`asyncio.run`, but for a task that ignores its cancellation or a thread that goes on: neither is waited for
+    longer than CANCEL_TIMEOUT."""
+    try:
+        asyncio.set_event_loop(loop)
+        loop.run_until_complete(main())
+    finally:
+        try:
+            loop.run_until_complete(_end_tasks())
+            loop.run_until_complete(loop.shutdown_asyncgens())
+        finally:
+            asyncio.set_event_loop(None)
+            loop.close()
+
+
+async def _end_tasks() -> None:
+    tasks = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in tasks:
+        task.cancel()
+    if tasks:
+        await asyncio.wait(tasks, timeout=CANCEL_TIMEOUT)

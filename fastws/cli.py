@@ -2,15 +2,14 @@
 
 import argparse
 import importlib
-import importlib.metadata
 import logging
 import os
 import sys
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import Any, NoReturn
 
-if TYPE_CHECKING:
-    from fastws import App
+import fastws
+from fastws.server import STOP_TIMEOUT
 
 
 class _UserError(Exception):
@@ -35,13 +34,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     # The application's own logging, set up while it was imported, is left as it is.
     logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s")
     logging.getLogger("fastws").setLevel(options.log_level.upper())
-    settings: dict[str, Any] = {}
-    if options.timeout_graceful_shutdown is not None:
-        settings["shutdown_timeout"] = options.timeout_graceful_shutdown
     try:
-        app.run(host=options.host, port=options.port, loop=options.loop, backlog=options.backlog, **settings)
-    except OSError as exc:
-        return _fail(1, f"cannot serve on {options.host} port {options.port}: {exc.strerror or exc}")
+        app.run(
+            host=options.host,
+            port=options.port,
+            loop=options.loop,
+            backlog=options.backlog,
+            shutdown_timeout=options.timeout_graceful_shutdown,
+        )
+    except (OSError, ImportError) as exc:
+        return _fail(1, f"cannot serve on {options.host} port {options.port}: {getattr(exc, 'strerror', None) or exc}")
     return 0
 
 
@@ -52,7 +54,7 @@ def _fail(code: int, message: str) -> int:
 
 def _make_parser() -> argparse.ArgumentParser:
     parser = _Parser(prog="fastws", description="A WebSocket server.")
-    parser.add_argument("--version", action="version", version=f"fastws {importlib.metadata.version('fastws')}")
+    parser.add_argument("--version", action="version", version=f"fastws {fastws.__version__}")
     serve = parser.add_subparsers(dest="command").add_parser(
         "serve", help="serve an application", formatter_class=argparse.ArgumentDefaultsHelpFormatter
     )
@@ -69,6 +71,7 @@ def _make_parser() -> argparse.ArgumentParser:
         "--timeout-graceful-shutdown",
         metavar="SECONDS",
         type=_seconds,
+        default=STOP_TIMEOUT,
         help="how long connections may take to close when the server stops",
     )
     return parser
@@ -96,9 +99,7 @@ def _seconds(text: str) -> float:
     raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds")
 
 
-def _load_app(name: str, app_dir: str) -> "App":
-    import fastws
-
+def _load_app(name: str, app_dir: str) -> fastws.App:
     module_name, _, attributes = name.partition(":")
     if not module_name or not attributes or not all(module_name.split(".")):
         raise _UserError(f"{name!r} does not name an application: write module:app")

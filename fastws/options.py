@@ -6,12 +6,11 @@ from typing import Literal
 
 #: A Python bytes object can be no longer than this.
 _LARGEST = 2**63 - 1
-_ROUTE_ONLY = "an option of the whole App, not of one route"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
-    """Sizes in bytes, durations in seconds. A duration of 0 switches the deadline off.
+    """Sizes in bytes, durations in seconds. A duration of 0 switches the deadline off; `close_timeout` is always on.
 
     Options of the App are the defaults of every route; those of the handshake, which are needed before the route is
     known, cannot be set per route.
@@ -70,47 +69,64 @@ class Options:
     cancelled."""
 
     def __post_init__(self) -> None:
-        for name in ("handshake_timeout", "message_timeout", "send_timeout", "ping_interval", "ping_timeout"):
-            self._check(name, 0, 1_000_000)
-        self._check("close_timeout", 0.01, 1_000_000)
-        self._check("max_header_size", 256, 128 * 1024)
-        self._check("max_request_line", 16, self.max_header_size)
-        self._check("max_headers", 1, 10_000)
-        self._check("max_message_size", 0, _LARGEST)
-        self._check("max_fragments", 1, 2**32 - 1)
-        self._check("max_waiting", 1, 1_000_000)
-        self._check("high_water", 0, _LARGEST)
-        self._check("low_water", 0, self.high_water)
-        self._check("max_backpressure", 0, _LARGEST)
+        for name in TIMEOUTS:
+            self._check_number(name, 0.01 if name == "close_timeout" else 0, 1_000_000)
+        self._check_int("max_header_size", 256, 128 * 1024)
+        self._check_int("max_request_line", 16, self.max_header_size)
+        self._check_int("max_headers", 1, 10_000)
+        self._check_int("max_message_size", 0, _LARGEST)
+        self._check_int("max_fragments", 1, 2**32 - 1)
+        self._check_int("max_waiting", 1, 1_000_000)
+        self._check_int("high_water", 0, _LARGEST)
+        self._check_int("low_water", 0, self.high_water)
+        self._check_int("max_backpressure", 0, _LARGEST)
         self._choose("text", "str", "utf8")
         self._choose("binary", "bytes", "view")
         self._choose("slow_consumer", "close", "drop")
+        self._choose("keep_request", False, True)
         for name in ("origins", "allowed_hosts"):
-            if isinstance(getattr(self, name), str):
-                raise TypeError(f"{name} is a collection of strings, not one string: write [{getattr(self, name)!r}]")
+            self._check_strings(name)
 
-    def _check(self, name: str, least: float, most: float) -> None:
+    def _check_number(self, name: str, least: float, most: float) -> None:
         value = getattr(self, name)
         if isinstance(value, bool) or not isinstance(value, int | float):
-            raise TypeError(f"{name} is a number, got {value!r}")
+            raise TypeError(f"{name} is a number, got {value!r}: give {least} to {most}")
         if not least <= value <= most:
             raise ValueError(f"{name}={value!r} is out of range: give {least} to {most}")
 
-    def _choose(self, name: str, *choices: str) -> None:
+    def _check_int(self, name: str, least: int, most: int) -> None:
+        value = getattr(self, name)
+        if not isinstance(value, int):
+            raise TypeError(f"{name} is a whole number, got {value!r}: give {least} to {most}")
+        self._check_number(name, least, most)
+
+    def _check_strings(self, name: str) -> None:
+        value = getattr(self, name)
+        if isinstance(value, str):
+            raise TypeError(f"{name} is a collection of strings, not one string: write [{value!r}]")
+        if value is not None and not (isinstance(value, Collection) and all(isinstance(one, str) for one in value)):
+            raise TypeError(f"{name} is a collection of strings, or None, got {value!r}: write a list, say")
+
+    def _choose(self, name: str, *choices: str | bool) -> None:
         if getattr(self, name) not in choices:
             raise ValueError(
                 f"{name}={getattr(self, name)!r} is not known: give one of {', '.join(map(repr, choices))}"
             )
 
-    def for_route(self, changes: dict[str, object]) -> "Options":
-        """These options with a route's own. TypeError for an unknown name, or one that is not a route's to set."""
+    def replaced(self, changes: dict[str, object]) -> "Options":
+        """These options with some changed. TypeError for an unknown name."""
         names = {field.name for field in fields(self)}
         for name in changes:
             if name not in names:
                 raise TypeError(f"unknown option {name!r}: the options are {', '.join(sorted(names))}")
-            if name in APP_ONLY:
-                raise TypeError(f"{name} is {_ROUTE_ONLY}: give it to App()")
         return replace(self, **changes)  # type: ignore[arg-type]
+
+    def for_route(self, changes: dict[str, object]) -> "Options":
+        """These options with a route's own. TypeError for an unknown name, or one that is not a route's to set."""
+        for name in changes:
+            if name in APP_ONLY:
+                raise TypeError(f"{name} is an option of the whole App, not of one route: give it to App()")
+        return self.replaced(changes)
 
     def shortest_timeout(self) -> float:
         """The shortest deadline that is on."""

@@ -1,12 +1,14 @@
 """A running server: its listening sockets, its connections, and its end."""
 
 import asyncio
+import errno
 import logging
 import os
 import socket
 import stat
 from collections.abc import Callable, Collection, Iterator
 from types import TracebackType
+from typing import Any
 
 from fastws import _speedups
 from fastws._speedups import WebSocket
@@ -15,6 +17,7 @@ from fastws.tasks import Starter
 log = logging.getLogger("fastws")
 
 GOING_AWAY = 1001  # RFC 6455 section 7.4.1
+STOP_TIMEOUT = 10.0  # seconds for connections to close when a server stops
 CANCEL_TIMEOUT = 1.0  # seconds for cancelled callbacks to end when a server stops
 
 
@@ -49,15 +52,15 @@ class Server:
         *,
         tick: float,
         on_stop: Callable[["Server"], None],
+        socket_file: "SocketFile | None" = None,
     ) -> None:
         loop = asyncio.get_running_loop()
         self._reactor = _speedups.Reactor(loop, Starter(loop), log, tick)
         self._names = [sock.getsockname() for sock in sockets]
-        self._families = [sock.family for sock in sockets]
+        self._socket_file = socket_file
         self._on_stop = on_stop
-        self._stopped: asyncio.Future[None] = loop.create_future()
         self._stopping = False
-        self._empty = asyncio.Event()
+        self._stopped: asyncio.Future[None] = loop.create_future()
         self.connections = Connections(self._reactor)
         for sock in sockets:
             _speedups.listen(self._reactor, sock, service)
@@ -70,54 +73,48 @@ class Server:
     @property
     def urls(self) -> list[str]:
         """What is listened on, as addresses that a browser or a curl understands."""
-        return [
-            f"unix:{name}"
-            if isinstance(name, str)
-            else f"http://[{name[0]}]:{name[1]}"
-            if family == socket.AF_INET6
-            else f"http://{name[0]}:{name[1]}"
-            for name, family in zip(self._names, self._families, strict=True)
-        ]
+        return [_url(name) for name in self._names]
 
     def stats(self) -> dict[str, int]:
         """As `App.stats`, for this server."""
         return _speedups.stats(self._reactor)
 
-    async def stop(self, timeout: float = 10.0) -> None:
+    async def stop(self, timeout: float = STOP_TIMEOUT) -> None:
         """Accept no more, close every connection with 1001, and return when all have ended.
 
         After `timeout` seconds the rest are terminated and their async callbacks cancelled. May be called again, with
-        a shorter timeout for instance.
+        a shorter timeout for instance. If it is cancelled, the server stops all the same once its connections end.
         """
-        if self._stopped.done():
-            return
-        reactor = self._reactor
         if not self._stopping:
             self._stopping = True
-            reactor.stop_listening()
-            reactor.on_empty = self._empty.set
-            _speedups.close_all(reactor, GOING_AWAY, "server is stopping")
-        if not await self._emptied(timeout):
-            _speedups.terminate_all(reactor)
-            if not await self._emptied(CANCEL_TIMEOUT) and not self._stopped.done():
+            self._reactor.stop_listening()
+            # Not in the middle of the turn in which the last one ends.
+            self._reactor.on_empty = lambda: self._reactor.loop.call_soon(self._finish)
+            _speedups.close_all(self._reactor, GOING_AWAY, "server is stopping")
+            if not self._reactor.socket_count:
+                self._finish()
+        if not await self._ended_within(timeout):
+            for _ in range(2):  # the second time it is the `close` callbacks that the first has brought about
+                _speedups.terminate_all(self._reactor)
+                if await self._ended_within(CANCEL_TIMEOUT):
+                    break
+            else:
                 log.error("a callback ignores its cancellation; the server stops without it")
+                self._finish()
+        await asyncio.sleep(0)  # what the reactor's end has put on the loop
+
+    async def _ended_within(self, timeout: float) -> bool:
+        await asyncio.wait((self._stopped,), timeout=timeout)
+        return self._stopped.done()
+
+    def _finish(self) -> None:
         if not self._stopped.done():
             self._stopped.set_result(None)
-            reactor.close()
+            self._reactor.on_empty = None
+            self._reactor.close()
             self._on_stop(self)
-            await asyncio.sleep(0)  # what the reactor's end has put on the loop
-            for name in self._names:
-                if isinstance(name, str):
-                    _remove_socket_file(name)
-
-    async def _emptied(self, timeout: float) -> bool:
-        """Wait until no socket and no callback is left; False when the time is up."""
-        if self._reactor.socket_count:
-            try:
-                await asyncio.wait_for(self._empty.wait(), timeout)
-            except asyncio.TimeoutError:
-                return False
-        return True
+            if self._socket_file is not None:
+                self._socket_file.remove()
 
     async def wait_closed(self) -> None:
         """Wait until the server has been stopped."""
@@ -132,44 +129,78 @@ class Server:
         await self.stop()
 
 
-async def open_sockets(
-    host: str | None,
-    port: int,
-    *,
-    uds: str | None,
-    sock: socket.socket | None,
-    backlog: int,
-    reuse_port: bool,
-) -> list[socket.socket]:
-    """Listening, non-blocking sockets; OSError, with the address in it, where one cannot be had."""
-    if sock is not None:
-        sockets = [sock]
-    elif uds is not None:
-        _remove_socket_file(uds)
-        sockets = [_bind(socket.AF_UNIX, uds)]
+class SocketFile:
+    """The file of a Unix socket, which outlives its server."""
+
+    def __init__(self, path: str) -> None:
+        self._path = os.path.abspath(path)  # the server may change its directory
+        self._identity = self._look()
+
+    def _look(self) -> tuple[int, int] | None:
+        try:
+            found = os.stat(self._path)
+        except FileNotFoundError:
+            return None
+        return found.st_dev, found.st_ino
+
+    def remove(self) -> None:
+        """Remove it, unless a server that was started since has put its own there."""
+        if self._look() == self._identity is not None:
+            os.unlink(self._path)
+
+
+def open_unix_socket(path: str, backlog: int) -> tuple[socket.socket, SocketFile | None]:
+    """A listening Unix socket and its file, in place of one that an earlier server left; OSError if something else is
+    there. A path that begins with a NUL is an abstract name, without a file (unix(7))."""
+    if path.startswith("\0"):
+        return open_socket(socket.AF_UNIX, path, backlog), None
+    try:
+        is_socket = stat.S_ISSOCK(os.stat(path).st_mode)
+    except FileNotFoundError:
+        pass
     else:
+        if not is_socket:
+            raise FileExistsError(errno.EEXIST, f"cannot listen on {path}: a file that is no socket is there")
+        os.unlink(path)
+    return open_socket(socket.AF_UNIX, path, backlog), SocketFile(path)
+
+
+async def open_sockets(host: str | None, port: int, *, backlog: int, reuse_port: bool) -> list[socket.socket]:
+    """Listening sockets on all addresses of a host; OSError, with the address in it, where one cannot be had."""
+    try:
         found = await asyncio.get_running_loop().getaddrinfo(
             host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
         )
-        sockets = []
+    except (socket.gaierror, UnicodeError) as error:  # the latter for a name that cannot be one, too long say
+        reason = error.strerror if isinstance(error, socket.gaierror) else error
+        raise OSError(errno.EADDRNOTAVAIL, f"cannot listen on {host} port {port}: {reason}") from None
+    sockets: list[socket.socket] = []
+    absent: OSError | None = None
+    try:
         for family, address in dict.fromkeys((entry[0], entry[4]) for entry in found):
             # With port 0 the second family gets the port that the first was given.
             chosen = sockets[0].getsockname()[1] if sockets and port == 0 else address[1]
             try:
-                sockets.append(_bind(family, (address[0], chosen, *address[2:]), reuse_port))
-            except OSError:
-                for opened in sockets:
-                    opened.close()
-                raise
-    for one in sockets:
-        one.setblocking(False)
-        one.listen(backlog)
+                sockets.append(open_socket(family, (address[0], chosen, *address[2:]), backlog, reuse_port))
+            except OSError as error:
+                # "localhost" is ::1, too, where IPv6 is off.
+                if error.errno not in (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL):
+                    raise
+                absent = error
+        if absent is not None and not sockets:
+            raise absent
+    except BaseException:
+        for opened in sockets:
+            opened.close()
+        raise
     return sockets
 
 
-def _bind(family: int, address: object, reuse_port: bool = False) -> socket.socket:
-    sock = socket.socket(family, socket.SOCK_STREAM)
+def open_socket(family: int, address: Any, backlog: int, reuse_port: bool = False) -> socket.socket:
+    """A listening, non-blocking socket."""
+    sock: socket.socket | None = None
     try:
+        sock = socket.socket(family, socket.SOCK_STREAM)
         if family != socket.AF_UNIX:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             # Accepted sockets inherit it (tcp(7) on Linux), which saves a system call for each.
@@ -178,17 +209,24 @@ def _bind(family: int, address: object, reuse_port: bool = False) -> socket.sock
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         if reuse_port:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-        sock.bind(address)  # type: ignore[arg-type]
+        sock.bind(address)
+        return listening(sock, backlog)
     except OSError as error:
-        sock.close()
-        raise OSError(error.errno, f"cannot listen on {address}: {error.strerror}") from None
+        if sock is not None:
+            sock.close()
+        where = f"{address[0]} port {address[1]}" if isinstance(address, tuple) else address
+        raise OSError(error.errno, f"cannot listen on {where}: {error.strerror or error}") from None
+
+
+def listening(sock: socket.socket, backlog: int) -> socket.socket:
+    """The bound socket, ready to accept."""
+    sock.setblocking(False)
+    sock.listen(backlog)
     return sock
 
 
-def _remove_socket_file(path: str) -> None:
-    """The file of a Unix socket outlives its server."""
-    try:
-        if stat.S_ISSOCK(os.stat(path).st_mode):
-            os.unlink(path)
-    except FileNotFoundError:
-        pass
+def _url(name: Any) -> str:
+    if isinstance(name, tuple):
+        return f"http://[{name[0]}]:{name[1]}" if ":" in name[0] else f"http://{name[0]}:{name[1]}"
+    # An abstract Unix socket has bytes for a name, with a NUL in front, which is written as an @.
+    return f"unix:{name}" if isinstance(name, str) else f"unix:@{os.fsdecode(name[1:])}"

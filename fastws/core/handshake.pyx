@@ -37,6 +37,8 @@ cdef class Handshake:
         cdef size_t i = self.scanned
         cdef uint8_t byte
         while i < n:
+            if i >= self.limits.max_header_size:
+                return HEAD_TOO_LARGE
             byte = data[i]
             if byte == LF:
                 if i == 0 or data[i - 1] != CR:
@@ -56,11 +58,9 @@ cdef class Handshake:
                 break
             elif not self.lines and i and data[i - 1] == SPACE and (byte == SPACE or byte == CR):
                 break                                   # RFC 9112 section 3: single spaces, and none at the end
-            elif not self.lines and i >= self.limits.max_request_line:
+            elif not self.lines and i >= self.limits.max_request_line and byte != CR:
                 return HEAD_LONG_TARGET
             i += 1
-            if i > self.limits.max_header_size:
-                return HEAD_TOO_LARGE
         self.scanned = i
         return HEAD_MORE if i == n else HEAD_BAD
 

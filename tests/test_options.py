@@ -1,0 +1,182 @@
+"""The options: defaults, limits, and what is said about a value that is wrong."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from typing import Any
+
+import pytest
+
+import fastws
+from fastws.options import APP_ONLY, TIMEOUTS, Options
+
+DEFAULTS = {
+    "handshake_timeout": 10,
+    "max_header_size": 16 << 10,
+    "max_headers": 100,
+    "max_request_line": 8 << 10,
+    "origins": None,
+    "allowed_hosts": None,
+    "max_message_size": 1 << 20,
+    "max_fragments": 16_384,
+    "message_timeout": 60,
+    "ping_interval": 20,
+    "ping_timeout": 20,
+    "high_water": 64 << 10,
+    "low_water": 16 << 10,
+    "max_backpressure": 1 << 20,
+    "slow_consumer": "close",
+    "send_timeout": 10,
+    "close_timeout": 5,
+    "text": "str",
+    "binary": "bytes",
+    "keep_request": False,
+    "max_waiting": 16,
+}
+
+LARGEST = 2**63 - 1
+INTS = {
+    "max_header_size": (256, 131_072, {"max_request_line": 16}),
+    "max_request_line": (16, 16_384, {}),
+    "max_headers": (1, 10_000, {}),
+    "max_message_size": (0, LARGEST, {}),
+    "max_fragments": (1, 2**32 - 1, {}),
+    "max_waiting": (1, 1_000_000, {}),
+    "high_water": (0, LARGEST, {"low_water": 0}),
+    "low_water": (0, 65_536, {}),
+    "max_backpressure": (0, LARGEST, {}),
+}
+CHOICES = {"text": ["str", "utf8"], "binary": ["bytes", "view"], "slow_consumer": ["close", "drop"]}
+
+
+def test_defaults() -> None:
+    assert dataclasses.asdict(Options()) == DEFAULTS
+
+
+def test_every_option_is_judged_here() -> None:
+    judged = {*INTS, *CHOICES, *TIMEOUTS, "origins", "allowed_hosts", "keep_request"}
+    assert judged == {field.name for field in dataclasses.fields(Options)}
+
+
+@pytest.mark.parametrize("name", INTS)
+def test_sizes_and_counts(name: str) -> None:
+    least, most, others = INTS[name]
+    for value in (least, most):
+        options = Options(**{**others, name: value})
+        assert getattr(options, name) == value
+        fastws.App(**{**others, name: value}).websocket("/")(print)  # the core takes it, too
+    for value in (least - 1, most + 1, -(2**70), 2**70):
+        with pytest.raises(ValueError) as caught:
+            Options(**{**others, name: value})
+        assert str(caught.value) == f"{name}={value} is out of range: give {least} to {most}"
+    wrong: list[Any] = [1.0, float(most), math.nan, "1", None, True, b"1"]
+    for value in wrong:
+        with pytest.raises(TypeError, match=rf"^{name} is a (whole )?number, got .*: give {least} to {most}$"):
+            Options(**{**others, name: value})
+
+
+@pytest.mark.parametrize("name", TIMEOUTS)
+def test_durations(name: str) -> None:
+    least = 0.01 if name == "close_timeout" else 0
+    for value in (least, 0.01, 1, 1e6):
+        assert getattr(Options(**{name: value}), name) == value
+        fastws.App(**{name: value}).websocket("/")(print)
+    for value in (-1, -1e-9, 1_000_001, math.inf, -math.inf, math.nan):
+        with pytest.raises(ValueError) as caught:
+            Options(**{name: value})
+        assert str(caught.value) == f"{name}={value!r} is out of range: give {least} to 1000000"
+    wrong: list[Any] = ["1", None, True]
+    for value in wrong:
+        with pytest.raises(TypeError, match=f"^{name} is a number, got {value!r}: give "):
+            Options(**{name: value})
+
+
+def test_close_timeout_is_always_on() -> None:
+    with pytest.raises(ValueError, match=r"close_timeout=0 is out of range: give 0\.01 to"):
+        Options(close_timeout=0)
+
+
+@pytest.mark.parametrize("name", CHOICES)
+def test_choices(name: str) -> None:
+    for value in CHOICES[name]:
+        assert getattr(Options(**{name: value}), name) == value  # type: ignore[arg-type]
+    wrong: list[Any] = ["other", "", None, 1, CHOICES[name]]
+    for value in wrong:
+        with pytest.raises(ValueError) as caught:
+            Options(**{name: value})
+        known = ", ".join(map(repr, CHOICES[name]))
+        assert str(caught.value) == f"{name}={value!r} is not known: give one of {known}"
+
+
+def test_keep_request_is_a_bool() -> None:
+    assert Options(keep_request=True).keep_request is True
+    with pytest.raises(ValueError, match="keep_request='no' is not known: give one of False, True"):
+        Options(keep_request="no")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("name", ["origins", "allowed_hosts"])
+def test_collections_of_strings(name: str) -> None:
+    accepted: list[Any] = [None, [], ["*"], ("a", "b"), {"a"}, frozenset("a"), {"a": 1}.keys()]
+    for value in accepted:
+        assert getattr(Options(**{name: value}), name) is value
+    with pytest.raises(TypeError, match=rf"^{name} is a collection of strings, not one string: write \['x'\]$"):
+        Options(**{name: "x"})  # type: ignore[arg-type]
+    wrong: list[Any] = [b"x", [b"x"], 5, [None], iter(["x"]), True]
+    for value in wrong:
+        with pytest.raises(TypeError, match=f"^{name} is a collection of strings, or None, got "):
+            Options(**{name: value})
+
+
+def test_limits_that_depend_on_each_other() -> None:
+    assert Options(high_water=5, low_water=5).low_water == 5
+    with pytest.raises(ValueError, match="low_water=6 is out of range: give 0 to 5"):
+        Options(high_water=5, low_water=6)
+    with pytest.raises(ValueError, match="max_request_line=301 is out of range: give 16 to 300"):
+        Options(max_header_size=300, max_request_line=301)
+
+
+def test_frozen() -> None:
+    options = Options()
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        options.text = "utf8"  # type: ignore[misc]
+    with pytest.raises((AttributeError, TypeError)):
+        options.max_mesage_size = 5  # type: ignore[attr-defined]
+    with pytest.raises(TypeError):
+        Options(1)  # type: ignore[misc]
+
+
+def test_for_route() -> None:
+    app = Options(max_fragments=7, text="utf8")
+    route = app.for_route({"text": "str", "ping_interval": 0})
+    assert dataclasses.asdict(route) == {**DEFAULTS, "max_fragments": 7, "ping_interval": 0}
+    assert app.text == "utf8"
+    assert app.for_route({}) == app
+
+
+@pytest.mark.parametrize("name", sorted(APP_ONLY))
+def test_for_route_refuses_what_is_the_apps(name: str) -> None:
+    with pytest.raises(TypeError) as caught:
+        Options().for_route({name: DEFAULTS[name]})
+    assert str(caught.value) == f"{name} is an option of the whole App, not of one route: give it to App()"
+    assert dataclasses.asdict(Options().replaced({name: DEFAULTS[name]})) == DEFAULTS
+
+
+@pytest.mark.parametrize("change", [Options().for_route, Options().replaced, lambda changes: fastws.App(**changes)])
+def test_unknown_names(change: Any) -> None:
+    with pytest.raises(TypeError) as caught:
+        change({"max_mesage_size": 5})
+    assert str(caught.value) == f"unknown option 'max_mesage_size': the options are {', '.join(sorted(DEFAULTS))}"
+
+
+def test_a_route_is_judged_like_the_app() -> None:
+    with pytest.raises(ValueError, match="low_water=16384 is out of range: give 0 to 10"):
+        Options().for_route({"high_water": 10})
+
+
+def test_shortest_timeout() -> None:
+    off = dict.fromkeys(TIMEOUTS, 0.0)
+    assert Options(**{**off, "close_timeout": 3}).shortest_timeout() == 3
+    assert Options().shortest_timeout() == 5
+    for name in TIMEOUTS:
+        assert Options(**{name: 0.02}).shortest_timeout() == 0.02
