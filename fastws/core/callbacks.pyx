@@ -102,6 +102,17 @@ cdef int callback_ended(WebSocket ws, error) except -1:
     return 0
 
 
+cdef int callback_cancel(WebSocket ws) except -1:
+    """Nothing that has begun or waits goes on, except that `close` comes."""
+    cdef Asides asides = ws.asides
+    if asides is None:
+        return 0
+    asides.waiting = [one for one in asides.waiting if one[0] is ws.route.close]
+    if asides.task is not None:
+        asides.task.cancel()
+    return 0
+
+
 cdef bint is_coroutine(result) except -1:
     return PyCoro_CheckExact(result) or isinstance(result, Coroutine)
 

@@ -101,8 +101,8 @@ cdef class WebSocket(Socket):
             self.finish(self.close_code, self.close_reason, False)
         elif self.phase == PHASE_OPEN:
             self.finish(CLOSE_ABNORMAL, "", False)
-        elif self.phase == PHASE_DECIDING and self.asides.task is not None:
-            self.asides.task.cancel()
+        elif self.phase == PHASE_DECIDING:
+            callback_cancel(self)
         self.enter(PHASE_GONE)
         return self.drop()
 
@@ -257,10 +257,8 @@ cdef class WebSocket(Socket):
         self.close_due = True
         inbox_clear(&self.inbox)
         sending_release(self)
-        if not clean and self.asides is not None:
-            self.asides.waiting.clear()
-            if self.asides.task is not None:
-                self.asides.task.cancel()
+        if not clean:
+            callback_cancel(self)
         return self.mark()
 
     cdef bint is_over(self) noexcept:

@@ -26,8 +26,7 @@ cdef uint32_t deadline_in(WebSocket ws, uint32_t now) noexcept:
 cdef int deadline_came(WebSocket ws, uint32_t now) except -1:
     cdef Route route = ws.route
     if ws.phase != PHASE_OPEN:
-        if ws.phase == PHASE_GONE and ws.is_busy() and ws.asides.task is not None:
-            ws.asides.task.cancel()
+        callback_cancel(ws)
         return ws.on_end()
     if ws.blocked and not time_left(now, ws.stalled_at, route.send_timeout):
         return ws.on_end()
