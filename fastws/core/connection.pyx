@@ -77,7 +77,7 @@ cdef class WebSocket(Socket):
         cdef bint in_message = not inbox_idle(&self.inbox) or rest and not self.pauses
         if in_message and (finished or not self.in_message):
             self.message_at = self.reactor.now
-            self.reactor.sweep_within(self.route.message_timeout)
+            self.reactor.sweep_within(self.route.message_timeout or NEVER)
         self.in_message = in_message
         return 0
 
@@ -239,12 +239,17 @@ cdef class WebSocket(Socket):
     cdef int on_blocked(self) except -1:
         if self.phase == PHASE_OPEN:
             self.drain_due = True
-            self.reactor.sweep_within(self.route.send_timeout)
+            self.reactor.sweep_within(self.route.send_timeout or NEVER)
             if self.outbox.size > self.route.high_water:
                 self.pause(PAUSE_OUTBOX)
         return 0
 
     cdef int on_resumed(self) except -1:
+        """What the peer could not do while nothing was read is not held against it."""
+        self.reactor._time()
+        self.message_at += self.reactor.now - self.paused_at
+        self.heard_at = self.reactor.now
+        self.ping_sent = False
         return self.reactor.sweep_within(self.due_in(self.reactor.now))
 
     cdef int on_taken(self) except -1:
@@ -406,7 +411,10 @@ cdef class WebSocket(Socket):
                 self.asides.task.cancel()
             return self.on_end()
         if self.blocked and not time_left(now, self.stalled_at, route.send_timeout):
-            return self.on_end()
+            self.flush()                    # the poller tells of ample room only, and a slow peer may have made a little
+            if self.broken or not time_left(now, self.stalled_at, route.send_timeout):
+                return self.on_end()
+            return self.on_taken()
         if self.pauses:
             return self.on_end()            # the peer has left, and the callback behind which it waits goes on
         if self.in_message and not time_left(now, self.message_at, route.message_timeout):
