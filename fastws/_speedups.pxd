@@ -77,6 +77,7 @@ cdef class Socket(Endpoint):
     cdef uint8_t *held          # input that could not be processed yet
     cdef size_t held_size
     cdef uint32_t stalled_at    # since when the peer takes nothing, while `blocked`
+    cdef uint32_t paused_at     # since when there are `pauses`
     cdef uint8_t pauses         # reasons not to read; 0 while reading
     cdef bint blocked           # the kernel's send buffer is full
     cdef bint dirty             # listed for the end of the turn

@@ -94,6 +94,7 @@ cdef int callback_ended(WebSocket ws, error) except -1:
         ws.is_text_message = is_text
         _call(ws, callback, arguments)
     if ws.peer_left:
+        ws.reactor._time()
         ws.since = ws.reactor.now           # there is progress; see WebSocket.due_in
     if len(asides.waiting) <= ws.route.max_waiting // 2:
         ws.resume(PAUSE_WAITING)

@@ -73,7 +73,7 @@ cdef class WebSocket(Socket):
         cdef bint in_message = not inbox_idle(&self.inbox) or rest and not self.pauses
         if in_message and (finished or not self.in_message):
             self.message_at = self.reactor.now
-            self.reactor.sweep_within(self.route.message_timeout)
+            self.reactor.sweep_within(self.route.message_timeout or NEVER)
         self.in_message = in_message
         return 0
 
@@ -298,6 +298,11 @@ cdef class WebSocket(Socket):
         return deadline_came(self, now)
 
     cdef int on_resumed(self) except -1:
+        """What the peer could not do while nothing was read is not held against it."""
+        self.reactor._time()
+        self.message_at += self.reactor.now - self.paused_at
+        self.heard_at = self.reactor.now
+        self.ping_sent = False
         return self.reactor.sweep_within(self.due_in(self.reactor.now))
 
     # what it is

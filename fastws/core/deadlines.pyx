@@ -29,7 +29,10 @@ cdef int deadline_came(WebSocket ws, uint32_t now) except -1:
         callback_cancel(ws)
         return ws.on_end()
     if ws.blocked and not time_left(now, ws.stalled_at, route.send_timeout):
-        return ws.on_end()
+        ws.flush()                          # the poller tells of ample room only, and a slow peer may have made a little
+        if ws.broken or not time_left(now, ws.stalled_at, route.send_timeout):
+            return ws.on_end()
+        return ws.on_taken()
     if ws.pauses:
         return ws.on_end()                  # the peer has left, and the callback behind which it waits goes on
     if ws.in_message and not time_left(now, ws.message_at, route.message_timeout):

@@ -120,8 +120,9 @@ cdef int opening_accept(WebSocket ws, accept) except -1:
     ws.reactor.next_id += 1
     ws.id = ws.reactor.next_id
     ws.reactor.opened += 1
-    ws.enter(PHASE_OPEN)
+    ws.reactor._time()
     ws.heard_at = ws.reactor.now
+    ws.enter(PHASE_OPEN)
     return callback_event(ws, ws.route.open, ())
 
 
