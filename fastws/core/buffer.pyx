@@ -17,6 +17,8 @@ cdef class Window:
     reactor, which counts exports, then takes a fresh one: freed or reused memory is never read."""
 
     def __getbuffer__(self, Py_buffer *view, int flags):
+        if self.buffer is None:
+            raise BufferError("a window on nothing: it was not made by buffer_view()")
         PyBuffer_FillInfo(view, self, self.data, self.size, 1, flags)
         self.buffer.exports += 1
 

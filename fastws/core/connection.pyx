@@ -1,8 +1,7 @@
 # The connection: joins the protocol half and the I/O half, and is what the user knows as `ws`.
 
 cdef Socket make_websocket(Reactor reactor, object service):
-    cdef WebSocket ws = WebSocket.__new__(WebSocket, reactor)
-    ws.service = service
+    cdef WebSocket ws = WebSocket.__new__(WebSocket, reactor, service)
     ws.enter(PHASE_HANDSHAKE)
     return ws
 
@@ -21,6 +20,9 @@ cdef class WebSocket(Socket):
     Methods are for the thread of the event loop; from another thread use `loop.call_soon_threadsafe`. After the
     connection has ended they do nothing, and `send` returns DROPPED.
     """
+
+    def __cinit__(self, Reactor reactor not None, Service service not None):
+        self.service = service
 
     def __dealloc__(self):
         inbox_clear(&self.inbox)
@@ -277,11 +279,15 @@ cdef class WebSocket(Socket):
                 self.reactor.unlink(self)
         return 0
 
+    # Python can see these two, so whoever calls them is not trusted.
+
     def _callback_ended(self, result, error):
-        callback_ended(self, error)
+        if self.is_busy() and self.phase != PHASE_DECIDING:
+            callback_ended(self, error)
 
     def _upgrade_ended(self, verdict, error):
-        opening_decided(self, verdict, error)
+        if self.is_busy() and (self.phase == PHASE_DECIDING or self.phase == PHASE_GONE):
+            opening_decided(self, verdict, error)
 
     # time
 

@@ -37,6 +37,8 @@ cdef class Reactor:
         loop.add_reader(self.poller, self._wake)
 
     def __dealloc__(self):
+        if self.cork == NULL:               # where making it failed, poller is 0, which is somebody else's
+            return
         PyMem_Free(self.cork)
         if self.poller >= 0:
             close(self.poller)

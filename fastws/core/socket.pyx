@@ -37,7 +37,7 @@ cdef class Socket(Endpoint):
     def __dealloc__(self):
         outbox_clear(&self.outbox)
         PyMem_Free(self.held)
-        if self.fd >= 0:
+        if self.linked and self.fd >= 0:    # where making it failed, fd is 0, which is somebody else's
             close(self.fd)
 
     # what a subclass answers
