@@ -77,6 +77,7 @@ cdef class Socket(Endpoint):
     cdef uint8_t *held          # input that could not be processed yet
     cdef size_t held_size
     cdef uint32_t stalled_at    # since when the peer takes nothing, while `blocked`
+    cdef uint32_t paused_at     # since when there are `pauses`
     cdef uint8_t pauses         # reasons not to read; 0 while reading
     cdef bint blocked           # the kernel's send buffer is full
     cdef bint dirty             # listed for the end of the turn
@@ -143,10 +144,10 @@ cdef class Reactor:
     cdef list dirty                     # sockets with something to do at the end of the turn
     cdef list dead                      # dropped in this turn: the poller may still name them
     cdef bint in_turn, turn_asked
-    cdef object timer, wake, sweep_call, turn_call
+    cdef object timer, sweep_call, turn_call
     # counters
     cdef uint64_t accepted, next_id
-    cdef Py_ssize_t opened, handshaking
+    cdef Py_ssize_t opened
     cdef int link(self, Socket socket) except -1
     cdef int unlink(self, Socket socket) except -1
     cdef int listen(self, Listener listener) except -1
@@ -219,16 +220,12 @@ cdef class WebSocket(Socket):
     cdef Py_ssize_t read_frames(self, uint8_t *data, size_t n) except -1
     cdef int handle(self, EventKind kind, Event *event) except -1
     cdef int received(self, bint finished, bint rest) except -1
-    # send
-    cdef int send_frame(self, uint8_t opcode, const uint8_t *data, size_t n, object owner) except -1
-    cdef int send_control(self, uint8_t opcode, bytes body) except -1
-    cdef int send_pong(self, bytes body) except -1
-    cdef int check_thread(self) except -1
     # close
     cdef int closed_by_peer(self, Event *event) except -1
     cdef bint is_busy(self) noexcept
     cdef int enter(self, Phase phase) except -1
     cdef int fail(self, unsigned int code, str reason) except -1
     cdef int finish(self, unsigned int code, str reason, bint clean) except -1
-    cdef int release_waiters(self) except -1
+    # helpers
     cdef Asides aside(self)
+    cdef int check_thread(self) except -1

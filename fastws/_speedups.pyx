@@ -27,5 +27,7 @@ include "core/reactor.pyx"      # the poller on the running loop, turns, the one
 include "core/route.pyx"        # what the application decided
 include "core/opening.pyx"      # request -> 101 and `open`, or a refusal
 include "core/callbacks.pyx"    # calling the user's code, in order
+include "core/sending.pyx"      # messages into the outbox; slow peers
+include "core/deadlines.pyx"    # what must come in time
 include "core/connection.pyx"   # ws
 include "core/service.pyx"      # what a server asks of its reactor

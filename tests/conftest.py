@@ -14,6 +14,12 @@ from harness import RawClient, Serving, Traps, new_loop, open_fds
 LOOP_KINDS = ["uvloop", "asyncio"]
 
 
+@pytest.fixture(scope="session", autouse=True)
+def quick_collections() -> None:
+    """What was imported is no garbage: the collections around each test need not look at it."""
+    gc.freeze()
+
+
 @pytest.fixture(params=LOOP_KINDS)
 def loop_kind(request: pytest.FixtureRequest) -> str:
     if request.param == "uvloop":

@@ -129,7 +129,7 @@ def test_build_can_lie() -> None:
 
 PROBE = """
 import asyncio, logging, os, pytest
-from harness import RawClient, make_app, Recorder
+from harness import RawClient, bystander, make_app, Recorder
 
 def test_good(serve):
     server = serve(make_app(Recorder().handler(echo=True)))
@@ -164,6 +164,24 @@ def test_loop_handler(serve):
     server.loop.call_soon_threadsafe(lambda: 1 / 0)
     server.settle()
 
+def test_bystander_sees_callbacks(serve):
+    recorder = Recorder()
+    server = serve(make_app(recorder.handler()))
+    with bystander(server, recorder):
+        RawClient.open(server.port)
+
+def test_bystander_is_cut_off(serve):
+    server = serve(make_app())
+    with bystander(server):
+        server.call(lambda: [ws.terminate() for ws in server.server.connections])
+
+def test_bystander_sees_what_stays(serve):
+    server = serve(make_app(Recorder().handler()))
+    with bystander(server):
+        stays = RawClient.open(server.port)
+        RawClient.opened.remove(stays)
+    stays.close()
+
 def test_skip():
     pytest.skip("no reason")
 
@@ -174,12 +192,19 @@ def test_xfail():
 
 GUARDED = ["test_fd", "test_task", "test_log", "test_expected_log_missing", "test_never_awaited", "test_loop_handler"]
 
+ATTACKED = ["test_bystander_sees_callbacks", "test_bystander_is_cut_off", "test_bystander_sees_what_stays"]
+
 
 @pytest.mark.parametrize("ci", ["true", ""])
 def test_fixtures_fail_on_what_is_left_behind(tmp_path: Path, ci: str) -> None:
     """Every leak that the fixtures watch for, committed on purpose in a run of its own."""
     (tmp_path / "test_probe.py").write_text(PROBE)
-    environment = {**os.environ, "CI": ci, "PYTHONPATH": os.pathsep.join([str(HERE), *filter(None, sys.path)])}
+    environment = {
+        **os.environ,
+        "CI": ci,
+        "PATIENCE": "0.1",
+        "PYTHONPATH": os.pathsep.join([str(HERE), *filter(None, sys.path)]),
+    }
     command = [
         sys.executable,
         "-m",
@@ -199,6 +224,8 @@ def test_fixtures_fail_on_what_is_left_behind(tmp_path: Path, ci: str) -> None:
     for name in GUARDED:
         ended = [line for line in lines if f"::{name}" in line and line.startswith("ERROR")]
         assert len(ended) == 2, f"{name}: {result.stdout}"  # on both loops, at teardown
+    for name in ATTACKED:
+        assert len([line for line in lines if f"::{name}" in line and line.startswith("FAILED")]) == 2, result.stdout
     assert len([line for line in lines if "::test_good" in line and line.startswith("PASSED")]) == 2, result.stdout
     assert not [line for line in lines if "::test_good" in line and line.startswith("ERROR")], result.stdout
     skipped = [line for line in lines if line.startswith("SKIPPED")]

@@ -94,11 +94,23 @@ cdef int callback_ended(WebSocket ws, error) except -1:
         ws.is_text_message = is_text
         _call(ws, callback, arguments)
     if ws.peer_left:
+        ws.reactor._time()
         ws.since = ws.reactor.now           # there is progress; see WebSocket.due_in
     if len(asides.waiting) <= ws.route.max_waiting // 2:
         ws.resume(PAUSE_WAITING)
     if ws.phase == PHASE_GONE and not asides.busy and not ws.close_due:
         ws.reactor.unlink(ws)
+    return 0
+
+
+cdef int callback_cancel(WebSocket ws) except -1:
+    """Nothing that has begun or waits goes on, except that `close` comes."""
+    cdef Asides asides = ws.asides
+    if asides is None:
+        return 0
+    asides.waiting = [one for one in asides.waiting if one[0] is ws.route.close]
+    if asides.task is not None:
+        asides.task.cancel()
     return 0
 
 

@@ -1,9 +1,5 @@
 # The connection: joins the protocol half and the I/O half, and is what the user knows as `ws`.
 
-cdef enum:
-    LARGE = 65536               # bytes; a payload from this size on is not copied if the kernel takes it at once
-
-
 cdef Socket make_websocket(Reactor reactor, object service):
     cdef WebSocket ws = WebSocket.__new__(WebSocket, reactor, service)
     ws.enter(PHASE_HANDSHAKE)
@@ -79,7 +75,7 @@ cdef class WebSocket(Socket):
         cdef bint in_message = not inbox_idle(&self.inbox) or rest and not self.pauses
         if in_message and (finished or not self.in_message):
             self.message_at = self.reactor.now
-            self.reactor.sweep_within(self.route.message_timeout)
+            self.reactor.sweep_within(self.route.message_timeout or NEVER)
         self.in_message = in_message
         return 0
 
@@ -95,7 +91,7 @@ cdef class WebSocket(Socket):
         elif self.phase == PHASE_OPEN:
             if kind == EVENT_PING:
                 body = control_body(event)
-                self.send_pong(body)        # RFC 6455 section 5.5.3
+                sending_pong(self, body)        # RFC 6455 section 5.5.3
                 if self.route.ping is not None:
                     callback_event(self, self.route.ping, (body,))
             elif self.route.pong is not None:
@@ -107,8 +103,8 @@ cdef class WebSocket(Socket):
             self.finish(self.close_code, self.close_reason, False)
         elif self.phase == PHASE_OPEN:
             self.finish(CLOSE_ABNORMAL, "", False)
-        elif self.phase == PHASE_DECIDING and self.asides.task is not None:
-            self.asides.task.cancel()
+        elif self.phase == PHASE_DECIDING:
+            callback_cancel(self)
         self.enter(PHASE_GONE)
         return self.drop()
 
@@ -135,17 +131,17 @@ cdef class WebSocket(Socket):
         if isinstance(data, str):
             if not PyUnicode_IS_COMPACT_ASCII(data):
                 return self.send_text(PyUnicode_AsUTF8String(data))
-            status = self.send_frame(
-                OPCODE_TEXT, <const uint8_t *>PyUnicode_1BYTE_DATA(<str>data), <size_t>PyUnicode_GET_LENGTH(data), data
+            status = sending_message(
+                self, OPCODE_TEXT, <const uint8_t *>PyUnicode_1BYTE_DATA(<str>data), <size_t>PyUnicode_GET_LENGTH(data), data
             )
         elif isinstance(data, bytes):
-            status = self.send_frame(
-                OPCODE_BINARY, <const uint8_t *>PyBytes_AS_STRING(data), <size_t>PyBytes_GET_SIZE(data), data
+            status = sending_message(
+                self, OPCODE_BINARY, <const uint8_t *>PyBytes_AS_STRING(data), <size_t>PyBytes_GET_SIZE(data), data
             )
         else:
             buffer_get(data, &view)
             try:
-                status = self.send_frame(OPCODE_BINARY, <const uint8_t *>view.buf, <size_t>view.len, None)
+                status = sending_message(self, OPCODE_BINARY, <const uint8_t *>view.buf, <size_t>view.len, None)
             finally:
                 PyBuffer_Release(&view)
         return SEND_STATUS[status]
@@ -156,8 +152,8 @@ cdef class WebSocket(Socket):
         cdef int status
         buffer_get(data, &view)
         try:
-            status = self.send_frame(
-                OPCODE_TEXT, <const uint8_t *>view.buf, <size_t>view.len, data if isinstance(data, bytes) else None
+            status = sending_message(
+                self, OPCODE_TEXT, <const uint8_t *>view.buf, <size_t>view.len, data if isinstance(data, bytes) else None
             )
         finally:
             PyBuffer_Release(&view)
@@ -170,7 +166,7 @@ cdef class WebSocket(Socket):
             raise ValueError(f"a ping carries at most 125 bytes, got {len(body)}")
         if self.phase == PHASE_OPEN and not self.broken:
             self.check_thread()
-            self.send_control(OPCODE_PING, body)
+            sending_control(self, OPCODE_PING, body)
 
     @property
     def buffered_amount(self):
@@ -179,94 +175,14 @@ cdef class WebSocket(Socket):
 
     def drained(self):
         """An awaitable that is done once `buffered_amount` is at or below `low_water`, or the connection has ended."""
-        future = self.reactor.loop.create_future()
-        if self.phase == PHASE_OPEN:
-            self.check_thread()
-            if self.outbox.size > self.route.low_water and not self.blocked:
-                self.flush()
-        if self.phase == PHASE_OPEN and self.outbox.size > self.route.low_water:
-            if self.aside().drain_waiters is None:
-                self.asides.drain_waiters = []
-            self.asides.drain_waiters.append(future)
-        else:
-            future.set_result(None)
-        return future
-
-    cdef int send_frame(self, uint8_t opcode, const uint8_t *data, size_t n, object owner) except -1:
-        """Sends one unfragmented message; returns an index of SEND_STATUS."""
-        cdef uint8_t head[MAX_FRAME_HEADER]
-        cdef uint8_t *place
-        cdef size_t size
-        if self.phase != PHASE_OPEN or self.broken:
-            return 2
-        self.check_thread()
-        if self.outbox.size > self.route.max_backpressure:
-            if not self.blocked:
-                self.flush()
-            if self.outbox.size > self.route.max_backpressure:
-                if not self.route.drop_when_slow:
-                    self.fail(1008, "slow consumer: over max_backpressure")
-                return 2
-        if n < LARGE:
-            size = 2 if n < 126 else 4
-            place = self.reserve(size + n)
-            header_write(place, 0x80 | opcode, n)
-            memcpy(place + size, data, n)
-        else:
-            size = header_write(head, 0x80 | opcode, n)
-            self.write_large(head, size, data, n, owner)
-        if not self.blocked:
-            return 2 if self.broken else 0
-        self.drain_due = True
-        if self.outbox.size > self.route.high_water:
-            self.pause(PAUSE_OUTBOX)
-        return 1
-
-    cdef int send_control(self, uint8_t opcode, bytes body) except -1:
-        cdef size_t n = <size_t>PyBytes_GET_SIZE(body)
-        cdef uint8_t *place = self.reserve(2 + n)
-        header_write(place, 0x80 | opcode, n)
-        memcpy(place + 2, PyBytes_AS_STRING(body), n)
-        return 0
-
-    cdef int send_pong(self, bytes body) except -1:
-        """To a peer that takes nothing only the latest is owed (RFC 6455 section 5.5.3)."""
-        if not self.blocked:
-            return self.send_control(OPCODE_PONG, body)
-        self.aside().pong = body
-        return 0
+        return sending_drained(self)
 
     cdef int on_blocked(self) except -1:
-        if self.phase == PHASE_OPEN:
-            self.drain_due = True
-            self.reactor.sweep_within(self.route.send_timeout)
-            if self.outbox.size > self.route.high_water:
-                self.pause(PAUSE_OUTBOX)
-        return 0
-
-    cdef int on_resumed(self) except -1:
-        return self.reactor.sweep_within(self.due_in(self.reactor.now))
+        self.reactor.sweep_within(self.due_in(self.reactor.now))
+        return sending_blocked(self)
 
     cdef int on_taken(self) except -1:
-        if self.phase != PHASE_OPEN:
-            return 0
-        if self.asides is not None and self.asides.pong is not None and not self.blocked:
-            body, self.asides.pong = self.asides.pong, None
-            self.send_control(OPCODE_PONG, body)
-        if self.drain_due and self.outbox.size <= self.route.low_water:
-            self.drain_due = False
-            self.resume(PAUSE_OUTBOX)
-            self.release_waiters()
-            callback_event(self, self.route.drain, ())
-        return 0
-
-    cdef int release_waiters(self) except -1:
-        if self.asides is not None and self.asides.drain_waiters is not None:
-            for future in self.asides.drain_waiters:
-                if not future.done():
-                    future.set_result(None)
-            self.asides.drain_waiters = None
-        return 0
+        return sending_taken(self)
 
     # pause
 
@@ -294,10 +210,10 @@ cdef class WebSocket(Socket):
         if self.phase != PHASE_OPEN:
             return
         self.check_thread()
-        self.send_control(OPCODE_CLOSE, body)
+        sending_control(self, OPCODE_CLOSE, body)
         self.close_code, self.close_reason = code, reason
         self.enter(PHASE_CLOSING)
-        self.release_waiters()
+        sending_release(self)
         if self.asides is not None:
             self.asides.waiting.clear()     # nothing is delivered from now on
         self.resume(0xFF)                   # or the peer's answer would not be read
@@ -318,7 +234,7 @@ cdef class WebSocket(Socket):
         if self.phase == PHASE_CLOSING:
             self.finish(self.close_code, self.close_reason, True)
         else:
-            self.send_control(OPCODE_CLOSE, close_body(event.code, ""))     # RFC 6455 section 5.5.1: echo the code
+            sending_control(self, OPCODE_CLOSE, close_body(event.code, ""))     # RFC 6455 section 5.5.1: echo the code
             self.finish(event.code, close_reason(event), True)
         self.enter(PHASE_DOWN)
         return self.hang_up()
@@ -326,7 +242,7 @@ cdef class WebSocket(Socket):
     cdef int fail(self, unsigned int code, str reason) except -1:
         """RFC 6455 section 7.1.7: says why, parses nothing more, lets the peer hang up."""
         if self.phase == PHASE_OPEN:
-            self.send_control(OPCODE_CLOSE, close_body(code, reason))
+            sending_control(self, OPCODE_CLOSE, close_body(code, reason))
             self.finish(code, reason, False)
         elif self.phase == PHASE_CLOSING:
             self.finish(self.close_code, self.close_reason, False)
@@ -342,11 +258,9 @@ cdef class WebSocket(Socket):
         self.reactor.opened -= 1
         self.close_due = True
         inbox_clear(&self.inbox)
-        self.release_waiters()
-        if not clean and self.asides is not None:
-            self.asides.waiting.clear()
-            if self.asides.task is not None:
-                self.asides.task.cancel()
+        sending_release(self)
+        if not clean:
+            callback_cancel(self)
         return self.mark()
 
     cdef bint is_over(self) noexcept:
@@ -384,42 +298,18 @@ cdef class WebSocket(Socket):
         return self.reactor.sweep_within(self.due_in(self.since))
 
     cdef uint32_t due_in(self, uint32_t now) noexcept:
-        cdef Route route = self.route
-        cdef uint32_t left = NEVER
-        if self.phase <= PHASE_DECIDING:
-            return time_left(now, self.since, self.service.handshake_timeout)
-        if self.phase != PHASE_OPEN:
-            return time_left(now, self.since, self.service.close_timeout if route is None else route.close_timeout)
-        if self.blocked:
-            left = time_left(now, self.stalled_at, route.send_timeout)
-        if not self.pauses:
-            if self.in_message:
-                left = min(left, time_left(now, self.message_at, route.message_timeout))
-            if self.ping_sent:
-                left = min(left, time_left(now, self.pinged_at, route.ping_timeout))
-            else:
-                left = min(left, time_left(now, self.heard_at, route.ping_interval))
-        elif self.peer_left and self.pauses & PAUSE_WAITING:
-            left = min(left, time_left(now, self.since, route.close_timeout))
-        return left
+        return deadline_in(self, now)
 
     cdef int on_due(self, uint32_t now) except -1:
-        cdef Route route = self.route
-        if self.phase != PHASE_OPEN:
-            if self.phase == PHASE_GONE and self.is_busy() and self.asides.task is not None:
-                self.asides.task.cancel()
-            return self.on_end()
-        if self.blocked and not time_left(now, self.stalled_at, route.send_timeout):
-            return self.on_end()
-        if self.pauses:
-            return self.on_end()            # the peer has left, and the callback behind which it waits goes on
-        if self.in_message and not time_left(now, self.message_at, route.message_timeout):
-            return self.fail(1008, "message_timeout")
-        if self.ping_sent:
-            return self.fail(1011, "ping_timeout")
-        self.ping_sent = True
-        self.pinged_at = now
-        return self.send_control(OPCODE_PING, b"")
+        return deadline_came(self, now)
+
+    cdef int on_resumed(self) except -1:
+        """What the peer could not do while nothing was read is not held against it."""
+        self.reactor._time()
+        self.message_at += self.reactor.now - self.paused_at
+        self.heard_at = self.reactor.now
+        self.ping_sent = False
+        return self.reactor.sweep_within(self.due_in(self.reactor.now))
 
     # what it is
 

@@ -72,12 +72,12 @@ cdef int _ask(WebSocket ws, callback, request) except -1:
         return _decided(ws, None, error)
     if not is_coroutine(verdict):
         return _decided(ws, verdict, None)
-    ws.enter(PHASE_DECIDING)
-    ws.pause(PAUSE_DECIDING)
+    ws.phase = PHASE_DECIDING               # not enter(): handshake_timeout counts from accept
     ws.aside().busy = True
     task = ws.reactor.starter.start(verdict, ws._upgrade_ended)
     if task is not None:
-        ws.aside().task = task
+        ws.asides.task = task
+        ws.pause(PAUSE_DECIDING)
     return 0
 
 
@@ -87,7 +87,7 @@ cdef int opening_decided(WebSocket ws, verdict, error) except -1:
     if ws.phase != PHASE_DECIDING:          # the peer left meanwhile, or the time was up
         ws.reactor.unlink(ws)
         return 0
-    ws.enter(PHASE_HANDSHAKE)
+    ws.phase = PHASE_HANDSHAKE
     ws.resume(PAUSE_DECIDING)
     return _decided(ws, verdict, error)
 
@@ -120,8 +120,9 @@ cdef int opening_accept(WebSocket ws, accept) except -1:
     ws.reactor.next_id += 1
     ws.id = ws.reactor.next_id
     ws.reactor.opened += 1
-    ws.enter(PHASE_OPEN)
+    ws.reactor._time()
     ws.heard_at = ws.reactor.now
+    ws.enter(PHASE_OPEN)
     return callback_event(ws, ws.route.open, ())
 
 

@@ -127,9 +127,10 @@ cdef class Reactor:
         return self.sweep_within(nearest)
 
     cdef int sweep_within(self, uint32_t left) except -1:
-        """A deadline comes in so many milliseconds; 0 and NEVER are none. Sweeps are at least a tick apart."""
+        """A deadline comes in so many milliseconds of `now`, which must be fresh; NEVER is none. Sweeps are at least a
+        tick apart."""
         cdef uint32_t at
-        if left == 0 or left == NEVER or self.poller < 0:
+        if left == NEVER or self.poller < 0:
             return 0
         left = max(left, self.tick)
         at = self.now + left

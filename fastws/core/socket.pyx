@@ -186,6 +186,9 @@ cdef class Socket(Endpoint):
 
     cdef int pause(self, uint8_t reason) except -1:
         """Stops reading while any reason stands. That the peer goes away is still told."""
+        if not self.pauses:
+            self.reactor._time()
+            self.paused_at = self.reactor.now
         self.pauses |= reason
         return self._watch(self.interest & ~<uint32_t>POLL_READ | POLL_PEER_SHUT)
 
@@ -325,6 +328,7 @@ cdef class Socket(Endpoint):
         if self.blocked:
             return 0
         self.blocked = True
+        self.reactor._time()            # this may be a task that runs long after the last batch of events
         self.stalled_at = self.reactor.now
         self._watch(self.interest | POLL_WRITE)
         return self.on_blocked()

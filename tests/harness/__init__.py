@@ -21,10 +21,12 @@ from .frames import (
 from .leaks import Serving, Traps, at_rest, held, open_fds
 from .recorder import ANY, Recorder, make_app
 from .server import ServerThread, eventually, new_loop
+from .slow import CHUNK, fill, newest, slow_client
 
 __all__ = [
     "ANY",
     "BINARY",
+    "CHUNK",
     "CLOSE",
     "CONT",
     "KEY",
@@ -49,10 +51,13 @@ __all__ = [
     "bystander",
     "close_code",
     "eventually",
+    "fill",
     "held",
     "make_app",
     "new_loop",
+    "newest",
     "open_fds",
     "parse",
     "request_bytes",
+    "slow_client",
 ]

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import os
 import threading
 import time
 from collections.abc import Callable
 from typing import Any
 
+# How long is waited for what should become so, as a factor: more under sanitizers, less where failing is meant.
+PATIENCE = float(os.environ.get("PATIENCE", "1"))
 SETTLE_TURNS = 6  # loop iterations after which what had arrived was read, handled and answered
 
 
@@ -105,7 +108,7 @@ class ServerThread:
 
 def eventually(check: Callable[[], Any], within: float = 3.0, what: str = "") -> Any:
     """`check()` as soon as it is true; fails with its last value after `within` seconds."""
-    deadline = time.monotonic() + within
+    deadline = time.monotonic() + within * PATIENCE
     while not (value := check()):
         if time.monotonic() > deadline:
             raise AssertionError(f"{what or 'not so'} within {within} s: {value!r}")

@@ -6,7 +6,18 @@ import asyncio
 from typing import Any
 
 import pytest
-from harness import BINARY, TEXT, RawClient, Serving, build, bystander, eventually, make_app
+from harness import (
+    BINARY,
+    TEXT,
+    RawClient,
+    Serving,
+    build,
+    build_close,
+    bystander,
+    eventually,
+    make_app,
+    request_bytes,
+)
 
 
 @pytest.mark.parametrize("size", [10, 60_000])
@@ -117,3 +128,69 @@ def test_a06_async_callbacks_run_one_at_a_time_in_order(serve: Serving) -> None:
         client.expect_close(1000)
         eventually(lambda: order[-1] == "close")
     assert order == [*map(str, range(300)), "close"]
+
+
+def test_a06_open_ends_before_the_first_message(serve: Serving) -> None:
+    order: list[str] = []
+
+    class Handler:
+        async def open(self, ws: Any) -> None:
+            order.append("open begins")
+            await asyncio.sleep(0.05)
+            order.append("open ends")
+
+        def message(self, ws: Any, data: str) -> None:
+            order.append(data)
+
+        def close(self, ws: Any, code: int, reason: str) -> None:
+            order.append(f"close {code}")
+
+    server = serve(make_app(Handler))
+    with bystander(server):
+        client = RawClient.connect(server.port)
+        client.send_raw(request_bytes() + build(TEXT, b"one") + build(TEXT, b"two") + build_close(1000))
+        client.expect_101()
+        client.expect_close(1000)
+        eventually(lambda: len(order) == 5)
+    assert order == ["open begins", "open ends", "one", "two", "close 1000"]
+
+
+@pytest.mark.parametrize("ending", ["close handshake", "protocol error", "terminate", "close", "reset"])
+def test_a06_cancelled_whatever_ends_the_connection(serve: Serving, ending: str) -> None:
+    """`close` comes once, after the callback; after a clean end that has until `close_timeout` to finish."""
+    order: list[Any] = []
+    sockets: list[Any] = []
+
+    class Handler:
+        def open(self, ws: Any) -> None:
+            sockets.append(ws)
+
+        async def message(self, ws: Any, data: str) -> None:
+            order.append(data)
+            try:
+                await asyncio.sleep(3600)
+            except asyncio.CancelledError:
+                order.append("cancelled")
+                raise
+
+        def close(self, ws: Any, code: int, reason: str) -> None:
+            order.append(code)
+
+    server = serve(make_app(Handler, close_timeout=0.4))
+    codes = {"close handshake": 1000, "protocol error": 1002, "terminate": 1006, "close": 1006, "reset": 1006}
+    with bystander(server):
+        client = RawClient.open(server.port)
+        client.send_raw(build(TEXT, b"begins") + build(TEXT, b"waits"))
+        eventually(lambda: order)
+        if ending == "close handshake":
+            client.send_close(1000)
+            client.expect_close(1000)
+        elif ending == "protocol error":
+            client.send_raw(build(3))
+            client.expect_close(1002)
+        elif ending == "terminate":
+            server.call(sockets[0].terminate)
+        else:
+            getattr(client, ending)()
+        eventually(lambda: len(order) == 3, 3.0, "cancelled and closed")
+    assert order == ["begins", "cancelled", codes[ending]]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+from typing import Any
 
 import pytest
 from harness import (
@@ -124,6 +125,38 @@ def test_h10_the_second_request_is_never_served(serve: Serving, first: bytes, st
         assert client.eof(), bytes(client.buffer)
 
 
+@pytest.mark.parametrize(
+    "extra",
+    [
+        b"GET /plain HTTP/1.1\r\nHost: x\r\n\r\n",
+        SECOND,
+        b"hello",
+        build(TEXT, b"frame"),
+    ],
+)
+def test_h10_a_plain_answer_is_the_last(serve: Serving, extra: bytes) -> None:
+    """A plain route answers once and hangs up: with a body or a second request behind the first, likewise."""
+    import fastws
+
+    recorder = Recorder()
+    app = make_app(recorder.handler(upgrade=True))
+    asked: list[str] = []
+
+    @app.http("/plain")
+    def plain(request: Any) -> Any:
+        asked.append(request.method)
+        return fastws.Response(200, b"ok")
+
+    server = serve(app)
+    with bystander(server, recorder):
+        for length in ("", f"Content-Length: {len(extra)}\r\n"):
+            client = RawClient.connect(server.port)
+            client.send_raw(b"GET /plain HTTP/1.1\r\nHost: x\r\n" + length.encode() + b"\r\n" + extra)
+            assert client.recv_http().body == b"ok"
+            client.expect_eof()
+        assert asked == ["GET", "GET"]
+
+
 # -- H11-H13: what RFC 6455 asks for
 
 
@@ -209,6 +242,11 @@ def test_h13_letter_case_and_lists(serve: Serving, connection: str, upgrade: str
     for order in (1, -1):
         lines = [("upgrade", upgrade), ("CONNECTION", connection)][::order]
         accept(serve, request_bytes(without=("upgrade", "connection"), headers=lines))
+
+
+def test_h13_absolute_form(serve: Serving) -> None:
+    """RFC 9112 section 3.2.2: a server accepts it."""
+    accept(serve, request_bytes("http://localhost/"))
 
 
 def test_h13_connection_in_two_lines(serve: Serving) -> None:

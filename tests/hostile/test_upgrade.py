@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 from typing import Any
 
 import pytest
@@ -31,7 +32,7 @@ class Boom(Exception):
 def hooked(recorder: Recorder, hook: Any, *, echo: bool = False) -> type:
     """A recording handler whose `upgrade` is `hook(request)`, `def` or `async def`."""
     base = recorder.handler(echo=echo)
-    if asyncio.iscoroutinefunction(hook):
+    if inspect.iscoroutinefunction(hook):
 
         async def upgrade(self: Any, request: Any) -> Any:
             return await hook(request)

@@ -1,0 +1,44 @@
+# Deadlines: what each phase of a connection waits for, and what happens when it does not come. Times are kept as
+# "since when"; whoever starts one tells the reactor, whose one timer looks at everybody when the next is due.
+
+cdef uint32_t deadline_in(WebSocket ws, uint32_t now) noexcept:
+    """Milliseconds to the nearest deadline: 0 where it has come, NEVER where there is none."""
+    cdef Route route = ws.route
+    cdef uint32_t left = NEVER
+    if ws.phase <= PHASE_DECIDING:
+        return time_left(now, ws.since, ws.service.handshake_timeout)
+    if ws.phase != PHASE_OPEN:
+        return time_left(now, ws.since, ws.service.close_timeout if route is None else route.close_timeout)
+    if ws.blocked:
+        left = time_left(now, ws.stalled_at, route.send_timeout)
+    if not ws.pauses:
+        if ws.in_message:
+            left = min(left, time_left(now, ws.message_at, route.message_timeout))
+        if ws.ping_sent:
+            left = min(left, time_left(now, ws.pinged_at, route.ping_timeout))
+        else:
+            left = min(left, time_left(now, ws.heard_at, route.ping_interval))
+    elif ws.peer_left and ws.pauses & PAUSE_WAITING:
+        left = min(left, time_left(now, ws.since, route.close_timeout))
+    return left
+
+
+cdef int deadline_came(WebSocket ws, uint32_t now) except -1:
+    cdef Route route = ws.route
+    if ws.phase != PHASE_OPEN:
+        callback_cancel(ws)
+        return ws.on_end()
+    if ws.blocked and not time_left(now, ws.stalled_at, route.send_timeout):
+        ws.flush()                          # the poller tells of ample room only, and a slow peer may have made a little
+        if ws.broken or not time_left(now, ws.stalled_at, route.send_timeout):
+            return ws.on_end()
+        return ws.on_taken()
+    if ws.pauses:
+        return ws.on_end()                  # the peer has left, and the callback behind which it waits goes on
+    if ws.in_message and not time_left(now, ws.message_at, route.message_timeout):
+        return ws.fail(1008, "message_timeout")
+    if ws.ping_sent:
+        return ws.fail(1011, "ping_timeout")
+    ws.ping_sent = True
+    ws.pinged_at = now
+    return sending_control(ws, OPCODE_PING, b"")

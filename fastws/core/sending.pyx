@@ -1,0 +1,107 @@
+# Sending: messages and control frames into the outbox, and what happens when the peer does not take them.
+
+cdef enum:
+    LARGE = 65536               # bytes; a payload from this size on is not copied if the kernel takes it at once
+
+cdef enum:                      # indexes of SEND_STATUS
+    IS_SENT = 0
+    IS_QUEUED = 1
+    IS_DROPPED = 2
+
+
+cdef int sending_message(WebSocket ws, uint8_t opcode, const uint8_t *data, size_t n, object owner) except -1:
+    """Sends one unfragmented message; returns an index of SEND_STATUS. `owner`, or None, is as for write_large()."""
+    cdef uint8_t head[MAX_FRAME_HEADER]
+    cdef uint8_t *place
+    cdef size_t size
+    if ws.phase != PHASE_OPEN or ws.broken:
+        return IS_DROPPED
+    ws.check_thread()
+    if ws.outbox.size > ws.route.max_backpressure:
+        if not ws.blocked:
+            ws.flush()
+        if ws.outbox.size > ws.route.max_backpressure:
+            if not ws.route.drop_when_slow:
+                ws.fail(1008, "slow consumer: over max_backpressure")
+            return IS_DROPPED
+    if n < LARGE:
+        size = 2 if n < 126 else 4
+        place = ws.reserve(size + n)
+        header_write(place, 0x80 | opcode, n)
+        memcpy(place + size, data, n)
+    else:
+        size = header_write(head, 0x80 | opcode, n)
+        ws.write_large(head, size, data, n, owner)
+    if not ws.blocked:
+        return IS_DROPPED if ws.broken else IS_SENT
+    sending_blocked(ws)
+    return IS_QUEUED
+
+
+cdef int sending_control(WebSocket ws, uint8_t opcode, bytes body) except -1:
+    cdef size_t n = <size_t>PyBytes_GET_SIZE(body)
+    cdef uint8_t *place = ws.reserve(2 + n)
+    header_write(place, 0x80 | opcode, n)
+    memcpy(place + 2, PyBytes_AS_STRING(body), n)
+    return 0
+
+
+cdef int sending_pong(WebSocket ws, bytes body) except -1:
+    """To a peer that takes nothing only the latest is owed (RFC 6455 section 5.5.3)."""
+    if not ws.blocked:
+        return sending_control(ws, OPCODE_PONG, body)
+    ws.aside().pong = body
+    return 0
+
+
+cdef int sending_blocked(WebSocket ws) except -1:
+    """The peer reads too slowly: `drain` is due once it has caught up, and meanwhile it cannot make us queue more."""
+    if ws.phase != PHASE_OPEN:
+        return 0
+    ws.drain_due = True
+    if ws.outbox.size > ws.route.high_water:
+        ws.pause(PAUSE_OUTBOX)
+    return 0
+
+
+cdef int sending_taken(WebSocket ws) except -1:
+    """The peer has taken some of what was queued."""
+    if ws.phase != PHASE_OPEN:
+        return 0
+    if ws.asides is not None and ws.asides.pong is not None and not ws.blocked:
+        body, ws.asides.pong = ws.asides.pong, None
+        sending_control(ws, OPCODE_PONG, body)
+    if ws.drain_due and ws.outbox.size <= ws.route.low_water:
+        ws.drain_due = False
+        ws.resume(PAUSE_OUTBOX)
+        sending_release(ws)
+        callback_event(ws, ws.route.drain, ())
+    return 0
+
+
+cdef object sending_drained(WebSocket ws):
+    """A future for WebSocket.drained()."""
+    future = ws.reactor.loop.create_future()
+    if ws.phase == PHASE_OPEN:
+        ws.check_thread()
+        if ws.reactor.corked_for is ws and ws.reactor.corked > ws.route.low_water:
+            ws.uncork()
+        if ws.outbox.size > ws.route.low_water and not ws.blocked:
+            ws.flush()
+    if ws.phase == PHASE_OPEN and ws.outbox.size > ws.route.low_water:
+        if ws.aside().drain_waiters is None:
+            ws.asides.drain_waiters = []
+        ws.asides.drain_waiters.append(future)
+    else:
+        future.set_result(None)
+    return future
+
+
+cdef int sending_release(WebSocket ws) except -1:
+    """Nobody need wait in drained() any longer."""
+    if ws.asides is not None and ws.asides.drain_waiters is not None:
+        for future in ws.asides.drain_waiters:
+            if not future.done():
+                future.set_result(None)
+        ws.asides.drain_waiters = None
+    return 0
