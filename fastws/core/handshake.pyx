@@ -73,7 +73,7 @@ cdef class Handshake:
             pass
         except HttpParserError:
             return False
-        if not self.complete:
+        if not self.complete or head.find(b" HTTP/", 0, head.find(b"\r\n")) < 0:     # it takes RTSP/1.1, too
             return False
         self.method = parser.get_method()
         self.version = parser.get_http_version()

@@ -126,11 +126,15 @@ cdef class RequestHead:
         self.data = bytearray()
 
     def feed(self, bytes data):
-        self.data += data
-        state = self.handshake.scan(<const uint8_t *><char *>self.data, len(self.data))
-        if state == HEAD_DONE and not self.handshake.parse(bytes(self.data[: self.handshake.scanned])):
+        state = self.scan(data)
+        if state == "done" and not self.handshake.parse(bytes(self.data[: self.handshake.scanned])):
             return 400
-        return HEAD_STATES[state]
+        return state
+
+    def scan(self, bytes data):
+        """As `feed`, without parsing a head that is complete."""
+        self.data += data
+        return HEAD_STATES[self.handshake.scan(<const uint8_t *><char *>self.data, len(self.data))]
 
     @property
     def scanned(self):
