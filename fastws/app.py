@@ -39,9 +39,9 @@ class App:
         """Serve WebSocket connections at `path` ("/chat/{room}" has a parameter) with the decorated handler.
 
         The handler is a class, instantiated once without arguments, or any object, whose methods `upgrade`, `open`,
-        `message`, `drain`, `ping`, `pong` and `close` are the callbacks, all of them optional; or a plain function,
-        which is the `message` callback. `options` are those of this route. TypeError or ValueError for a handler
-        without callbacks, an unknown option, a value out of range, a malformed path.
+        `message`, `drain`, `ping`, `pong` and `close` are the callbacks, all of them optional; or a function or another
+        callable without them, which is the `message` callback. `options` are those of this route. TypeError or
+        ValueError for a handler without callbacks, an unknown option, a value out of range, a malformed path.
         """
         own = self.options.for_route(options)
 
@@ -162,7 +162,7 @@ def _route(handler: object, options: Options) -> _speedups.Route:
     if inspect.isclass(handler):
         handler = handler()
     callbacks = {name: getattr(handler, name, None) for name in CALLBACKS}
-    if inspect.isroutine(handler):
+    if inspect.isroutine(handler) or (callable(handler) and not any(callbacks.values())):
         callbacks = dict.fromkeys(CALLBACKS) | {"message": handler}
     if not any(callbacks.values()):
         raise TypeError(f"{handler!r} has none of the callbacks {', '.join(CALLBACKS)}")
