@@ -233,4 +233,5 @@ cdef class WebSocket(Socket):
     cdef int fail(self, unsigned int code, str reason) except -1
     cdef int finish(self, unsigned int code, str reason, bint clean) except -1
     cdef int release_waiters(self) except -1
+    cdef int give_up(self) except -1
     cdef Asides aside(self)

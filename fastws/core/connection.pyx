@@ -354,6 +354,15 @@ cdef class WebSocket(Socket):
                 self.asides.task.cancel()
         return self.mark()
 
+    cdef int give_up(self) except -1:
+        """The time of the async callbacks is up: that which runs is cancelled, and what waits behind it is not called,
+        but for `close`."""
+        if self.is_busy():
+            self.asides.waiting = [call for call in self.asides.waiting if call[0] is self.route.close]
+            if self.asides.task is not None:
+                self.asides.task.cancel()
+        return 0
+
     cdef bint is_over(self) noexcept:
         return not self.close_due and not self.is_busy()
 
@@ -407,8 +416,8 @@ cdef class WebSocket(Socket):
     cdef int on_due(self, uint32_t now) except -1:
         cdef Route route = self.route
         if self.phase != PHASE_OPEN:
-            if self.phase == PHASE_GONE and self.is_busy() and self.asides.task is not None:
-                self.asides.task.cancel()
+            if self.phase == PHASE_GONE:
+                self.give_up()
             return self.on_end()
         if self.blocked and not time_left(now, self.stalled_at, route.send_timeout):
             self.flush()                    # the poller tells of ample room only, and a slow peer may have made a little

@@ -38,8 +38,7 @@ def terminate_all(Reactor reactor not None):
     cdef WebSocket ws
     for ws in _everybody(reactor):
         ws.on_end()
-        if ws.asides is not None and ws.asides.task is not None:
-            ws.asides.task.cancel()
+        ws.give_up()
 
 
 def stats(Reactor reactor not None):
