@@ -63,7 +63,8 @@ cdef class Listener(Endpoint):
     cdef make_socket make
     cdef int burst
     cdef uint32_t batch         # of the reactor, when it accepted last
-    cdef bint resting
+    cdef bint resting, told
+    cdef uint32_t rested_at     # milliseconds, like Reactor.now
     cdef int _accept(self) except -1
     cdef int _rest(self, int error) except -1
     cdef int wake_up(self) except -1

@@ -6,6 +6,7 @@ import asyncio
 import functools
 import gc
 import os
+import sys
 from collections.abc import Generator, Iterator
 
 import pytest
@@ -61,6 +62,14 @@ def serve(loop_kind: str, no_leaked_fds: None, traps: Traps) -> Iterator[Serving
     serving = Serving(loop_kind, traps)
     yield serving
     serving.finish()
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """What a version of Python has not, or does otherwise, is no test there, rather than one that is skipped."""
+    for name, belongs in (("since", sys.version_info.__ge__), ("before", sys.version_info.__lt__)):
+        gone = [item for item in items if any(not belongs(mark.args) for mark in item.iter_markers(name))]
+        config.hook.pytest_deselected(items=gone)
+        items[:] = [item for item in items if item not in gone]
 
 
 @pytest.hookimpl(wrapper=True)

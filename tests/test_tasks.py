@@ -166,7 +166,7 @@ def test_a_coroutine_that_does_not_suspend_is_done_at_once(bench):
     assert loop is bench.loop
 
 
-@pytest.mark.skipif(not BEFORE_EAGER, reason="an eager task is made for each since 3.12")
+@pytest.mark.before(3, 12)  # an eager task is made for each since
 def test_no_task_is_made_for_coroutines_that_do_not_suspend(loop, entry, made):
     bench = Bench(loop, entry)
     for _ in range(3):
@@ -177,7 +177,7 @@ def test_no_task_is_made_for_coroutines_that_do_not_suspend(loop, entry, made):
     bench.starter.close()
 
 
-@pytest.mark.skipif(not BEFORE_EAGER, reason="an eager task is made for each since 3.12")
+@pytest.mark.before(3, 12)  # an eager task is made for each since
 def test_one_task_is_made_for_each_coroutine_that_suspends(loop, entry, made):
     bench = Bench(loop, entry)
     tasks = bench.call(lambda: [bench.start(asyncio.sleep(0, i)) for i in range(10)])
@@ -192,7 +192,7 @@ async def fails():
     raise ValueError
 
 
-@pytest.mark.skipif(not BEFORE_EAGER, reason="an eager task is made for each since 3.12")
+@pytest.mark.before(3, 12)  # an eager task is made for each since
 def test_nothing_is_left_for_the_garbage_collector(bench):
     bench.call(lambda: bench.start(returns(1)))
     gc.collect()
@@ -511,7 +511,7 @@ def test_context_variables_last_over_suspension_and_do_not_leak(bench):
 # Timeouts and structured concurrency
 
 
-@pytest.mark.skipif(sys.version_info < (3, 11), reason="asyncio.timeout came with 3.11")
+@pytest.mark.since(3, 11)
 @pytest.mark.parametrize("delay", [-1, 0, 0.005])
 @pytest.mark.parametrize("sleep", [0, 5])
 def test_timeout_that_expires(bench, delay, sleep):
@@ -529,7 +529,7 @@ def test_timeout_that_expires(bench, delay, sleep):
     assert bench.run(coro()) == "after"
 
 
-@pytest.mark.skipif(sys.version_info < (3, 11), reason="asyncio.timeout came with 3.11")
+@pytest.mark.since(3, 11)
 def test_timeout_that_does_not_expire_costs_no_task(bench):
     async def coro():
         async with asyncio.timeout(5):
@@ -539,7 +539,7 @@ def test_timeout_that_does_not_expire_costs_no_task(bench):
     assert bench.outcomes == [(1, None)]
 
 
-@pytest.mark.skipif(sys.version_info < (3, 11), reason="asyncio.TaskGroup came with 3.11")
+@pytest.mark.since(3, 11)
 @pytest.mark.parametrize("fails", [False, True])
 def test_task_group(bench, fails):
     async def coro():

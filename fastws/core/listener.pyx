@@ -2,6 +2,7 @@
 
 cdef enum:
     MAX_BURST = 256             # connections accepted per wake-up at most, so that those who are here keep their turn
+    SHORTAGE_OVER = 60000       # milliseconds without a rest, after which the next one is another shortage
 
 
 @cython.final
@@ -48,11 +49,14 @@ cdef class Listener(Endpoint):
         return 0
 
     cdef int _rest(self, int error) except -1:
-        """Descriptors or memory have run out: stop accepting for a tick; those who are here go on."""
+        """Descriptors or memory have run out: stop accepting for a tick; those who are here go on. Told once for a
+        shortage, which lasts from tick to tick, however many get in meanwhile because others leave."""
         if not self.resting:
             self.resting = True
             self._watch(0)
-            self.reactor.log.error("accepting pauses: %s; raise the limit of open files", strerror(error).decode())
+            if not self.told or self.reactor.now - self.rested_at > SHORTAGE_OVER:
+                self.reactor.log.error("accepting pauses: %s; raise the limit of open files", strerror(error).decode())
+            self.told, self.rested_at = True, self.reactor.now
             self.reactor.sweep_within(self.reactor.tick)
         return 0
 

@@ -1,0 +1,376 @@
+"""Every deadline, with short options: who is hit, who is not, what is left behind, and 0 for off.
+
+Waits are generous upwards; downwards they only say that a deadline did not come at once."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import os
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from harness import (
+    BINARY,
+    CLOSE,
+    CONT,
+    PING,
+    PONG,
+    TEXT,
+    Frame,
+    RawClient,
+    Recorder,
+    ServerThread,
+    Serving,
+    at_rest,
+    build,
+    eventually,
+    fill,
+    make_app,
+    newest,
+    request_bytes,
+    slow_client,
+)
+
+OFF = {"handshake_timeout": 0, "message_timeout": 0, "ping_interval": 0, "ping_timeout": 0, "send_timeout": 0}
+
+
+def timers() -> int:
+    """The timers of all loops that will still fire."""
+    found = [one for one in gc.get_objects() if type(one).__name__ == "TimerHandle"]
+    return sum(not handle.cancelled() for handle in found)
+
+
+@pytest.fixture(autouse=True)
+def no_timer_left(serve: Serving) -> Iterator[None]:
+    """After the last client, and while the server runs: nothing is waited for any more, and no descriptor is held."""
+    before = timers()
+    yield
+    for client in list(RawClient.opened):
+        client.close()
+    for server in serve.threads:
+        eventually(lambda server=server: not any(at_rest(server.stats()).values()), 3.0, "nothing held")
+    until = time.monotonic() + 5.0
+    while timers() > before:
+        assert time.monotonic() < until, "timers are left"
+        time.sleep(0.1)
+
+
+def start(serve: Serving, recorder: Recorder | None = None, **options: Any) -> ServerThread:
+    return serve(make_app((recorder or Recorder()).handler(), **{**OFF, "close_timeout": 0.3, **options}))
+
+
+# handshake_timeout
+
+
+@pytest.mark.parametrize("sent", [b"", b"G", request_bytes()[:-2]], ids=["nothing", "a byte", "nearly all"])
+def test_handshake(serve: Serving, sent: bytes) -> None:
+    server = start(serve, handshake_timeout=0.3)
+    client = RawClient.connect(server.port)
+    client.send_raw(sent)
+    client.expect_silence(0.1)
+    client.expect_eof()
+
+
+def test_handshake_is_absolute(serve: Serving) -> None:
+    """A peer that trickles, then an `upgrade` that takes its time: together they have what is one peer's."""
+    cancelled: list[float] = []
+
+    class Handler:
+        async def upgrade(self, request: Any) -> None:
+            try:
+                await asyncio.sleep(60)
+            except asyncio.CancelledError:
+                cancelled.append(time.monotonic())
+                raise
+
+        def message(self, ws: Any, data: Any) -> None: ...
+
+    server = serve(make_app(Handler, **{**OFF, "close_timeout": 0.3, "handshake_timeout": 1.5}))
+    client = RawClient.connect(server.port)
+    began = time.monotonic()
+    wire = request_bytes()
+    for at in range(8):
+        client.send_raw(wire[at : at + 1])
+        time.sleep(0.15)
+    client.send_raw(wire[8:])
+    client.expect_eof()
+    assert 1.4 < cancelled[0] - began < 2.4
+
+
+# message_timeout
+
+
+def trickle(client: RawClient, wire: bytes, pause: float = 0.03) -> None:
+    """Sends `wire` byte by byte until the server answers or ends."""
+    for byte in wire:
+        client.send_raw(bytes([byte]))
+        client.sock.settimeout(pause)
+        try:
+            client.fill()
+            break
+        except TimeoutError:
+            pass
+        finally:
+            client.sock.settimeout(client.timeout)
+
+
+@pytest.mark.parametrize(
+    ("first", "rest"),
+    [
+        (b"", build(TEXT, b"x" * 200)),
+        (build(BINARY, b"x" * 200_000)[:150_000], b"x" * 200),
+        (build(TEXT, b"x", fin=False), build(CONT, b"", fin=False) * 30),
+        (build(TEXT, b"x", fin=False), build(PING) * 30),
+        (build(TEXT, b"x", fin=False), b""),
+        (build(TEXT, b"x")[:1], b""),
+        (build(PING, b"x" * 100)[:50], b"x" * 40),
+    ],
+    ids=["payload", "large payload", "empty fragments", "pings between", "silence", "header", "ping"],
+)
+def test_message(serve: Serving, first: bytes, rest: bytes) -> None:
+    recorder = Recorder()
+    server = start(serve, recorder, message_timeout=0.4)
+    client = RawClient.open(server.port)
+    client.send_raw(first)
+    trickle(client, rest)
+    while (frame := client.recv_frame()).opcode == PONG:
+        pass
+    assert frame == Frame(True, CLOSE, b"\x03\xf0message_timeout")
+    eventually(lambda: recorder.events[-1] == ("close", 1008, "message_timeout"))
+    client.send_close(1008)
+    client.expect_eof()
+
+
+def test_message_spares_who_finishes_others(serve: Serving) -> None:
+    """Always in the middle of some message, never long in the same."""
+    recorder = Recorder()
+    server = start(serve, recorder, message_timeout=0.5)
+    client = RawClient.open(server.port)
+    count = 45
+    wire = b"".join(build(TEXT, b"%04d" % number) for number in range(count))
+    size = len(wire) // count
+    client.send_raw(wire[: size // 2])
+    for number in range(count):
+        time.sleep(0.03)
+        client.send_raw(wire[size // 2 + number * size : size // 2 + (number + 1) * size])
+    recorder.wait_for(("open",), *(("message", f"{number:04}") for number in range(count)))
+
+
+def test_message_does_not_count_the_application_s_pause(serve: Serving) -> None:
+    recorder = Recorder()
+    server = start(serve, recorder, message_timeout=0.5)
+    client = RawClient.open(server.port)
+    client.send_frame(TEXT, b"one ", fin=False)
+    server.settle()
+    ws = newest(server)
+    server.call(ws.pause_reading)
+    time.sleep(0.8)
+    server.call(ws.resume_reading)
+    client.expect_silence(0.1)
+    client.send_frame(CONT, b"two")
+    recorder.wait_for(("open",), ("message", "one two"))
+    client.send_frame(TEXT, b"one ", fin=False)
+    server.settle()
+    server.call(ws.pause_reading)
+    time.sleep(0.2)
+    server.call(ws.resume_reading)
+    assert client.recv_frame() == Frame(True, CLOSE, b"\x03\xf0message_timeout")
+
+
+# pings
+
+
+def test_a_silent_peer_is_pinged_then_closed(serve: Serving) -> None:
+    recorder = Recorder()
+    server = start(serve, recorder, ping_interval=0.3, ping_timeout=0.3)
+    client = RawClient.open(server.port)
+    client.expect_silence(0.15)
+    assert client.recv_frame() == Frame(True, PING, b"")
+    client.expect_silence(0.15)
+    assert client.recv_frame() == Frame(True, CLOSE, b"\x03\xf3ping_timeout")
+    eventually(lambda: recorder.events == [("open",), ("close", 1011, "ping_timeout")])
+    client.expect_eof()
+
+
+@pytest.mark.parametrize("life", ["pong", "message", "ping", "byte"])
+def test_any_byte_is_life(serve: Serving, life: str) -> None:
+    recorder = Recorder()
+    server = start(serve, recorder, ping_interval=0.3, ping_timeout=0.4)
+    client = RawClient.open(server.port)
+    slow = build(TEXT, b"slowly")
+    for at in range(4):
+        while True:
+            opcode = client.recv_frame().opcode
+            if opcode == PING:
+                break
+            assert opcode == PONG
+        wire = {"pong": build(PONG), "message": build(TEXT, b"x"), "ping": build(PING)}
+        client.send_raw(wire.get(life, slow[at : at + 1]))
+    assert ("close", 1011, "ping_timeout") not in recorder.events
+    assert server.stats()["connections"] == 1
+
+
+def test_a_talking_peer_is_not_pinged(serve: Serving) -> None:
+    server = start(serve, ping_interval=0.5, ping_timeout=0.2)
+    client = RawClient.open(server.port)
+    for _ in range(15):
+        client.send("x")
+        time.sleep(0.05)
+    assert not client.buffer
+    client.expect_silence(0.05)
+    assert client.recv_frame().opcode == PING
+
+
+def test_a_pause_of_the_application_is_no_silence_of_the_peer(serve: Serving) -> None:
+    recorder = Recorder()
+    server = start(serve, recorder, ping_interval=0.2, ping_timeout=0.2)
+    client = RawClient.open(server.port)
+    ws = newest(server)
+    assert client.recv_frame().opcode == PING
+    server.call(ws.pause_reading)
+    client.send_frame(PONG)
+    time.sleep(0.6)
+    server.call(ws.resume_reading)
+    eventually(lambda: recorder.events == [("open",), ("pong", b"")])
+    server.call(ws.pause_reading)
+    time.sleep(0.6)
+    server.call(ws.resume_reading)
+    assert client.recv_frame().opcode == PING  # it is looked after again
+    assert client.recv_frame() == Frame(True, CLOSE, b"\x03\xf3ping_timeout")
+
+
+def test_an_upgrade_that_takes_longer_than_ping_interval(serve: Serving) -> None:
+    class Handler:
+        async def upgrade(self, request: Any) -> None:
+            await asyncio.sleep(0.4)
+
+        def message(self, ws: Any, data: Any) -> None: ...
+
+    server = serve(make_app(Handler, **{**OFF, "close_timeout": 0.3, "ping_interval": 0.2, "ping_timeout": 0.2}))
+    client = RawClient.open(server.port)
+    assert client.recv_frame().opcode == PING
+    assert client.recv_frame().opcode == CLOSE
+
+
+# send_timeout
+
+
+def test_send(serve: Serving) -> None:
+    recorder = Recorder()
+    server = start(serve, recorder, send_timeout=0.4, max_backpressure=1 << 30)
+    slow_client(server)
+    other = RawClient.open(server.port)
+    ws = server.call(lambda: list(server.server.connections)[-1])
+    fill(server, ws)
+    server.call(ws.send, bytes(10 << 20))
+    assert server.stats()["connections"] == 2
+    eventually(lambda: server.stats()["sockets"] == 1, 3.0, "terminated")
+    assert recorder.events == [("open",), ("open",), ("close", 1006, "")]
+    assert server.stats()["buffered_bytes"] == 0
+    server.call(newest(server).send, "fine")
+    assert other.recv() == "fine"
+
+
+def test_send_spares_who_takes_a_little(serve: Serving) -> None:
+    """The kernel says that there is room only when a third of its buffer is free, which takes a slow peer long."""
+    recorder = Recorder()
+    server = start(serve, recorder, send_timeout=0.5, max_backpressure=1 << 30)
+    client = slow_client(server)
+    ws = newest(server)
+    sent = [*fill(server, ws), bytes(10 << 20)]
+    server.call(ws.send, sent[-1])
+    until = time.monotonic() + 2.0
+    while time.monotonic() < until:
+        client.buffer += client.sock.recv(8192)
+        time.sleep(0.02)
+    assert recorder.events == [("open",)]
+    assert server.call(lambda: ws.buffered_amount) > 0
+    assert [client.recv() for _ in sent] == sent
+
+
+def test_send_counts_from_when_it_stalled(serve: Serving) -> None:
+    """Not from when the reactor last had something to do."""
+    recorder = Recorder()
+    server = start(serve, recorder, send_timeout=1.5, handshake_timeout=2.0, max_backpressure=1 << 30)
+    client = slow_client(server)
+    ws = newest(server)
+    RawClient.connect(server.port)  # its deadline has all others looked at
+    payload = os.urandom(20 << 20)
+    server.settle()
+    time.sleep(1.7)
+    server.call(ws.send, payload)
+    eventually(lambda: server.stats()["handshakes"] == 0)
+    time.sleep(0.1)
+    assert recorder.events == [("open",)]
+    assert client.recv() == payload
+
+
+# close_timeout
+
+
+def test_our_close_is_never_answered(serve: Serving) -> None:
+    recorder = Recorder()
+    server = start(serve, recorder, close_timeout=0.4)
+    client = RawClient.open(server.port)
+    server.call(newest(server).close, 4000, "bye")
+    assert client.recv_frame().opcode == CLOSE
+    for _ in range(5):  # whatever else comes is no answer
+        client.send("still here")
+        time.sleep(0.02)
+    client.sock.settimeout(3)
+    with pytest.raises((AssertionError, ConnectionResetError)):
+        client.recv_frame()
+    recorder.wait_for(("open",), ("close", 4000, "bye"))
+    assert server.stats()["sockets"] == 0
+
+
+@pytest.mark.parametrize("ending", ["answers ours", "closes", "breaks the protocol", "is refused"])
+def test_a_peer_that_never_closes_its_socket(serve: Serving, ending: str) -> None:
+    server = start(serve, close_timeout=0.3)
+    if ending == "is refused":
+        client = RawClient.connect(server.port)
+        client.send_raw(request_bytes("/nowhere"))
+        assert client.recv_http().status == 404
+    else:
+        client = RawClient.open(server.port)
+        if ending == "answers ours":
+            server.call(newest(server).close)
+            client.recv_frame()
+        client.send_raw(build(TEXT, rsv=7) if ending == "breaks the protocol" else build(CLOSE))
+        if ending != "answers ours":
+            assert client.recv_frame().opcode == CLOSE
+    client.expect_eof()
+    assert server.stats()["sockets"] == 1
+    eventually(lambda: server.stats()["sockets"] == 0, 3.0, "dropped")
+
+
+# off
+
+
+@pytest.mark.parametrize("where", ["handshake", "message", "ping", "pong", "send"])
+def test_zero_is_off(serve: Serving, where: str) -> None:
+    recorder = Recorder()
+    pings = {"ping_interval": 0.05} if where == "pong" else {}
+    server = start(serve, recorder, close_timeout=0.05, max_backpressure=1 << 30, **pings)
+    if where == "handshake":
+        client = RawClient.connect(server.port)
+        client.send_raw(request_bytes()[:30])
+        client.expect_silence(0.5)
+        client.send_raw(request_bytes()[30:])
+        client.expect_101()
+        return
+    if where == "send":
+        client = slow_client(server)
+        sent = fill(server, newest(server))
+        time.sleep(0.5)
+        assert [client.recv() for _ in sent] == sent
+        return
+    client = RawClient.open(server.port)
+    client.send_raw(build(TEXT, b"x")[: 3 if where == "message" else 0])
+    if where == "pong":
+        assert client.recv_frame().opcode == PING
+    client.expect_silence(0.5)
+    assert recorder.events == [("open",)]

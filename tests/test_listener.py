@@ -1,0 +1,221 @@
+"""Accepting: storms, peers that are gone before they are accepted, and descriptors that run out."""
+
+from __future__ import annotations
+
+import os
+import resource
+import socket
+import struct
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from harness import RawClient, Recorder, Serving, eventually, make_app, request_bytes
+
+STORM = 2000
+SERVER = Path(__file__).parent / "harness" / "echo_server.py"
+
+
+@pytest.fixture
+def many_files() -> Iterator[None]:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard < 2 * STORM + 200:
+        pytest.skip(f"the hard limit of open files is {hard}")
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, 2 * STORM + 200), hard))
+    yield
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def test_a_storm_of_connections(serve: Serving, many_files: None) -> None:
+    """All connect before any is answered; all are served."""
+    recorder = Recorder()
+    server = serve(make_app(recorder.handler(echo=True)))
+    early = RawClient.open(server.port)
+    socks = []
+    for _ in range(STORM):
+        sock = socket.socket()
+        sock.setblocking(False)
+        sock.connect_ex(("127.0.0.1", server.port))
+        socks.append(sock)
+    clients = [RawClient(sock, timeout=10.0) for sock in socks]
+    for client in clients:
+        client.send_raw(request_bytes())
+    early.send("early")
+    assert early.recv() == "early"
+    for client in clients:
+        client.expect_101()
+    for number, client in enumerate(clients):
+        client.send(str(number))
+    assert [client.recv() for client in clients] == [str(number) for number in range(STORM)]
+    stats = server.stats()
+    assert stats["connections"] == stats["sockets"] == stats["accepted"] == STORM + 1
+    for client in clients[::2]:
+        client.close()
+    for client in clients[1::2]:
+        client.reset()
+    eventually(lambda: server.stats()["sockets"] == 1, 5.0)
+    early.send("late")
+    assert early.recv() == "late"
+
+
+def test_peers_that_are_gone_before_they_are_accepted(serve: Serving) -> None:
+    recorder = Recorder()
+    server = serve(make_app(recorder.handler(echo=True)))
+
+    def connect_and_vanish() -> None:
+        """On the loop, so that nothing is accepted meanwhile."""
+        for number in range(200):
+            sock = socket.create_connection(("127.0.0.1", server.port))
+            if number % 3 == 0:
+                sock.sendall(request_bytes())
+            if number % 2:
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            sock.close()
+
+    server.call(connect_and_vanish)
+    client = RawClient.open(server.port)
+    client.send("x")
+    assert client.recv() == "x"
+    eventually(lambda: server.stats()["sockets"] == 1)
+    assert server.stats()["accepted"] == 201
+    opened = recorder.events.count(("open",))
+    eventually(lambda: recorder.events.count(("close", 1006, "")) == opened - 1)
+
+
+def test_lone_connections_one_after_the_other(serve: Serving) -> None:
+    server = serve(make_app(Recorder().handler(echo=True)))
+    for number in range(100):
+        with RawClient.open(server.port) as client:
+            client.send(str(number))
+            assert client.recv() == str(number)
+    assert server.stats()["accepted"] == 100
+
+
+LIMIT = 64
+
+
+class Limited:
+    """An echo server in a process of its own that may open few files."""
+
+    def __init__(self, loop_kind: str) -> None:
+        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
+        self.process = subprocess.Popen(
+            [sys.executable, str(SERVER), loop_kind],
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        assert self.process.stdout is not None
+        self.port = int(self.process.stdout.readline())
+        # Only now: what starting needs is not what this is about.
+        resource.prlimit(self.process.pid, resource.RLIMIT_NOFILE, (LIMIT, LIMIT))
+
+    def cpu(self) -> float:
+        """Seconds of CPU used so far."""
+        fields = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+    def end(self) -> str:
+        """What it wrote to stderr."""
+        self.process.terminate()
+        return self.process.communicate(timeout=10)[1]
+
+
+@pytest.fixture
+def limited(loop_kind: str, no_leaked_fds: None) -> Iterator[Limited]:
+    server = Limited(loop_kind)
+    yield server
+    if server.process.poll() is None:
+        server.end()
+
+
+def connected(port: int, count: int) -> list[RawClient]:
+    """Clients that have asked for an upgrade; the kernel connects them whether or not the server accepts."""
+    clients = [RawClient.connect(port) for _ in range(count)]
+    for client in clients:
+        client.send_raw(request_bytes())
+    return clients
+
+
+def is_served(client: RawClient, within: float) -> bool:
+    client.sock.settimeout(within)
+    try:
+        client.expect_101()
+    except TimeoutError:
+        return False
+    finally:
+        client.sock.settimeout(client.timeout)
+    return True
+
+
+def test_descriptors_run_out(limited: Limited) -> None:
+    early = RawClient.open(limited.port)
+    clients = connected(limited.port, LIMIT + 20)
+    served = [client for client in clients if is_served(client, 0.3 if client is clients[0] else 0.02)]
+    waiting = [client for client in clients if client not in served]
+    assert 30 < len(served) < LIMIT and len(waiting) > 20
+
+    before = limited.cpu()
+    for _ in range(20):  # those who are here go on, and nothing spins
+        time.sleep(0.1)
+        early.send("still here")
+        assert early.recv() == "still here"
+    assert limited.cpu() - before < 0.5
+
+    for number in range(10):  # each that leaves makes room for one
+        served.pop().close()
+        following = waiting.pop(0)
+        assert is_served(following, 5.0), number
+        served.append(following)
+    for client in served:
+        client.close()
+    for client in waiting:
+        assert is_served(client, 5.0)
+        client.send("x")
+        assert client.recv() == "x"
+    lines = [line for line in limited.end().splitlines() if line]
+    assert len(lines) == 1 and "open files" in lines[0], lines
+
+
+def test_stopping_while_accepting_rests(loop_kind: str, no_leaked_fds: None) -> None:
+    code = """if True:
+        import asyncio, resource, socket, sys
+        import fastws
+
+        app = fastws.App()
+        app.websocket("/")(lambda ws, data: ws.send(data))
+
+        async def main():
+            server = await app.start("127.0.0.1", 0)
+            peers = [socket.socket() for _ in range(8)]
+            highest = max(peer.fileno() for peer in peers)
+            resource.setrlimit(resource.RLIMIT_NOFILE, (highest + 1, highest + 1))
+            for peer in peers:
+                peer.connect(("127.0.0.1", server.port))
+            for _ in range(20):
+                await asyncio.sleep(0.01)
+            print(app.stats()["accepted"])
+            await server.stop()
+            print(app.stats()["sockets"])
+
+        if sys.argv[1] == "uvloop":
+            import uvloop
+            uvloop.install()
+        asyncio.run(main())
+    """
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
+    result: Any = subprocess.run(
+        [sys.executable, "-c", code, loop_kind],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    assert (result.returncode, result.stdout.split()) == (0, ["0", "0"]), result
+    assert result.stderr.count("\n") == 1 and "open files" in result.stderr, result.stderr
