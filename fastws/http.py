@@ -84,7 +84,7 @@ class Response:
         if not 200 <= status <= 599:
             raise ValueError(f"status {status} cannot end a request: use one from 200 to 599")
         self.status = int(status)
-        self.body = body.encode() if isinstance(body, str) else bytes(body)
+        self.body = body.encode() if isinstance(body, str) else bytes(memoryview(body))  # bytes(5) is five NULs
         if self.body and self.status in (204, 205, 304):
             raise ValueError(f"a response with status {self.status} has no body (RFC 9110): leave the body empty")
         self.headers = _encode_headers(headers)

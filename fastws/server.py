@@ -87,6 +87,8 @@ class Server:
         """
         if not self._stopping:
             self._stopping = True
+            if self._socket_file is not None:
+                self._socket_file.remove()  # while its socket is open, no other file can have its inode
             self._reactor.stop_listening()
             # Not in the middle of the turn in which the last one ends.
             self._reactor.on_empty = lambda: self._reactor.loop.call_soon(self._finish)
@@ -104,7 +106,8 @@ class Server:
         await asyncio.sleep(0)  # what the reactor's end has put on the loop
 
     async def _ended_within(self, timeout: float) -> bool:
-        await asyncio.wait((self._stopped,), timeout=timeout)
+        if not self._stopped.done():
+            await asyncio.wait((self._stopped,), timeout=timeout)
         return self._stopped.done()
 
     def _finish(self) -> None:
@@ -113,8 +116,6 @@ class Server:
             self._reactor.on_empty = None
             self._reactor.close()
             self._on_stop(self)
-            if self._socket_file is not None:
-                self._socket_file.remove()
 
     async def wait_closed(self) -> None:
         """Wait until the server has been stopped."""

@@ -307,6 +307,12 @@ def test_http_wrong_return_type(serve: Serving, result: Any, asynchronous: bool)
     assert f"the http callback must return a fastws.Response, not {result!r}" in serve.traps.records[0].getMessage()
 
 
+@pytest.mark.parametrize("body", [5, None, [1, 2], {}, True])
+def test_http_bodies_that_are_none(body: Any) -> None:
+    with pytest.raises(TypeError, match="bytes-like"):
+        fastws.Response(200, body)
+
+
 @pytest.mark.parametrize("asynchronous", [False, True])
 def test_http_exceptions_tell_nothing(serve: Serving, asynchronous: bool) -> None:
     app = fastws.App()

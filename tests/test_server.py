@@ -199,7 +199,7 @@ def test_unix_socket_of_an_earlier_server(run: Any, tmp_path: Path) -> None:
 
 
 def test_unix_socket_that_another_server_took_over(run: Any, tmp_path: Path) -> None:
-    """A restart without a gap: the new server puts its own file there before the old one stops."""
+    """A restart without a gap: the new server puts its own file there before the old one stops, or while it does."""
     path = tmp_path / "socket"
 
     async def main() -> None:
@@ -208,8 +208,27 @@ def test_unix_socket_that_another_server_took_over(run: Any, tmp_path: Path) -> 
             await old.stop()
             await unix_echoes(str(path))
         assert not path.exists()
+        old = await echo_app().start(uds=str(path))
+        client = unix_client(str(path))
+        await elsewhere(client.handshake)
+        stopping = asyncio.ensure_future(old.stop(0.2))
+        await elsewhere(client.recv_frame)
+        assert not path.exists()
+        async with await echo_app().start(uds=str(path)):
+            await stopping
+            await unix_echoes(str(path))
+        client.close()
 
     run(main)
+
+
+def test_stop_again_on_another_loop(loop_kind: str, no_leaked_fds: None, traps: Traps) -> None:
+    loop, other = new_loop(loop_kind), new_loop(loop_kind)
+    server = loop.run_until_complete(echo_app().start("127.0.0.1", 0))
+    loop.run_until_complete(server.stop())
+    loop.close()
+    other.run_until_complete(server.stop())
+    other.close()
 
 
 @pytest.mark.parametrize("kind", ["file", "directory"])

@@ -1,5 +1,5 @@
 # The outbox: bytes that a socket has not taken yet, as a list of chunks. Small writes share a chunk; a large payload
-# that cannot change (bytes, ASCII str, a prepared frame) is held by reference instead of copied.
+# that cannot change (bytes, an ASCII str) is held by reference instead of copied.
 
 cdef enum:
     FIRST_CHUNK = 512           # bytes; a chunk that follows a full one doubles up to LAST_CHUNK

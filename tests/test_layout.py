@@ -1,0 +1,255 @@
+"""The rules of the tree: what may stand where, and that everything is tested somewhere."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+import fastws
+
+ROOT = Path(__file__).resolve().parent.parent
+CORE = ROOT / "fastws" / "core"
+PARTS = sorted(CORE.glob("*.pyx"))
+MODULES = sorted((ROOT / "fastws").glob("*.py"))
+MAX_LINES = 400
+
+#: Where a part or module is tested, if not in tests/test_NAME.py.
+TESTED_IN = {
+    # the protocol half, as one extension without a socket
+    "frame": ["test_protocol.py", "test_frames_property.py"],
+    "message": ["test_protocol.py", "test_frames_property.py"],
+    "closing": ["test_protocol.py", "hostile/test_frames.py"],
+    # the smaller parts, with those that they serve
+    "address": ["test_app.py"],  # remote_address, local_address
+    "buffer": ["hostile/test_api_buffers.py"],
+    "deadlines": ["hostile/test_deadlines.py"],
+    "opening": ["hostile/test_upgrade.py", "hostile/test_handshake.py", "test_app.py"],
+    "route": ["test_app.py", "test_options.py"],
+    "sending": ["test_watermarks.py", "test_outbox.py"],
+    "service": ["test_server.py", "test_app.py"],
+    # modules
+    "__init__": ["test_layout.py"],
+    "__main__": ["test_run.py", "test_cli.py"],
+    "constants": ["test_layout.py"],
+}
+
+PROTOCOL_HALF = ["handshake", "frame", "closing", "message"]
+IO_HALF = ["buffer", "address", "outbox", "socket", "listener", "reactor"]
+
+
+def code_of(path: Path) -> str:
+    """The source without comments and docstrings; strings in one pair of quotes stay."""
+    text = re.sub(r'"""(?:.|\n)*?"""', '""', path.read_text())
+    return "\n".join(re.sub(r'("[^"\n]*")|#.*', lambda found: found[1] or "", line) for line in text.splitlines())
+
+
+def included(path: Path) -> list[str]:
+    return re.findall(r'^include "(?:core/)?(\w+)\.pyx"', path.read_text(), re.MULTILINE)
+
+
+# Size and tests
+
+
+@pytest.mark.parametrize("path", [*PARTS, *MODULES, *CORE.glob("*.h"), *CORE.glob("*.pxi")], ids=lambda path: path.name)
+def test_no_file_is_long(path: Path) -> None:
+    lines = len(path.read_text().splitlines())
+    assert lines <= MAX_LINES, f"{path.name} has {lines} lines: find the second noun in it"
+
+
+@pytest.mark.parametrize("path", [*PARTS, *MODULES], ids=lambda path: path.name)
+def test_everything_has_a_test_file(path: Path) -> None:
+    for name in TESTED_IN.get(path.stem, [f"test_{path.stem}.py"]):
+        assert (ROOT / "tests" / name).is_file(), f"tests/{name} is missing for {path.name}"
+
+
+def test_no_alias_is_left_over() -> None:
+    # The tests of an installed package run in a tree without fastws/__init__.py.
+    assert set(TESTED_IN) <= {path.stem for path in [*PARTS, *MODULES]} | {"__init__"}
+
+
+# Parts and halves
+
+
+def test_every_part_is_included_once() -> None:
+    assert sorted(included(ROOT / "fastws" / "_speedups.pyx")) == [path.stem for path in PARTS]
+
+
+def test_parts_stand_in_the_order_of_the_data_path() -> None:
+    """As the module's docstring has it; the connection joins the halves, so it comes after both."""
+    order = included(ROOT / "fastws" / "_speedups.pyx")
+    assert order[: len(PROTOCOL_HALF)] == PROTOCOL_HALF
+    assert order[len(PROTOCOL_HALF) :][: len(IO_HALF)] == IO_HALF
+    joined = order[len(PROTOCOL_HALF) + len(IO_HALF) :]
+    assert [name for name in joined if name in ("route", "opening", "callbacks", "connection", "service")] == [
+        "route",
+        "opening",
+        "callbacks",
+        "connection",
+        "service",
+    ]
+
+
+def test_the_protocol_half_is_what_is_compiled_alone() -> None:
+    assert included(ROOT / "tests" / "protocol" / "_protocol.pyx") == PROTOCOL_HALF
+
+
+DESCRIPTORS = re.compile(
+    r"\b(?:fds?|sockets?|recv\w*|send|sendto|sendmsg|sendall|accept4?|epoll\w*|poller\w*|POLL_\w+|errno|reactor|asyncio"
+    r"|loop|listener|timer|os|select\w*|fileno|shutdown|iovec|msghdr)\b",
+    re.IGNORECASE,
+)
+
+
+@pytest.mark.parametrize("name", [*(f"{part}.pyx" for part in PROTOCOL_HALF), "protocol.pxi", "protocol_imports.pxi"])
+def test_the_protocol_half_names_no_descriptor(name: str) -> None:
+    code = re.sub(r'"[^"\n]*"', '""', code_of(CORE / name))
+    accepted = re.sub(r"\baccept\b(?=[,.):]| is)", "", code)  # the answer to a handshake, an http.Accept
+    assert DESCRIPTORS.findall(accepted) == []
+
+
+WEBSOCKET_WORDS = re.compile(
+    r"web_?sockets?|\bws\b|opcodes?|\bframes?\b|\bpings?\b|\bpongs?\b|handshak|\bmessages?\b|fragment|\bmask|utf"
+    r"|close_?(?:code|reason|frame|body)|\b1\d{3}\b|rfc ?6455|subprotocol|upgrade|\bhttp",
+    re.IGNORECASE,
+)
+#: sendmsg(2) calls its argument a message.
+SYSTEM_CALL = re.compile(r"\bmsghdr message\b|\bmessage\.msg_\w+|&message\b|sizeof\(message\)")
+
+
+@pytest.mark.parametrize("name", [*(f"{part}.pyx" for part in IO_HALF), "poller.h"])
+def test_the_io_half_knows_no_websocket_words(name: str) -> None:
+    """In its comments and docstrings neither."""
+    text = SYSTEM_CALL.sub("", (CORE / name).read_text())
+    if name == "reactor.pyx":
+        text = text.replace("// 1000000", "").replace("* 1000", "").replace("/ 1000.0", "")  # units of time
+    assert WEBSOCKET_WORDS.findall(text) == []
+
+
+def test_the_io_half_in_the_header() -> None:
+    header = (ROOT / "fastws" / "_speedups.pxd").read_text()
+    half = header[header.index("cdef extern from") : header.index("# The connection joins the two halves")]
+    assert WEBSOCKET_WORDS.findall(half) == []
+
+
+def test_one_place_speaks_to_the_kernel_about_bytes() -> None:
+    """TLS will sit between socket and connection, so nobody else reads, writes or shuts."""
+    calls = re.compile(r"(?<![\w.])(?<!def )(?:recv|send|sendmsg|shutdown)\(")
+    for path in PARTS:
+        if path.stem != "socket":
+            assert calls.findall(code_of(path)) == [], path.name
+
+
+# What asyncio is used for
+
+
+@pytest.mark.parametrize("path", PARTS, ids=lambda path: path.name)
+def test_nothing_of_asyncio_per_connection(path: Path) -> None:
+    """No transport, task, future or timer of a connection's own: one reader, timer and wake-up per reactor, coroutines
+    of the user's through fastws.tasks, and a future where the user awaits drained()."""
+    code = re.sub(r'"[^"\n]*"', '""', code_of(path))
+    used = set(re.findall(r"\b(?:loop|asyncio)\.(\w+)\(", code))
+    allowed = {
+        "reactor": {"add_reader", "remove_reader", "call_later", "call_soon"},
+        "connection": {"create_future"},
+        "sending": {"create_future"},
+    }
+    assert used <= allowed.get(path.stem, set())
+    words = r"create_task|ensure_future|call_at|create_server|connect_accepted_socket|Transport|StreamReader|Protocol\("
+    assert re.findall(words, code) == []
+    assert code.count("call_later(") <= (path.stem == "reactor")
+
+
+def test_no_mutable_state_in_the_module() -> None:
+    """All state hangs off a reactor, so that there may be several."""
+    for path in PARTS:
+        for line in code_of(path).splitlines():
+            found = re.match(r"(?:cdef )?(?:\w+ )?(\w+) = (.*)", line)
+            if found and not line.startswith(("include", "@")):
+                assert found[1].isupper(), f"{path.name}: {line}"
+                assert not found[2].startswith(("[", "{", "list", "dict", "set")), f"{path.name}: {line}"
+
+
+# The package
+
+
+def test_one_version() -> None:
+    found = re.search(r'^version = "(.+)"$', (ROOT / "pyproject.toml").read_text(), re.MULTILINE)
+    assert found
+    assert found[1] == fastws.__version__
+
+
+def test_public_names() -> None:
+    assert fastws.__all__ == sorted(fastws.__all__, key=lambda name: (not name.isupper(), name))
+    for name in fastws.__all__:
+        assert hasattr(fastws, name)
+        assert inspect.getdoc(getattr(fastws, name)), f"fastws.{name} has no docstring"
+
+
+PUBLIC = [getattr(fastws, name) for name in fastws.__all__ if isinstance(getattr(fastws, name), type)]
+MEMBERS = [
+    (kind, name)
+    for kind in PUBLIC
+    for name, value in vars(kind).items()
+    if not name.startswith("_") and (callable(value) or isinstance(value, property | classmethod | staticmethod))
+]
+
+
+@pytest.mark.parametrize(("kind", "name"), MEMBERS, ids=lambda value: getattr(value, "__name__", value))
+def test_public_methods_have_docstrings(kind: type, name: str) -> None:
+    assert inspect.getdoc(inspect.getattr_static(kind, name)), f"{kind.__name__}.{name} has no docstring"
+
+
+def test_constants() -> None:
+    assert (fastws.SENT, fastws.QUEUED, fastws.DROPPED) == (0, 1, 2)
+    state = fastws.ReadyState
+    assert (state.CONNECTING, state.OPEN, state.CLOSING, state.CLOSED) == (0, 1, 2, 3)
+
+
+def test_the_stub_names_what_a_websocket_has() -> None:
+    stub = ast.parse((ROOT / "fastws" / "_speedups.pyi").read_text())
+    (kind,) = [node for node in stub.body if isinstance(node, ast.ClassDef) and node.name == "WebSocket"]
+    named = {node.name for node in kind.body if isinstance(node, ast.FunctionDef)}
+    named |= {
+        node.target.id for node in kind.body if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name)
+    }
+    assert named == {name for name in dir(fastws.WebSocket) if not name.startswith("_")}
+
+
+# All files
+
+
+def tracked() -> list[Path]:
+    """The tree's files: git's where this is its checkout, else all that was not made here."""
+    listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=False)
+    if listed.returncode == 0 and listed.stdout:
+        return [path for path in (ROOT / name for name in listed.stdout.split("\0") if name) if path.is_file()]
+    made = re.compile(r"(?:build|\.[^/]+|[^/]+\.egg-info|(?:.+/)?__pycache__)/.*|.+\.so")
+    names = [str(path.relative_to(ROOT)) for path in ROOT.rglob("*") if path.is_file()]
+    return [ROOT / name for name in names if not made.fullmatch(name)]
+
+
+MACHINE = re.compile(
+    r"/(?:work|root|home|Users)/\w|/tmp/bash|\b(?:pypi\.org|registry\.npmjs|deb\.debian|files\.pythonhosted)\b"
+)
+
+
+def test_no_machine_path_and_no_registry_host() -> None:
+    files = tracked()
+    assert len(files) > 50
+    found = [
+        f"{path.relative_to(ROOT)}:{number}: {line.strip()[:100]}"
+        for path in files
+        if path != Path(__file__).resolve()
+        for number, line in enumerate(path.read_text(errors="replace").splitlines(), 1)
+        if MACHINE.search(line)
+    ]
+    assert not found, "\n".join(found)
+
+
+def test_no_product_of_a_build_is_tracked() -> None:
+    assert [path for path in tracked() if path.suffix in {".so", ".o", ".pyc"} or path.name == "_speedups.c"] == []
