@@ -374,9 +374,11 @@ cdef class WebSocket(Socket):
         Socket.on_turn(self)
         if self.close_due:
             self.close_due = False
-            callback_event(self, self.route.close, (self.close_code, self.close_reason))
-            if self.phase == PHASE_GONE and self.is_over():
-                self.reactor.unlink(self)
+            try:
+                callback_event(self, self.route.close, (self.close_code, self.close_reason))
+            finally:
+                if self.phase == PHASE_GONE and self.is_over():
+                    self.reactor.unlink(self)
         return 0
 
     def _callback_ended(self, result, error):
