@@ -101,6 +101,8 @@ cdef int callback_ended(WebSocket ws, error) except -1:
             asides.busy = True              # so that nothing overtakes it
             ws.reactor.loop.call_soon(ws._callback_ended, None, None)
             raise
+        if ws.route.binary_as_view and callback is ws.route.message and not is_text:
+            _release(arguments[0])
     if ws.peer_left:
         ws.reactor._time()
         ws.since = ws.reactor.now           # there is progress; see WebSocket.due_in
