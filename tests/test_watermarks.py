@@ -136,7 +136,7 @@ def test_drained_later_for_all_who_wait_but_who_was_cancelled(serve: Serving) ->
     server = serve(make_app(Pump(), **ROOMY))
     client = slow_client(server)
     ws = newest(server)
-    sent = fill(server, ws) + [bytes(100_000)]
+    sent = [*fill(server, ws), bytes(100000)]
     server.call(ws.send, sent[-1])
     seen: list[Any] = []
 
@@ -248,7 +248,7 @@ def test_slow_consumer_close(serve: Serving) -> None:
     client = slow_client(server)
     other = RawClient.open(server.port)
     to_other = newest(server)
-    ws = server.call(lambda: [one for one in server.server.connections if one is not to_other][0])
+    ws = server.call(lambda: next(one for one in server.server.connections if one is not to_other))
     sent = fill(server, ws)
     statuses = [server.call(ws.send, b"%d" % number + bytes(CHUNK)) for number in range(6)]
     taken = statuses.count(QUEUED)
