@@ -239,6 +239,25 @@ def test_a_peer_that_reads_late_gets_every_answer(serve: Serving, size: int) -> 
     assert seen[0] == count
 
 
+def test_reading_pauses_when_a_turn_ends_over_high_water(serve: Serving) -> None:
+    """Not only at the next send."""
+    pump = Pump()
+    server = serve(make_app(pump, high_water=0, low_water=0, **ROOMY))
+    client = slow_client(server)
+    ws = newest(server)
+    sent = 0
+    while amount(server, ws) == 0:
+        server.call(lambda: [ws.send(bytes(CHUNK)) for _ in range(4)])
+        sent += 4
+        server.settle()
+    client.send("held")
+    server.settle()
+    assert pump.got == []
+    for _ in range(sent):
+        assert len(client.recv()) == CHUNK
+    eventually(lambda: pump.got == ["held"])
+
+
 # slow consumers
 
 
