@@ -89,20 +89,23 @@ cdef int callback_ended(WebSocket ws, error) except -1:
         ws.fail(1011, "cancelled")          # does nothing where it was us, because the connection had ended
     elif error is not None:
         callback_raised(ws, error)
-    if asides.stepping:
-        return 0
-    while asides.waiting and not asides.busy:
-        callback, arguments, is_text = asides.waiting.pop(0)
-        ws.is_text_message = is_text
-        try:
+    return 0 if asides.stepping else callback_go_on(ws)
+
+
+cdef int callback_go_on(WebSocket ws) except -1:
+    """What waits has its turn, up to the next async callback that does not end at once."""
+    cdef Asides asides = ws.asides
+    try:
+        while asides.waiting and not asides.busy:
+            callback, arguments, is_text = asides.waiting.pop(0)
+            ws.is_text_message = is_text
             _call(ws, callback, arguments)
-        except BaseException:               # a KeyboardInterrupt, say, which goes to the loop; the rest comes after it
-            ws.fail(1011, "interrupted")
-            asides.busy = True              # so that nothing overtakes it
-            ws.reactor.loop.call_soon(ws._callback_ended, None, None)
-            raise
-        if ws.route.binary_as_view and callback is ws.route.message and not is_text:
-            _release(arguments[0])
+            if ws.route.binary_as_view and callback is ws.route.message and not is_text:
+                _release(arguments[0])
+    except BaseException:                   # a KeyboardInterrupt, say: it goes to the loop, and the rest comes after it
+        ws.fail(1011, "interrupted")
+        ws.mark()
+        raise
     if ws.peer_left:
         ws.reactor._time()
         ws.since = ws.reactor.now           # there is progress; see WebSocket.due_in

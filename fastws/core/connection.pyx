@@ -267,11 +267,13 @@ cdef class WebSocket(Socket):
         return not self.close_due and not self.is_busy()
 
     cdef bint is_busy(self) noexcept:
-        """An async callback has begun and not ended."""
-        return self.asides is not None and self.asides.busy
+        """An async callback has begun and not ended, or something waits that comes first."""
+        return self.asides is not None and (self.asides.busy or len(self.asides.waiting) > 0)
 
     cdef int on_turn(self) except -1:
         Socket.on_turn(self)
+        if self.asides is not None and self.asides.waiting and not self.asides.busy:
+            callback_go_on(self)
         if self.close_due:
             self.close_due = False
             try:
