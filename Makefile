@@ -8,6 +8,9 @@ REQUIRED_IN_CI := 3.10 3.11 3.12 3.13
 
 VENV := .venv
 BIN := $(VENV)/bin
+# The tests wait more than they compute; what a busy machine delays, they wait for so many times longer.
+PARALLEL := -n 4
+export PATIENCE ?= 3
 PIP_INSTALL = -m pip install -qq --disable-pip-version-check
 SOURCES := setup.py pyproject.toml $(shell find fastws -name '*.pyx' -o -name '*.pxd' -o -name '*.pxi' -o -name '*.h')
 PROTOCOL := $(wildcard tests/protocol/build.py)
@@ -31,7 +34,8 @@ run: $(VENV)/.built  ## serve an echo on 127.0.0.1 and say what to try
 build: $(VENV)/.built $(VENV)/.tools protocol  ## build the extension in place, warnings as errors
 
 test: lint build  ## everything that a change must pass, but for the slower test-versions and autobahn
-	$(BIN)/python -m pytest tests $(wildcard bench/test_*.py)
+	$(BIN)/python -m pytest $(PARALLEL) tests
+	$(BIN)/python -m pytest bench
 
 lint: $(VENV)/.built $(VENV)/.tools  ## ruff, mypy, and the stubs against the extension
 	$(BIN)/ruff check
@@ -50,7 +54,7 @@ test-asan: $(VENV)/.built $(VENV)/.tools  ## what peers and callbacks may do, un
 	../../$(BIN)/python setup.py -q build_ext --inplace; ../../$(BIN)/python $(PROTOCOL); \
 	LD_PRELOAD="$$(gcc -print-file-name=libasan.so) $$(gcc -print-file-name=libubsan.so)" \
 	ASAN_OPTIONS=detect_leaks=0 PYTHONMALLOC=malloc \
-		../../$(BIN)/python -m pytest tests/hostile tests/test_protocol.py
+		../../$(BIN)/python -m pytest $(PARALLEL) tests/hostile tests/test_protocol.py
 
 copy-checkout = git ls-files -z --cached --others --exclude-standard | tar -c --null -T - | tar -x -C $(1)
 
@@ -130,4 +134,4 @@ $(VERSIONS:%=test-%): test-%:
 	cd $$tree; \
 	$(PROTOCOL:%=../../$$bin/python %;) \
 	rm fastws/__init__.py; \
-	../../$$bin/python -m pytest
+	../../$$bin/python -m pytest $(PARALLEL)

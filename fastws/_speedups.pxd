@@ -155,7 +155,7 @@ cdef class Reactor:
     cdef int ask_turn(self) except -1
     cdef int _turn(self) except -1
     cdef int _time(self) noexcept
-    cdef int _failed(self, Endpoint endpoint) except -1
+    cdef int _failed(self, Endpoint endpoint, error) except -1
     cdef int sweep_within(self, uint32_t left) except -1
 
 

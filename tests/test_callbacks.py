@@ -123,7 +123,7 @@ def test_reading_pauses_behind_max_waiting(serve: Serving, most: int) -> None:
 
 
 def test_many_suspending_callbacks_keep_up(serve: Serving) -> None:
-    server, client, steps = start(serve, max_waiting=3)
+    _server, client, steps = start(serve, max_waiting=3)
     names = [("sleep " if number % 3 else "") + str(number) for number in range(2000)]
     for at in range(0, 2000, 250):
         client.send_raw(frames(*names[at : at + 250]))

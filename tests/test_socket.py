@@ -97,7 +97,7 @@ def test_paused_and_resumed_in_one_callback(serve: Serving) -> None:
         ws.pause_reading()
         ws.resume_reading()
 
-    server, client = start(serve, type("Handler", (), {"message": staticmethod(message)}))
+    _server, client = start(serve, type("Handler", (), {"message": staticmethod(message)}))
     client.send_raw(frames("a", "b", "c") + build(TEXT, b"d")[:-1])
     eventually(lambda: got == ["a", "b", "c"])
     client.send_raw(build(TEXT, b"d")[-1:] + frames("e"))

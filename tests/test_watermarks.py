@@ -136,7 +136,7 @@ def test_drained_later_for_all_who_wait_but_who_was_cancelled(serve: Serving) ->
     server = serve(make_app(Pump(), **ROOMY))
     client = slow_client(server)
     ws = newest(server)
-    sent = fill(server, ws) + [bytes(100_000)]
+    sent = [*fill(server, ws), bytes(100000)]
     server.call(ws.send, sent[-1])
     seen: list[Any] = []
 
@@ -239,6 +239,25 @@ def test_a_peer_that_reads_late_gets_every_answer(serve: Serving, size: int) -> 
     assert seen[0] == count
 
 
+def test_reading_pauses_when_a_turn_ends_over_high_water(serve: Serving) -> None:
+    """Not only at the next send."""
+    pump = Pump()
+    server = serve(make_app(pump, high_water=0, low_water=0, **ROOMY))
+    client = slow_client(server)
+    ws = newest(server)
+    sent = 0
+    while amount(server, ws) == 0:
+        server.call(lambda: [ws.send(bytes(CHUNK)) for _ in range(4)])
+        sent += 4
+        server.settle()
+    client.send("held")
+    server.settle()
+    assert pump.got == []
+    for _ in range(sent):
+        assert len(client.recv()) == CHUNK
+    eventually(lambda: pump.got == ["held"])
+
+
 # slow consumers
 
 
@@ -248,7 +267,7 @@ def test_slow_consumer_close(serve: Serving) -> None:
     client = slow_client(server)
     other = RawClient.open(server.port)
     to_other = newest(server)
-    ws = server.call(lambda: [one for one in server.server.connections if one is not to_other][0])
+    ws = server.call(lambda: next(one for one in server.server.connections if one is not to_other))
     sent = fill(server, ws)
     statuses = [server.call(ws.send, b"%d" % number + bytes(CHUNK)) for number in range(6)]
     taken = statuses.count(QUEUED)

@@ -71,8 +71,10 @@ cdef int _returned(WebSocket ws, result) except -1:
     asides = ws.aside()
     asides.busy = True
     asides.stepping = True
-    task = ws.reactor.starter.start(result, ws._callback_ended)
-    asides.stepping = False
+    try:
+        task = ws.reactor.starter.start(result, ws._callback_ended)
+    finally:
+        asides.stepping = False
     if task is not None:
         asides.task = task
     return 0
@@ -92,7 +94,15 @@ cdef int callback_ended(WebSocket ws, error) except -1:
     while asides.waiting and not asides.busy:
         callback, arguments, is_text = asides.waiting.pop(0)
         ws.is_text_message = is_text
-        _call(ws, callback, arguments)
+        try:
+            _call(ws, callback, arguments)
+        except BaseException:               # a KeyboardInterrupt, say, which goes to the loop; the rest comes after it
+            ws.fail(1011, "interrupted")
+            asides.busy = True              # so that nothing overtakes it
+            ws.reactor.loop.call_soon(ws._callback_ended, None, None)
+            raise
+        if ws.route.binary_as_view and callback is ws.route.message and not is_text:
+            _release(arguments[0])
     if ws.peer_left:
         ws.reactor._time()
         ws.since = ws.reactor.now           # there is progress; see WebSocket.due_in

@@ -274,9 +274,11 @@ cdef class WebSocket(Socket):
         Socket.on_turn(self)
         if self.close_due:
             self.close_due = False
-            callback_event(self, self.route.close, (self.close_code, self.close_reason))
-            if self.phase == PHASE_GONE and self.is_over():
-                self.reactor.unlink(self)
+            try:
+                callback_event(self, self.route.close, (self.close_code, self.close_reason))
+            finally:
+                if self.phase == PHASE_GONE and self.is_over():
+                    self.reactor.unlink(self)
         return 0
 
     # Python can see these two, so whoever calls them is not trusted.

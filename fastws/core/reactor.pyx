@@ -79,8 +79,8 @@ cdef class Reactor:
                     continue
                 try:
                     endpoint.on_ready(events[i].events)
-                except Exception:
-                    self._failed(endpoint)
+                except BaseException as error:
+                    self._failed(endpoint, error)
             self._turn()
         finally:
             self.in_turn = False
@@ -120,8 +120,8 @@ cdef class Reactor:
         for socket in due:
             try:
                 socket.on_due(self.now)
-            except Exception:
-                self._failed(socket)
+            except BaseException as error:
+                self._failed(socket, error)
             if socket.linked:
                 nearest = min(nearest, socket.due_in(self.now))
         return self.sweep_within(nearest)
@@ -154,22 +154,32 @@ cdef class Reactor:
     cdef int _turn(self) except -1:
         cdef list dirty = self.dirty
         cdef Socket socket
+        cdef Py_ssize_t done = 0
         if not dirty:
             return 0
         self.dirty = []
-        for socket in dirty:
-            socket.dirty = False
-            try:
-                socket.on_turn()
-            except Exception:
-                self._failed(socket)
+        try:
+            for socket in dirty:
+                done += 1
+                socket.dirty = False
+                try:
+                    socket.on_turn()
+                except BaseException as error:
+                    self._failed(socket, error)
+        finally:
+            if done < len(dirty):
+                self.dirty = dirty[done:] + self.dirty
         return 0
 
-    cdef int _failed(self, Endpoint endpoint) except -1:
-        """An exception that is ours, not the user's or the peer's: it costs that one connection."""
-        self.log.exception("internal error; the connection is dropped")
+    cdef int _failed(self, Endpoint endpoint, error) except -1:
+        """An exception of ours, not the user's or the peer's, costs that one connection. What is no Exception (the user's
+        KeyboardInterrupt, say) costs it too, as the rest of its input is lost, and goes on to the loop."""
+        if isinstance(error, Exception):
+            self.log.error("internal error; the connection is dropped", exc_info=error)
         if isinstance(endpoint, Socket):
             (<Socket>endpoint).on_end()
+        if not isinstance(error, Exception):
+            raise error
         return 0
 
     cdef int _time(self) noexcept:

@@ -152,6 +152,7 @@ cdef class Socket(Endpoint):
         """Input for the subclass: at data, or in its window where data is NULL. All that is written to this socket
         meanwhile is corked, and leaves in one send when it is done."""
         cdef Reactor reactor = self.reactor
+        cdef Buffer buffer = reactor.input          # `data` lies in it
         cdef Py_ssize_t used = 0
         reactor.corked_for = self
         try:
@@ -162,12 +163,12 @@ cdef class Socket(Endpoint):
         finally:
             self.uncork()
             reactor.corked_for = None
+            if buffer.exports:
+                reactor.input = Buffer(buffer.size)
         if data != NULL:
             if self.fd < 0 or self.deaf:
                 used = <Py_ssize_t>n
             self._hold(data + used, n - <size_t>used)
-            if reactor.input.exports:
-                reactor.input = Buffer(reactor.input.size)
         return 0
 
     cdef int _hold(self, uint8_t *data, size_t n) except -1:
