@@ -474,17 +474,19 @@ def test_versions() -> None:
     assert asked(("Sec-WebSocket-Version", "13")) == 400
 
 
+@settings(deadline=None)
 @given(st.binary(min_size=16, max_size=16))
 def test_any_key_of_16_bytes(nonce: bytes) -> None:
     assert asked(key=base64.b64encode(nonce)) is None
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=40).filter(lambda nonce: len(nonce) != 16))
 def test_any_key_of_another_length(nonce: bytes) -> None:
     assert asked(key=base64.b64encode(nonce)) == 400
 
 
-@settings(max_examples=500)
+@settings(max_examples=500, deadline=None)
 @given(st.integers(0, 23), st.integers(0x21, 0xFF).filter(lambda byte: byte != 0x7F))
 def test_a_key_with_one_character_changed(place: int, byte: int) -> None:
     key = KEY[:place] + bytes([byte]) + KEY[place + 1 :]
@@ -557,6 +559,7 @@ def test_the_order_of_the_verdicts() -> None:
     assert verdict(request_bytes(key=None, without=("upgrade", "connection"))) == 426
 
 
+@settings(deadline=None)
 @given(st.sampled_from(["X-Forwarded-For", "Cookie", "Accept"]), st.text(alphabet="abc;=, \t\xe9", max_size=30))
 def test_other_headers_do_not_matter(name: str, value: str) -> None:
     assert asked((name, value.encode("latin-1"))) is None

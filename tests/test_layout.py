@@ -55,7 +55,9 @@ def included(path: Path) -> list[str]:
 # Size and tests
 
 
-@pytest.mark.parametrize("path", [*PARTS, *MODULES, *CORE.glob("*.h"), *CORE.glob("*.pxi")], ids=lambda path: path.name)
+@pytest.mark.parametrize(
+    "path", [*PARTS, *MODULES, *sorted(CORE.glob("*.h")), *sorted(CORE.glob("*.pxi"))], ids=lambda path: path.name
+)
 def test_no_file_is_long(path: Path) -> None:
     lines = len(path.read_text().splitlines())
     assert lines <= MAX_LINES, f"{path.name} has {lines} lines: find the second noun in it"
@@ -155,7 +157,7 @@ def test_nothing_of_asyncio_per_connection(path: Path) -> None:
     used = set(re.findall(r"\b(?:loop|asyncio)\.(\w+)\(", code))
     allowed = {
         "reactor": {"add_reader", "remove_reader", "call_later", "call_soon"},
-        "connection": {"create_future"},
+        "callbacks": {"call_soon"},  # once, where a KeyboardInterrupt broke off what waited
         "sending": {"create_future"},
     }
     assert used <= allowed.get(path.stem, set())
