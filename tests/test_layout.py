@@ -157,7 +157,6 @@ def test_nothing_of_asyncio_per_connection(path: Path) -> None:
     used = set(re.findall(r"\b(?:loop|asyncio)\.(\w+)\(", code))
     allowed = {
         "reactor": {"add_reader", "remove_reader", "call_later", "call_soon"},
-        "callbacks": {"call_soon"},  # once, where a KeyboardInterrupt broke off what waited
         "sending": {"create_future"},
     }
     assert used <= allowed.get(path.stem, set())
