@@ -5,7 +5,6 @@ cdef int callback_message(WebSocket ws, Event *event) except -1:
     """Delivers a message. It takes over event.body."""
     cdef Route route = ws.route
     cdef bint is_text = event.opcode == OPCODE_TEXT
-    cdef bint shared = False
     try:
         if route.message is None:
             return 0
@@ -17,7 +16,6 @@ cdef int callback_message(WebSocket ws, Event *event) except -1:
             message = PyMemoryView_FromObject(message_bytes(event))
         else:
             message = buffer_view(ws.reactor.input, event.data, event.length)
-            shared = True
     finally:
         Py_XDECREF(event.body)
     if ws.is_busy():
