@@ -1,4 +1,4 @@
-"""Fixtures for everything that talks to a running server. Their teardown is half of every test."""
+"""Fixtures for everything that runs on a loop or talks to a server. Their teardown is half of every test."""
 
 from __future__ import annotations
 
@@ -7,10 +7,12 @@ import functools
 import gc
 import os
 import sys
-from collections.abc import Generator, Iterator
+from collections.abc import Awaitable, Callable, Generator, Iterator
+from typing import Any
 
 import pytest
 from harness import RawClient, Serving, Traps, new_loop, open_fds
+from harness.tasks import Bench, returns
 
 LOOP_KINDS = ["uvloop", "asyncio"]
 
@@ -62,6 +64,60 @@ def serve(loop_kind: str, no_leaked_fds: None, traps: Traps) -> Iterator[Serving
     serving = Serving(loop_kind, traps)
     yield serving
     serving.finish()
+
+
+@pytest.fixture
+def run(loop_kind: str, no_leaked_fds: None, traps: Traps) -> Any:
+    """Runs a coroutine function on a fresh loop, and fails for what it leaves there."""
+
+    def run(main: Callable[[], Awaitable[None]]) -> None:
+        loop = new_loop(loop_kind)
+        errors: list[Any] = []
+        loop.set_exception_handler(lambda loop, context: errors.append(context))
+        try:
+            loop.run_until_complete(asyncio.wait_for(main(), 30))
+            loop.run_until_complete(asyncio.sleep(0))
+            assert not errors
+            assert asyncio.all_tasks(loop) == set()
+            if isinstance(loop, asyncio.BaseEventLoop):
+                assert [handle for handle in loop._scheduled if not handle.cancelled()] == []  # type: ignore[attr-defined]
+        finally:
+            loop.run_until_complete(loop.shutdown_default_executor())
+            loop.close()
+
+    return run
+
+
+@pytest.fixture(params=["asyncio", "uvloop"])
+def loop(request: pytest.FixtureRequest) -> Iterator[asyncio.AbstractEventLoop]:
+    if request.param == "uvloop":
+        pytest.importorskip("uvloop", reason="uvloop is not installed")
+    loop = new_loop(request.param)
+    yield loop
+    loop.close()
+
+
+@pytest.fixture(params=["call_soon", "add_reader"])
+def entry(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture(params=["fresh spare", "parked spare"])
+def bench(loop: asyncio.AbstractEventLoop, entry: str, request: pytest.FixtureRequest) -> Iterator[Bench]:
+    """A parked spare has served a coroutine that did not suspend, and waits; a fresh one has not been stepped yet."""
+    bench = Bench(loop, entry)
+    if request.param == "parked spare":
+        assert bench.call(lambda: bench.start(returns(0))) is None
+        bench.settle()
+        bench.outcomes.clear()
+    yield bench
+    bench.starter.close()
+    bench.settle()
+    assert asyncio.all_tasks(loop) == set()
+    del bench.starter
+    gc.collect()
+    bench.settle()
+    assert bench.errors == []
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -25,13 +25,13 @@ TESTED_IN = {
     "message": ["test_protocol.py", "test_frames_property.py"],
     "closing": ["test_protocol.py", "hostile/test_frames.py"],
     # the smaller parts, with those that they serve
-    "address": ["test_app.py"],  # remote_address, local_address
+    "address": ["test_attributes.py"],  # remote_address, local_address
     "buffer": ["hostile/test_api_buffers.py"],
     "deadlines": ["hostile/test_deadlines.py"],
-    "opening": ["hostile/test_upgrade.py", "hostile/test_handshake.py", "test_app.py"],
+    "opening": ["hostile/test_upgrade.py", "hostile/test_handshake.py", "test_upgrade_hooks.py"],
     "route": ["test_app.py", "test_options.py"],
     "sending": ["test_watermarks.py", "test_outbox.py"],
-    "service": ["test_server.py", "test_app.py"],
+    "service": ["test_server.py", "test_stop.py", "test_misuse.py"],
     # modules
     "__init__": ["test_layout.py"],
     "__main__": ["test_run.py", "test_cli.py"],

@@ -18,9 +18,10 @@ from .frames import (
     close_code,
     parse,
 )
+from .in_loop import client_of, echo_app, echoes, elsewhere, serves, unix_client, unix_echoes, until
 from .leaks import Serving, Traps, at_rest, held, open_fds
-from .recorder import ANY, Recorder, make_app
-from .server import ServerThread, eventually, new_loop
+from .recorder import ANY, Recorder, echo, make_app
+from .server import ServerThread, eventually, new_loop, on_loop
 from .slow import CHUNK, fill, newest, slow_client
 
 __all__ = [
@@ -49,15 +50,25 @@ __all__ = [
     "build",
     "build_close",
     "bystander",
+    "client_of",
     "close_code",
+    "echo",
+    "echo_app",
+    "echoes",
+    "elsewhere",
     "eventually",
     "fill",
     "held",
     "make_app",
     "new_loop",
     "newest",
+    "on_loop",
     "open_fds",
     "parse",
     "request_bytes",
+    "serves",
     "slow_client",
+    "unix_client",
+    "unix_echoes",
+    "until",
 ]

@@ -77,17 +77,17 @@ class Recorder:
         return RecordingUpgrade if upgrade else Recording
 
 
+def echo(ws: Any, data: Any) -> None:
+    ws.send(data)
+
+
 def make_app(handler: Any = None, **options: Any) -> Any:
     """An app with `handler` on "/" and the route that the bystander needs. Pings are off unless asked for: they would
     mix with what a test reads."""
     import fastws
 
     app = fastws.App(**{"ping_interval": 0, **options})
-
-    @app.websocket("/bystander", max_message_size=1 << 20, text="str", binary="bytes")
-    def echo(ws: Any, data: Any) -> None:
-        ws.send(data)
-
+    app.websocket("/bystander", max_message_size=1 << 20, text="str", binary="bytes")(echo)
     if handler is not None:
         app.websocket("/")(handler)
     return app

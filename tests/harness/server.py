@@ -23,6 +23,14 @@ def new_loop(kind: str) -> asyncio.AbstractEventLoop:
     return asyncio.new_event_loop()
 
 
+def on_loop(loop_kind: str, coroutine: Any) -> Any:
+    loop = new_loop(loop_kind)
+    try:
+        return loop.run_until_complete(coroutine)
+    finally:
+        loop.close()
+
+
 class ServerThread:
     """`app.start` on a fresh loop; `call` reaches into that loop; `stop` ends server, loop and thread."""
 

@@ -1,0 +1,195 @@
+"""What a request is checked for: its target, its origin, its host."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fastws.http import (
+    host_allowed,
+    normalize_origin,
+    origin_allowed,
+    split_target,
+)
+
+# The request target
+
+
+@pytest.mark.parametrize(
+    ("target", "path", "query"),
+    [
+        (b"/", "/", ""),
+        (b"/chat/room?x=%20y?z", "/chat/room", "x=%20y?z"),
+        (b"/caf%C3%A9/a%2Fb%20c", "/café/a/b c", ""),
+        (b"/caf\xc3\xa9", "/café", ""),
+        (b"//x/y", "//x/y", ""),
+        (b"/?", "/", ""),
+        (b"http://example.com/a?b", "/a", "b"),
+        (b"HTTPS://example.com:443", "/", ""),
+        (b"ws://example.com?x", "/", "x"),
+        (b"/http://x", "/http://x", ""),
+    ],
+)
+def test_split_target(target, path, query):
+    assert split_target(target) == (path, query)
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        b"",
+        b"*",
+        b"example.com:443",
+        b"ftp://example.com/",
+        b"http:///path",
+        b"http:/path",
+        b"chat",
+        b"?x",
+        b"/%00",
+        b"/%ff",
+        b"/\xff",
+        b"/?\xff",
+        b"/%",
+        b"/%2",
+        b"/%zz",
+        b"/a b",
+        b"/a\x00",
+        b"/a\tb",
+        b"/a\x7f",
+        b"/a#b",
+    ],
+)
+def test_split_target_refuses(target):
+    with pytest.raises(ValueError) as caught:
+        split_target(target)
+    assert not isinstance(caught.value, UnicodeError)  # which would hold the bytes of the request
+
+
+@given(st.binary(max_size=40).map(lambda tail: b"/" + tail))
+def test_split_target_decodes_or_refuses(target):
+    try:
+        path, query = split_target(target)
+    except ValueError:
+        return
+    assert path.startswith("/")
+    assert "\x00" not in path + query
+
+
+# Origins and hosts
+
+
+@pytest.mark.parametrize(
+    ("origin", "host"),
+    [
+        ("http://example.com", "example.com"),
+        ("http://example.com", "example.com:80"),
+        ("http://example.com:80", "example.com"),
+        ("https://example.com", "example.com"),
+        ("https://example.com", "example.com:443"),
+        ("HTTP://Example.COM", "eXample.com"),
+        ("http://localhost:8765", "localhost:8765"),
+        ("http://[::1]:8765", "[::1]:8765"),
+        ("http://127.0.0.1", "127.0.0.1"),
+    ],
+)
+def test_same_host(origin, host):
+    assert origin_allowed(origin, host, None)
+
+
+@pytest.mark.parametrize(
+    ("origin", "host"),
+    [
+        ("http://evil.com", "example.com"),
+        ("http://example.com.evil.com", "example.com"),
+        ("http://evilexample.com", "example.com"),
+        ("http://sub.example.com", "example.com"),
+        ("http://example.com:8080", "example.com"),
+        ("http://example.com", "example.com:8080"),
+        ("https://example.com", "example.com:80"),
+        ("http://example.com", "example.com:443"),
+        ("ftp://example.com", "example.com"),
+        ("null", "example.com"),
+        ("null", "null"),
+        ("", ""),
+        ("http://", ""),
+        ("http://example.com/", "example.com"),
+        ("http://user@example.com", "example.com"),
+        ("http://user@example.com", "user@example.com"),
+        ("http://example.com, http://example.com", "example.com"),
+        ("http://example.com http://evil.com", "example.com"),
+        ("http://example.com:", "example.com"),
+        ("http://example.com:x", "example.com"),
+        ("example.com", "example.com"),
+        ("http://example.com\n", "example.com"),
+        ("http://a, b", "a, b"),
+    ],
+)
+def test_other_host(origin, host):
+    assert not origin_allowed(origin, host, None)
+
+
+def test_same_host_over_tls():
+    assert origin_allowed("https://example.com", "example.com", None, secure=True)
+    assert origin_allowed("https://example.com:8443", "example.com:8443", None, secure=True)
+    assert not origin_allowed("http://example.com", "example.com", None, secure=True)
+
+
+@pytest.mark.parametrize(
+    ("origin", "allowed"),
+    [
+        ("https://good.example", True),
+        ("https://GOOD.example:443", True),
+        ("http://other.example:8080", True),
+        ("https://good.example.evil.com", False),
+        ("https://evilgood.example", False),
+        ("https://good.example:444", False),
+        ("http://good.example", False),
+        ("null", False),
+        ("", False),
+        ("https://good.example, https://good.example", False),
+        ("https://good.example/", False),
+        ("https://host.example", False),
+    ],
+)
+def test_h14_listed_origins(origin, allowed):
+    assert origin_allowed(origin, "host.example", ["https://good.example", "HTTP://other.example:8080"]) is allowed
+
+
+def test_special_origins():
+    assert origin_allowed("null", "h", ["null"])
+    assert origin_allowed("https://any.example", "h", ["*"])
+    assert origin_allowed("moz-extension://ab-cd", "h", ["moz-extension://ab-cd"])
+    assert not origin_allowed("https://any.example", "any.example", [])
+    assert normalize_origin("https://A.example") == "https://a.example:443"
+    assert normalize_origin("https://a.example/") is None
+
+
+@pytest.mark.parametrize(
+    ("host", "allowed"),
+    [
+        ("example.com", True),
+        ("EXAMPLE.com:8080", True),
+        ("example.com.evil.com", False),
+        ("evilexample.com", False),
+        ("a.sub.example", True),
+        ("a.b.sub.example:1", True),
+        ("sub.example", False),
+        (".sub.example", False),
+        ("evilsub.example", False),
+        ("port.example:81", True),
+        ("port.example", False),
+        ("port.example:82", False),
+        ("[::1]:8765", True),
+        ("127.0.0.1", False),
+        ("", False),
+        ("example.com,evil.com", False),
+        ("example.com/x", False),
+        ("user@example.com", False),
+    ],
+)
+def test_h14_hosts(host, allowed):
+    assert host_allowed(host, ["Example.com", "*.sub.example", "port.example:81", "[::1]"]) is allowed
+
+
+def test_any_host():
+    assert host_allowed("whatever", ["*"])
+    assert not host_allowed("whatever", [])

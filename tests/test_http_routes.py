@@ -1,0 +1,181 @@
+"""Routes of plain HTTP, and what a request brings: its target, as path and query string."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+from harness import RawClient, Serving, echo, request_bytes
+
+import fastws
+
+# Plain HTTP
+
+
+def ask(port: int, path: str, *, method: str = "GET", headers: Any = (), body: bytes = b"") -> RawClient:
+    client = RawClient.connect(port)
+    lines = "".join(f"{name}: {value}\r\n" for name, value in [("Host", "localhost"), *headers])
+    client.send_raw(f"{method} {path} HTTP/1.1\r\n{lines}\r\n".encode() + body)
+    return client
+
+
+def test_http(serve: Serving) -> None:
+    app = fastws.App()
+
+    @app.http("/def")
+    def plain(request: fastws.Request) -> fastws.Response:
+        return fastws.Response(201, f"{request.method} {request.path}", headers={"X-A": "b"})
+
+    @app.http("/async/{name}")
+    async def later(request: fastws.Request) -> fastws.Response:
+        await asyncio.sleep(0.01)
+        return fastws.Response(200, request.path_params["name"].encode(), content_type="text/html")
+
+    @app.http("/at-once")
+    async def at_once(request: fastws.Request) -> fastws.Response:
+        return fastws.Response(204)
+
+    server = serve(app)
+    response = ask(server.port, "/def").expect_reject(201)
+    assert (response.body, response.headers["x-a"]) == (b"GET /def", "b")
+    assert response.headers["content-type"] == "text/plain; charset=utf-8"
+    response = ask(server.port, "/async/f%C3%BCr").expect_reject(200)
+    assert (response.body, response.headers["content-type"]) == ("für".encode(), "text/html")
+    client = ask(server.port, "/at-once")
+    assert client.recv_until(b"\r\n\r\n") == b"HTTP/1.1 204 No Content\r\nConnection: close\r\n\r\n"
+    client.expect_eof()
+
+
+def test_http_head(serve: Serving) -> None:
+    app = fastws.App()
+    app.http("/")(lambda request: fastws.Response(200, request.method * 100))
+    client = ask(serve(app).port, "/", method="HEAD")
+    head = client.recv_until(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 200 OK\r\n")
+    assert b"Content-Length: 400\r\n" in head
+    client.expect_eof()
+
+
+@pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "OPTIONS", "PATCH"])
+def test_http_other_methods(serve: Serving, method: str) -> None:
+    app = fastws.App()
+    app.http("/")(lambda request: fastws.Response())
+    server = serve(app)
+    client = ask(server.port, "/", method=method, headers=[("Content-Length", "5")], body=b"hello")
+    assert client.expect_reject(405).headers["allow"] == "GET, HEAD"
+    ask(server.port, "/nowhere", method=method).expect_reject(404)
+
+
+@pytest.mark.parametrize("asynchronous", [False, True])
+@pytest.mark.parametrize("result", [None, "ok", b"ok", (200, b"ok"), 200, fastws.Response])
+def test_http_wrong_return_type(serve: Serving, result: Any, asynchronous: bool) -> None:
+    app = fastws.App()
+
+    async def later(request: Any) -> Any:
+        await asyncio.sleep(0)
+        return result
+
+    app.http("/")(later if asynchronous else lambda request: result)
+    server = serve(app)
+    serve.traps.expect(None)
+    assert ask(server.port, "/").expect_reject(500).body == b"internal error\n"
+    assert f"the http callback must return a fastws.Response, not {result!r}" in serve.traps.records[0].getMessage()
+
+
+@pytest.mark.parametrize("body", [5, None, [1, 2], {}, True])
+def test_http_bodies_that_are_none(body: Any) -> None:
+    with pytest.raises(TypeError, match="bytes-like"):
+        fastws.Response(200, body)
+
+
+@pytest.mark.parametrize("asynchronous", [False, True])
+def test_http_exceptions_tell_nothing(serve: Serving, asynchronous: bool) -> None:
+    app = fastws.App()
+
+    def fail(request: Any) -> Any:
+        raise ZeroDivisionError("the password is 12345")
+
+    async def fail_later(request: Any) -> Any:
+        await asyncio.sleep(0)
+        fail(request)
+
+    app.http("/")(fail_later if asynchronous else fail)
+    server = serve(app)
+    serve.traps.expect(ZeroDivisionError)
+    response = ask(server.port, "/").expect_reject(500)
+    assert response.body == b"internal error\n"
+    assert "12345" not in str(response)
+    assert serve.traps.records[0].getMessage() == "exception in the http callback"
+
+
+def test_one_path_for_both(serve: Serving) -> None:
+    app = fastws.App()
+    app.websocket("/{room}")(lambda ws, data: ws.send(ws.path_params["room"]))
+    app.http("/{page}")(lambda request: fastws.Response(200, request.path_params["page"]))
+    server = serve(app)
+    assert ask(server.port, "/x").expect_reject(200).body == b"x"
+    client = RawClient.open(server.port, "/y")
+    client.send("?")
+    assert client.recv() == "y"
+
+
+def test_an_upgrade_where_there_is_only_http(serve: Serving) -> None:
+    app = fastws.App()
+    app.http("/")(lambda request: fastws.Response(200, "plain"))
+    client = RawClient.connect(serve(app).port)
+    client.send_raw(request_bytes())
+    assert client.expect_reject(200).body == b"plain"
+
+
+def test_a_plain_request_where_there_is_only_a_websocket(serve: Serving) -> None:
+    app = fastws.App()
+    app.websocket("/")(echo)
+    response = ask(serve(app).port, "/").expect_reject(426)
+    assert response.headers["upgrade"] == "websocket"
+
+
+# What a request brings
+
+
+@pytest.mark.parametrize(
+    ("target", "path", "query"),
+    [
+        ("/a", "/a", ""),
+        ("/a?", "/a", ""),
+        ("/a?x=1&y=%20", "/a", "x=1&y=%20"),
+        ("/a?x?y/z", "/a", "x?y/z"),
+        ("/a%2Fb/c%20d", "/a/b/c d", ""),
+        ("/%C3%BC", "/ü", ""),
+        ("//a//", "//a//", ""),
+        ("/a/../b/./c", "/a/../b/./c", ""),
+        ("http://localhost/a?b", "/a", "b"),
+        ("ws://localhost?b", "/", "b"),
+        ("/%25", "/%", ""),
+    ],
+)
+def test_targets(serve: Serving, target: str, path: str, query: str) -> None:
+    app = fastws.App()
+    seen = []
+
+    class Handler:
+        def upgrade(self, request: Any) -> None:
+            seen.append((request.path, request.query_string, request.path_params["rest"], request.target))
+
+        def open(self, ws: Any) -> None:
+            seen.append((ws.path, ws.query_string, ws.path_params["rest"]))
+
+    app.websocket("/{rest:path}")(Handler)
+    server = serve(app)
+    RawClient.open(server.port, target).close()
+    assert seen == [(path, query, path[1:], target), (path, query, path[1:])]
+
+
+@pytest.mark.parametrize("target", ["/a%", "/a%2", "/a%gg", "/a%00b", "/%ff", "/a#b", "*", "a", "ftp://x/y", "/?%"])
+def test_malformed_targets(serve: Serving, target: str) -> None:
+    app = fastws.App()
+    app.websocket("/{rest:path}")(echo)
+    server = serve(app)
+    client = RawClient.connect(server.port)
+    client.send_raw(request_bytes(target))
+    client.expect_reject(400)

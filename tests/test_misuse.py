@@ -1,0 +1,171 @@
+"""Misuse of what the core makes: an exception, never a crash."""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+import gc
+import logging
+import pickle
+import socket
+from typing import Any
+
+import pytest
+from harness import RawClient, Recorder, Serving, eventually, on_loop, open_fds
+
+import fastws
+from fastws import _speedups
+from fastws.tasks import Starter
+
+READ_ONLY = [
+    *("id", "path", "path_params", "query_string", "subprotocol", "request"),
+    *("ready_state", "remote_address", "local_address", "buffered_amount", "is_text"),
+]
+
+
+def test_read_only(serve: Serving) -> None:
+    recorder = Recorder()
+    app = fastws.App()
+    app.websocket("/")(recorder.handler())
+    server = serve(app)
+    client = RawClient.open(server.port)
+    eventually(lambda: recorder.sockets)
+    ws = recorder.sockets[0]
+
+    def misuse() -> None:
+        for name in READ_ONLY:
+            for change in (lambda name=name: setattr(ws, name, None), lambda name=name: delattr(ws, name)):
+                with pytest.raises(AttributeError):
+                    change()
+        for name in ("fd", "phase", "anything", "_reactor"):
+            with pytest.raises(AttributeError):
+                setattr(ws, name, 1)
+        for refuse in (copy.copy, copy.deepcopy, pickle.dumps):
+            with pytest.raises(TypeError):
+                refuse(ws)
+        for compare in (lambda: ws < client, lambda: len(ws), lambda: iter(ws)):
+            with pytest.raises(TypeError):
+                compare()
+        assert ws == ws  # noqa: PLR0124
+        assert {ws: 1}[ws] == 1
+
+    server.call(misuse)
+    client.send_close()
+    client.expect_close(1000)
+    eventually(lambda: recorder.events[-1] == ("close", 1000, ""))
+
+
+def test_a_websocket_is_made_by_the_server_only() -> None:
+    before = open_fds()
+    with pytest.raises(TypeError):
+        fastws.WebSocket()
+    with pytest.raises(TypeError):
+        fastws.WebSocket(None)
+    with pytest.raises(TypeError):
+        fastws.WebSocket.__new__(fastws.WebSocket)
+    with pytest.raises(TypeError, match="not an acceptable base type"):
+        type("Mine", (fastws.WebSocket,), {})
+    assert open_fds() == before  # not even standard input is closed
+
+
+def route_arguments(**changes: Any) -> dict[str, Any]:
+    arguments: dict[str, Any] = dict.fromkeys(("upgrade", "open", "message", "drain", "ping", "pong", "close"))
+    arguments |= {"origins": None, "max_message_size": 1, "max_fragments": 1, "high_water": 1, "low_water": 1}
+    arguments |= {"max_backpressure": 1, "max_waiting": 1, "close_timeout": 1, "message_timeout": 1}
+    arguments |= {"ping_interval": 1, "ping_timeout": 1, "send_timeout": 1, "text_as_utf8": False}
+    arguments |= {"binary_as_view": False, "drop_when_slow": False, "keep_request": False}
+    return arguments | changes
+
+
+def service_arguments(**changes: Any) -> dict[str, Any]:
+    arguments: dict[str, Any] = {"find_websocket": print, "find_http": print, "allowed_hosts": None}
+    arguments |= {"max_header_size": 1, "max_request_line": 1, "max_headers": 1}
+    return arguments | {"handshake_timeout": 1, "close_timeout": 1} | changes
+
+
+def test_wrong_arguments_of_the_core() -> None:
+    before = open_fds()
+    _speedups.Route(**route_arguments())
+    _speedups.Service(**service_arguments())
+    cases: list[tuple[Any, tuple[Any, ...], dict[str, Any]]] = [
+        (_speedups.Route, (), {}),
+        (_speedups.Route, (None,), route_arguments()),
+        (_speedups.Route, (), route_arguments(max_message_size=-1)),
+        (_speedups.Route, (), route_arguments(max_fragments=2**32)),
+        (_speedups.Route, (), route_arguments(high_water="1")),
+        (_speedups.Route, (), route_arguments(close_timeout=None)),
+        (_speedups.Route, (), route_arguments(unknown=1)),
+        (_speedups.Service, (), {}),
+        (_speedups.Service, (), service_arguments(max_header_size=-1)),
+        (_speedups.Service, (), service_arguments(handshake_timeout="1")),
+        (_speedups.Reactor, (), {}),
+        (_speedups.Reactor, (None, None, None, 1.0), {}),
+        (_speedups.Reactor, (object(), None, None, "1"), {}),
+        (_speedups.listen, (None, None, None), {}),
+        (_speedups.count_connections, (None,), {}),
+        (_speedups.list_connections, (5,), {}),
+        (_speedups.close_all, (None, 1001, ""), {}),
+        (_speedups.terminate_all, (None,), {}),
+        (_speedups.stats, (None,), {}),
+    ]
+    for function, arguments, options in cases:
+        with pytest.raises((TypeError, ValueError, OverflowError, AttributeError)):
+            function(*arguments, **options)
+    for refuse in (copy.copy, pickle.dumps):
+        with pytest.raises(TypeError):
+            refuse(_speedups.Route(**route_arguments()))
+    gc.collect()  # the traceback of a reactor that could not be made holds it
+    assert open_fds() == before
+
+
+def test_every_type_of_the_core_can_be_poked(loop_kind: str, traps: Any, no_leaked_fds: None) -> None:
+    """Every class of the extension is made in every way that works, and all that can be called without or with simple
+    arguments is called. Whatever it answers, the interpreter must live."""
+    kinds = [value for value in vars(_speedups).values() if isinstance(value, type)]
+    kinds = [kind for kind in kinds if kind.__module__ == "fastws._speedups"]
+    assert {"WebSocket", "Reactor", "Route", "Service", "Listener", "Window"} <= {kind.__name__ for kind in kinds}
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        reactor = _speedups.Reactor(loop, Starter(loop), logging.getLogger("poked"), 0.01)
+        service = _speedups.Service(**service_arguments())
+        limits = service.head_limits  # type: ignore[attr-defined]
+        sock = socket.socket()
+        simple = [(), (None,), (64,), (1, 1, 1), (reactor,), (reactor, None), (reactor, service), (limits,)]
+        for kind in kinds:
+            for arguments in (*simple, (reactor, sock, service)):
+                try:
+                    made = kind.__new__(kind, *arguments)
+                except (TypeError, AttributeError, ValueError, OverflowError):
+                    continue
+                poke(made)
+        sock.close()
+        reactor.close()
+        reactor.close()
+        poke(reactor)
+        await asyncio.sleep(0.05)
+
+    on_loop(loop_kind, main())
+
+
+def poke(thing: Any) -> None:
+    if isinstance(thing, type(None)):
+        return
+    for name in dir(thing):
+        if name.startswith("__") and name not in ("__repr__", "__hash__", "__sizeof__"):
+            continue
+        try:
+            found = getattr(thing, name)
+        except (AttributeError, TypeError, ValueError):
+            continue
+        if not callable(found):
+            continue
+        for arguments in ((), (None,), (None, None), (b"x",), ("x", "y"), (1000, "")):
+            try:
+                found(*arguments)
+            except Exception:
+                pass
+    try:
+        memoryview(thing)
+    except (TypeError, BufferError, ValueError):
+        pass

@@ -1,0 +1,290 @@
+"""What a server listens on: hosts and ports, sockets, paths, and what is in their way."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import os
+import resource
+import socket
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from harness import (
+    Traps,
+    client_of,
+    echo_app,
+    elsewhere,
+    open_fds,
+    serves,
+    unix_client,
+    unix_echoes,
+    until,
+)
+
+
+def test_port_0(run: Any) -> None:
+    async def main() -> None:
+        async with await echo_app().start("127.0.0.1", 0) as server:
+            assert server.port > 0
+            assert server.urls == [f"http://127.0.0.1:{server.port}"]
+            await serves(server.port)
+
+    run(main)
+
+
+@pytest.mark.parametrize("host", ["localhost", None, ""])
+def test_all_addresses_of_a_host(run: Any, host: str | None) -> None:
+    """With port 0, too, all of them have one port."""
+    addresses = {"127.0.0.1", "::1"}
+    if host:
+        addresses = {str(entry[4][0]) for entry in socket.getaddrinfo(host, 0)}
+
+    async def main() -> None:
+        async with await echo_app().start(host, 0) as server:
+            assert len(server.urls) == len(addresses)
+            for address in addresses:
+                await serves(server.port, host=address)
+
+    run(main)
+
+
+class Resolving(asyncio.SelectorEventLoop):
+    """Knows a name with two addresses, of which the first is not of this machine."""
+
+    async def getaddrinfo(self, *arguments: Any, **options: Any) -> list[Any]:
+        return [
+            (socket.AF_INET6, socket.SOCK_STREAM, 6, "", ("2001:db8::1", 0, 0, 0)),
+            (socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", 0)),
+        ]
+
+
+def test_an_address_that_is_not_here_beside_one_that_is(no_leaked_fds: None, traps: Traps) -> None:
+    """As where localhost is ::1, too, and IPv6 is switched off."""
+
+    async def main() -> None:
+        async with await echo_app().start("somewhere", 0) as server:
+            assert server.urls == [f"http://127.0.0.1:{server.port}"]
+
+    loop = Resolving()
+    loop.run_until_complete(main())
+    loop.close()
+
+
+def test_a_socket(run: Any) -> None:
+    async def main() -> None:
+        sock = socket.socket()
+        sock.bind(("127.0.0.1", 0))
+        port = sock.getsockname()[1]
+        async with await echo_app().start(sock=sock) as server:
+            assert server.port == port
+            await serves(port)
+        assert sock.fileno() == -1  # it was the server's
+
+    run(main)
+
+
+def test_a_socket_and_a_path(run: Any) -> None:
+    async def main() -> None:
+        with socket.socket() as sock, pytest.raises(ValueError, match="give one of them"):
+            await echo_app().start(sock=sock, uds="/tmp/socket")
+
+    run(main)
+
+
+def test_unix_socket(run: Any, tmp_path: Path) -> None:
+    path = tmp_path / "socket"
+
+    async def main() -> None:
+        async with await echo_app().start(uds=str(path)) as server:
+            assert (server.port, server.urls) == (0, [f"unix:{path}"])
+            assert path.is_socket()
+            await unix_echoes(str(path))
+        assert not path.exists()
+
+    run(main)
+
+
+def test_unix_socket_of_an_earlier_server(run: Any, tmp_path: Path) -> None:
+    path = tmp_path / "socket"
+    with socket.socket(socket.AF_UNIX) as stale:
+        stale.bind(str(path))
+    assert path.is_socket()
+
+    async def main() -> None:
+        async with await echo_app().start(uds=str(path)):
+            await unix_echoes(str(path))
+
+    run(main)
+    assert not path.exists()
+
+
+def test_unix_socket_that_another_server_took_over(run: Any, tmp_path: Path) -> None:
+    """A restart without a gap: the new server puts its own file there before the old one stops, or while it does."""
+    path = tmp_path / "socket"
+
+    async def main() -> None:
+        old = await echo_app().start(uds=str(path))
+        async with await echo_app().start(uds=str(path)):
+            await old.stop()
+            await unix_echoes(str(path))
+        assert not path.exists()
+        old = await echo_app().start(uds=str(path))
+        client = unix_client(str(path))
+        await elsewhere(client.handshake)
+        stopping = asyncio.ensure_future(old.stop(0.2))
+        await elsewhere(client.recv_frame)
+        assert not path.exists()
+        async with await echo_app().start(uds=str(path)):
+            await stopping
+            await unix_echoes(str(path))
+        client.close()
+
+    run(main)
+
+
+@pytest.mark.parametrize("kind", ["file", "directory"])
+def test_something_else_in_the_place_of_a_unix_socket(run: Any, tmp_path: Path, kind: str) -> None:
+    path = tmp_path / "precious"
+    path.mkdir() if kind == "directory" else path.write_text("data")
+
+    async def main() -> None:
+        with pytest.raises(FileExistsError) as caught:
+            await echo_app().start(uds=str(path))
+        assert caught.value.strerror == f"cannot listen on {path}: a file that is no socket is there"
+
+    run(main)
+    assert path.is_dir() if kind == "directory" else path.read_text() == "data"
+
+
+def test_unix_socket_and_a_change_of_directory(run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+    async def main() -> None:
+        async with await echo_app().start(uds="socket"):
+            monkeypatch.chdir("/")
+        assert not (tmp_path / "socket").exists()
+
+    run(main)
+
+
+def test_unix_socket_without_a_file(run: Any) -> None:
+    name = f"\0fastws-test-{os.getpid()}"
+
+    async def main() -> None:
+        async with await echo_app().start(uds=name) as server:
+            assert (server.port, server.urls) == (0, [f"unix:@{name[1:]}"])
+            await unix_echoes(name)
+
+    run(main)
+
+
+@pytest.mark.parametrize("name", ["missing/socket", "x" * 200])
+def test_unix_socket_that_cannot_be(run: Any, tmp_path: Path, name: str) -> None:
+    path = str(tmp_path / name)
+
+    async def main() -> None:
+        with pytest.raises(OSError) as caught:
+            await echo_app().start(uds=path)
+        assert f"cannot listen on {path}: " in str(caught.value)
+        assert "None" not in str(caught.value)[-10:]
+
+    run(main)
+
+
+def test_port_in_use(run: Any) -> None:
+    async def main() -> None:
+        async with await echo_app().start("127.0.0.1", 0) as server:
+            for host in ("127.0.0.1", "localhost", None):
+                with pytest.raises(OSError) as caught:
+                    await echo_app().start(host, server.port)
+                assert caught.value.errno == errno.EADDRINUSE
+                said = rf"cannot listen on (127\.0\.0\.1|0\.0\.0\.0) port {server.port}: Address already in use"
+                assert caught.match(said)
+
+    run(main)
+
+
+@pytest.mark.parametrize(
+    ("host", "said"),
+    [
+        ("192.0.2.1", "cannot listen on 192.0.2.1 port 0: Cannot assign requested address"),
+        ("no.such.name.invalid", "cannot listen on no.such.name.invalid port 0: "),
+        ("x" * 64 + ".example", "cannot listen on xxxx"),
+    ],
+)
+def test_hosts_that_are_not_here(run: Any, host: str, said: str) -> None:
+    async def main() -> None:
+        with pytest.raises(OSError) as caught:
+            await echo_app().start(host, 0)
+        assert said in str(caught.value)
+
+    run(main)
+
+
+def test_reuse_port(run: Any) -> None:
+    async def main() -> None:
+        async with await echo_app().start("127.0.0.1", 0, reuse_port=True) as one:
+            async with await echo_app().start("127.0.0.1", one.port, reuse_port=True) as two:
+                clients = [await client_of(one.port) for _ in range(40)]
+                await until(lambda: len(one.connections) + len(two.connections) == 40)
+                assert one.connections and two.connections  # 2^-39 that the kernel means it so
+                for client in clients:
+                    client.close()
+
+    run(main)
+
+
+def test_backlog(run: Any) -> None:
+    """While the loop is held, the kernel keeps no more than this waiting (listen(2): it rounds up by one)."""
+
+    async def main() -> None:
+        async with await echo_app().start("127.0.0.1", 0, backlog=2) as server:
+            connected = []
+            for _ in range(8):
+                sock = socket.socket()
+                sock.setblocking(False)
+                sock.connect_ex(("127.0.0.1", server.port))
+                connected.append(sock)
+            time.sleep(0.1)
+            up = [sock for sock in connected if not sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) and is_up(sock)]
+            assert len(up) == 3
+            for sock in connected:
+                sock.close()
+
+    run(main)
+
+
+def is_up(sock: socket.socket) -> bool:
+    try:
+        sock.getpeername()
+    except OSError:
+        return False
+    return True
+
+
+def test_no_descriptor_for_the_poller(run: Any) -> None:
+    """The sockets that were opened for it are closed."""
+
+    async def main() -> None:
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (max(open_fds()) + 2, hard))
+        fillers = []
+        try:
+            with contextlib.suppress(OSError):
+                while True:
+                    fillers.append(os.dup(0))
+            os.close(fillers.pop())
+            with pytest.raises(OSError) as caught:
+                await echo_app().start("127.0.0.1", 0)
+            assert caught.value.errno == errno.EMFILE
+            fillers.append(os.dup(0))  # it is free again
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+            for fd in fillers:
+                os.close(fd)
+
+    run(main)

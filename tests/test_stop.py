@@ -1,0 +1,305 @@
+"""How a server stops: its peers are told, its callbacks end, and nothing holds it up."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import sys
+import time
+from typing import Any
+
+import pytest
+from harness import (
+    RawClient,
+    Recorder,
+    Traps,
+    client_of,
+    echo_app,
+    elsewhere,
+    new_loop,
+    request_bytes,
+    until,
+)
+
+import fastws
+
+
+def test_stop_says_1001(run: Any) -> None:
+    recorder = Recorder()
+    app = fastws.App()
+    app.websocket("/")(recorder.handler())
+
+    async def main() -> None:
+        server = await app.start("127.0.0.1", 0)
+        clients = [await client_of(server.port) for _ in range(5)]
+        await until(lambda: len(server.connections) == 5)
+        stopping = asyncio.ensure_future(server.stop(5))
+        frames = [await elsewhere(client.recv_frame) for client in clients]
+        assert {(frame.opcode, frame.payload[:2]) for frame in frames} == {(8, b"\x03\xe9")}
+        assert not stopping.done()  # it waits for the peers
+        with pytest.raises(ConnectionRefusedError):
+            RawClient.connect(server.port)
+        for client in clients:
+            client.send_close(1001)
+        for client in clients:
+            assert await elsewhere(client.eof)
+            client.close()
+        await stopping
+        assert recorder.events[5:] == [("close", 1001, "server is stopping")] * 5
+
+    run(main)
+
+
+def test_stop_terminates_those_who_do_not_answer(run: Any) -> None:
+    recorder = Recorder()
+    app = fastws.App()
+    app.websocket("/")(recorder.handler())
+
+    async def main() -> None:
+        server = await app.start("127.0.0.1", 0)
+        client = await client_of(server.port)
+        began = time.monotonic()
+        await server.stop(0.2)
+        assert 0.19 < time.monotonic() - began < 1
+        assert recorder.events == [("open",), ("close", 1001, "server is stopping")]
+        await elsewhere(client.recv_frame)
+        client.close()
+
+    run(main)
+
+
+@pytest.mark.parametrize("timeout", [0, 0.0, -1])
+def test_stop_at_once(run: Any, timeout: float) -> None:
+    async def main() -> None:
+        server = await echo_app().start("127.0.0.1", 0)
+        client = await client_of(server.port)
+        began = time.monotonic()
+        await server.stop(timeout)
+        assert time.monotonic() - began < 0.5
+        client.close()
+
+    run(main)
+
+
+def test_stop_again_and_at_the_same_time(run: Any) -> None:
+    async def main() -> None:
+        server = await echo_app().start("127.0.0.1", 0)
+        client = await client_of(server.port)
+        began = time.monotonic()
+        waiting = asyncio.ensure_future(server.wait_closed())
+        stops = [asyncio.ensure_future(server.stop(10)) for _ in range(3)]
+        await asyncio.sleep(0.05)
+        assert not any(stop.done() for stop in [*stops, waiting])
+        await server.stop(0.1)
+        await asyncio.gather(*stops, waiting)
+        assert time.monotonic() - began < 2
+        await server.stop()
+        await server.wait_closed()
+        client.close()
+
+    run(main)
+
+
+def test_stop_again_on_another_loop(loop_kind: str, no_leaked_fds: None, traps: Traps) -> None:
+    loop, other = new_loop(loop_kind), new_loop(loop_kind)
+    server = loop.run_until_complete(echo_app().start("127.0.0.1", 0))
+    loop.run_until_complete(server.stop())
+    loop.close()
+    other.run_until_complete(server.stop())
+    other.close()
+
+
+def test_stop_that_is_cancelled(run: Any) -> None:
+    """It goes on by itself, and can be called again."""
+
+    async def main() -> None:
+        server = await echo_app().start("127.0.0.1", 0)
+        client = await client_of(server.port)
+        stopping = asyncio.ensure_future(server.stop(10))
+        waiting = asyncio.ensure_future(server.wait_closed())
+        await elsewhere(client.recv_frame)
+        stopping.cancel()
+        waiting.cancel()
+        await asyncio.wait((stopping, waiting))
+        assert stopping.cancelled() and waiting.cancelled()
+        client.send_close(1001)
+        client.close()
+        await asyncio.wait_for(server.wait_closed(), 3)
+        await server.stop()
+
+    run(main)
+
+
+def test_stop_from_its_own_callback(run: Any) -> None:
+    """It waits for the connections, and so for the callback that waits for it, until the time is up."""
+    app = fastws.App()
+    servers: list[fastws.Server] = []
+    ended: list[str] = []
+
+    @app.websocket("/")
+    class Handler:
+        async def message(self, ws: Any, data: Any) -> None:
+            try:
+                await servers[0].stop(0.1)
+            except asyncio.CancelledError:
+                ended.append("cancelled")
+                raise
+
+    async def main() -> None:
+        servers.append(await app.start("127.0.0.1", 0))
+        client = await client_of(servers[0].port)
+        client.send("stop")
+        await asyncio.wait_for(servers[0].wait_closed(), 5)
+        await asyncio.sleep(0)
+        assert ended == ["cancelled"]
+        assert app.stats()["sockets"] == 0
+        client.close()
+
+    run(main)
+
+
+def test_stop_while_callbacks_run(run: Any) -> None:
+    app = fastws.App()
+    ended: list[str] = []
+
+    @app.websocket("/")
+    class Handler:
+        async def message(self, ws: Any, data: Any) -> None:
+            try:
+                await asyncio.sleep(60)
+            except asyncio.CancelledError:
+                ended.append("cancelled")
+                raise
+
+        def close(self, ws: Any, code: int, reason: str) -> None:
+            ended.append(f"close {code}")
+
+    async def main() -> None:
+        server = await app.start("127.0.0.1", 0)
+        client = await client_of(server.port)
+        client.send("wait")
+        await asyncio.sleep(0.1)
+        await server.stop(0.1)
+        assert ended == ["cancelled", "close 1001"]
+        client.close()
+
+    run(main)
+
+
+def test_a_long_close_callback(run: Any, traps: Traps) -> None:
+    """It has CANCEL_TIMEOUT to end, and is then cancelled as others are: that is no fault of it."""
+    app = fastws.App(close_timeout=30)
+    ended: list[str] = []
+
+    @app.websocket("/")
+    class Handler:
+        async def close(self, ws: Any, code: int, reason: str) -> None:
+            try:
+                await asyncio.sleep(0.3 if ws.query_string else 60)
+                ended.append("in time")
+            except asyncio.CancelledError:
+                ended.append("cancelled")
+                raise
+
+    async def main() -> None:
+        server = await app.start("127.0.0.1", 0)
+        clients = [await client_of(server.port, path) for path in ("/", "/?short")]
+        began = time.monotonic()
+        await server.stop(0)
+        assert 0.9 < time.monotonic() - began < 3
+        assert ended == ["in time", "cancelled"]
+        for client in clients:
+            client.close()
+
+    run(main)
+
+
+def test_a_callback_that_ignores_its_cancellation(run: Any, traps: Traps) -> None:
+    app = fastws.App()
+    release: list[asyncio.Event] = []
+    traps.expect(None)
+
+    @app.websocket("/")
+    class Handler:
+        async def message(self, ws: Any, data: Any) -> None:
+            release.append(asyncio.Event())
+            while not release[0].is_set():
+                with contextlib.suppress(asyncio.CancelledError):
+                    await release[0].wait()
+            ws.send("DROPPED")
+
+    async def main() -> None:
+        server = await app.start("127.0.0.1", 0)
+        client = await client_of(server.port)
+        client.send("go")
+        await until(lambda: release)
+        began = time.monotonic()
+        await server.stop(0)
+        assert time.monotonic() - began < 4
+        assert app.stats()["sockets"] == 0
+        client.close()
+        release[0].set()
+        await until(lambda: len(asyncio.all_tasks()) == 1 + WAIT_FOR_TASK)
+
+    run(main)
+    assert traps.records[0].getMessage() == "a callback ignores its cancellation; the server stops without it"
+
+
+#: wait_for() runs its coroutine in a task of its own before Python 3.12.
+WAIT_FOR_TASK = sys.version_info < (3, 12)
+
+
+@pytest.mark.parametrize("timeout", [0, 0.2])
+def test_stop_while_connections_are_opening(run: Any, timeout: float) -> None:
+    app = fastws.App()
+    ended: list[str] = []
+
+    async def forever(request: Any) -> None:
+        try:
+            await asyncio.sleep(60)
+        except asyncio.CancelledError:
+            ended.append(request.path)
+            raise
+
+    class Handler:
+        upgrade = staticmethod(forever)
+
+        def open(self, ws: Any) -> None:
+            ended.append("opened")
+
+    app.websocket("/ws")(Handler)
+    app.http("/http")(forever)
+
+    async def main() -> None:
+        server = await app.start("127.0.0.1", 0)
+        clients = [RawClient.connect(server.port) for _ in range(4)]
+        clients[1].send_raw(b"GET / HT")
+        clients[2].send_raw(request_bytes("/ws"))
+        clients[3].send_raw(b"GET /http HTTP/1.1\r\nHost: a\r\n\r\n")
+        await until(lambda: server.stats()["handshakes"] == 4)
+        await asyncio.sleep(0.05)
+        began = time.monotonic()
+        await server.stop(timeout)
+        assert time.monotonic() - began < 1
+        assert sorted(ended) == ["/http", "/ws"]
+        for client in clients:
+            with contextlib.suppress(ConnectionResetError):
+                assert await elsewhere(client.eof)
+            client.close()
+
+    run(main)
+
+
+def test_stop_with_a_refusal_under_way(run: Any) -> None:
+    """A peer that was refused and does not hang up."""
+
+    async def main() -> None:
+        server = await echo_app().start("127.0.0.1", 0)
+        client = RawClient.connect(server.port)
+        client.send_raw(request_bytes("/nowhere"))
+        response = await elsewhere(client.recv_http)
+        assert response.status == 404
+        await server.stop(0.1)
+        client.close()
+
+    run(main)
