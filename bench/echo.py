@@ -53,6 +53,14 @@ def workloads(seconds: int) -> list[Workload]:
             lambda s: s.cpu_us,
         ),
         Workload(
+            "accept",
+            "accept and upgrade 10,000 connections that stay, 64 at a time",
+            "us CPU",
+            "connection",
+            ["idle", "--connections", "10000", "--at-once", "64"],
+            lambda s: s.cpu_us,
+        ),
+        Workload(
             "idle",
             "resident memory of 10,000 idle connections",
             "bytes",

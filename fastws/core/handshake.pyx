@@ -77,8 +77,6 @@ cdef class Handshake:
             return False
         self.method = parser.get_method()
         self.version = parser.get_http_version()
-        for name, value in self.headers:
-            self._pick(name, value)
         return True
 
     # httptools calls these three
@@ -87,13 +85,19 @@ cdef class Handshake:
         self.target = url
 
     def on_header(self, bytes name, bytes value):
-        self.headers.append((name, value.strip(b" \t")))
+        value = _stripped(value)
+        self.headers.append((name, value))
+        self._pick(name, value)
 
     def on_headers_complete(self):
         self.complete = True
 
     cdef int _pick(self, bytes name, bytes value) except -1:
-        cdef bytes key = name.lower()
+        # Most headers are none of these, and need no copy in lower case to find out.
+        cdef bytes key
+        if len(name) not in (4, 6, 7, 10, 14, 17, 21, 22):
+            return 0
+        key = name.lower()
         if key == b"host":
             self.hosts += 1
             self.host = value
@@ -196,6 +200,15 @@ cdef bint _is_plain_name(bytes host) except -1:
         elif not (b"a" <= byte | 0x20 <= b"z" or byte == b"." or byte == b"-"):
             return False
     return host[:1].isalnum() and (0 < digits <= 5 if port else True)
+
+
+cdef bytes _stripped(bytes value):
+    """Without the white space around it, which httptools leaves at the end."""
+    cdef const char *p = value
+    cdef Py_ssize_t n = len(value)
+    if n and (p[0] == SPACE or p[0] == TAB or p[n - 1] == SPACE or p[n - 1] == TAB):
+        return value.strip(b" \t")
+    return value
 
 
 cdef bint _has_token(bytes value, bytes token) except -1:
