@@ -60,6 +60,7 @@ cdef EventKind _payload_came(Inbox *inbox, uint8_t *place, size_t n, Event *even
     event.kind = EVENT_MESSAGE
     event.opcode = inbox.opcode
     event.body = inbox.body
+    event.is_ascii = False                  # not known; the decoder finds out
     event.data = <uint8_t *>PyBytes_AS_STRING(<object>inbox.body) if inbox.body != NULL else NULL
     event.length = inbox.filled
     inbox.body = NULL
@@ -87,9 +88,11 @@ cdef EventKind _whole(Header *header, uint8_t *data, Event *event) noexcept nogi
     cdef size_t n = <size_t>header.length
     kernel_unmask(data, data, n, header.mask)
     if header.opcode == OPCODE_TEXT:
-        memset(&utf8, 0, sizeof(utf8))
-        if kernel_utf8_check(&utf8, data, n) < n or utf8.need:
-            return _fault(event, FAULT_UTF8)
+        event.is_ascii = kernel_ascii(data, n) == n
+        if not event.is_ascii:
+            memset(&utf8, 0, sizeof(utf8))
+            if kernel_utf8_check(&utf8, data, n) < n or utf8.need:
+                return _fault(event, FAULT_UTF8)
     event.kind = EVENT_MESSAGE
     event.opcode = header.opcode
     event.data = data
@@ -175,7 +178,7 @@ cdef EventKind inbox_received(Inbox *inbox, size_t n, Event *event) except *:
 
 cdef str message_text(Event *event):
     """A text message as str; it has been validated."""
-    if event.length and kernel_ascii(event.data, event.length) == event.length:
+    if event.is_ascii and event.length:
         text = PyUnicode_New(<Py_ssize_t>event.length, 127)
         memcpy(PyUnicode_1BYTE_DATA(text), event.data, event.length)
         return text

@@ -80,6 +80,7 @@ cdef enum EventKind:
 cdef struct Event:
     EventKind kind
     uint8_t opcode              # of a message: TEXT or BINARY
+    bint is_ascii               # of a text: all its bytes are; False where it is not known
     uint8_t *data               # unmasked; lies in the input or in `body`, valid until either changes
     size_t length
     PyObject *body              # of a message that was put together: owned by whoever takes the event
