@@ -154,6 +154,7 @@ cdef class Reactor:
     cdef int listen(self, Listener listener) except -1
     cdef int ask_turn(self) except -1
     cdef int _turn(self) except -1
+    cdef int _leave_turn(self) except -1
     cdef int _time(self) noexcept
     cdef int _failed(self, Endpoint endpoint, error) except -1
     cdef int sweep_within(self, uint32_t left) except -1

@@ -83,10 +83,7 @@ cdef class Reactor:
                     self._failed(endpoint, error)
             self._turn()
         finally:
-            self.in_turn = False
-            self.dead.clear()
-            if self.dirty:
-                self.ask_turn()
+            self._leave_turn()
 
     def _end_turn(self):
         self.turn_asked = False
@@ -95,10 +92,7 @@ cdef class Reactor:
         try:
             self._turn()
         finally:
-            self.in_turn = False
-            self.dead.clear()
-            if self.dirty:
-                self.ask_turn()
+            self._leave_turn()
 
     def _sweep(self):
         """The one timer: looks at the deadlines of all sockets, and comes again when the next of them is due."""
@@ -149,6 +143,13 @@ cdef class Reactor:
         if not self.in_turn and not self.turn_asked and self.poller >= 0:
             self.turn_asked = True
             self.loop.call_soon(self.turn_call)
+        return 0
+
+    cdef int _leave_turn(self) except -1:
+        self.in_turn = False
+        self.dead.clear()
+        if self.dirty:
+            self.ask_turn()
         return 0
 
     cdef int _turn(self) except -1:
