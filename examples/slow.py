@@ -22,7 +22,7 @@ async def lookup(ws: fastws.WebSocket, data: str | bytes) -> None:
     With `max_waiting` messages behind it, reading pauses: TCP tells the peer to slow down, and memory stays bounded.
     """
     await asyncio.sleep(0.02)  # a database, say
-    ws.send(f"found {data!r}")
+    ws.send(f"found {data[:40]!r}")
 
 
 @app.websocket("/download")
