@@ -1,6 +1,6 @@
 """Chat with rooms: a topic for each room, to which its connections subscribe.
 
-To try, with `pip install websockets`, in two terminals:
+To try, run `python examples/chat.py`, and after `pip install websockets`, in two more terminals:
 
     python -m websockets "ws://127.0.0.1:8765/chat/tea?name=Ada"
     python -m websockets "ws://127.0.0.1:8765/chat/tea?name=Grace"

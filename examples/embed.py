@@ -1,7 +1,7 @@
 """fastws inside a program that has an event loop and work of its own: an estimate of pi, watched over WebSocket.
 
-The program ends when somebody who watches says "enough". To try, with `pip install websockets`, watch at the address
-that it prints:
+The program ends when somebody who watches says "enough". To try, run `python examples/embed.py`, and after
+`pip install websockets` watch at the address that it prints:
 
     python -m websockets ws://127.0.0.1:PORT/pi
 """

@@ -1,6 +1,7 @@
 """Slow work and slow readers: an `async def` callback may take its time, and nothing piles up behind it.
 
-To try, with `pip install websockets`: type several lines quickly, then a number of megabytes.
+To try, run `python examples/slow.py`, and after `pip install websockets` type several lines quickly in the first of
+these, and a number of megabytes in the second:
 
     python -m websockets ws://127.0.0.1:8765/lookup
     python -m websockets ws://127.0.0.1:8765/download

@@ -1,6 +1,6 @@
 """A background task that publishes ten times a second, and lives exactly as long as the server.
 
-To try, with `pip install websockets`: every tick, or every tenth:
+To try, run `python examples/ticker.py`, and after `pip install websockets`, for every tick or every tenth:
 
     python -m websockets ws://127.0.0.1:8765/ticks
     python -m websockets ws://127.0.0.1:8765/seconds

@@ -19,7 +19,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 
 class Program:
-    """`python ARGUMENTS` at the root of the tree. It may not warn, and has half a minute."""
+    """`python ARGUMENTS` at the root of the tree. It may not warn, and has a minute."""
 
     def __init__(self, *arguments: str, port: int = 0) -> None:
         self.port = port
@@ -31,7 +31,7 @@ class Program:
             cwd=ROOT,
             env={**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])},
         )
-        self._timer = threading.Timer(30, self._process.kill)
+        self._timer = threading.Timer(60, self._process.kill)
         self._timer.start()
         if port:
             eventually(lambda: self._process.poll() is not None or self._listens(), 15)

@@ -67,7 +67,7 @@ def test_what_examples_have_in_common(path: Path) -> None:
     """They are short, say how to try them, can be given to `fastws serve`, and are listed in the README."""
     module = imported(path.stem)
     assert isinstance(module.app, fastws.App)
-    assert module.__doc__ and ("To try" in module.__doc__ or "make run" in module.__doc__)
+    assert module.__doc__ and f"`python examples/{path.name}`" in module.__doc__
     assert len(path.read_text().splitlines()) <= 80
     assert f"(examples/{path.name})" in README
 
@@ -315,7 +315,8 @@ def test_embed() -> None:
         clients = [RawClient.open(int(found[1]), "/pi") for _ in range(2)]
         for client in clients:
             assert re.fullmatch(r"pi is about 3\.\d{5}", str(client.recv()))
-        assert program.read_line() == "2 are watching\n"  # the program's own task runs beside
+        reports = (program.read_line() for _ in range(10))
+        assert "2 are watching\n" in reports  # the program's own task runs beside
         clients[0].send("more")
         clients[1].send("enough")
         for client in clients:
