@@ -1,8 +1,8 @@
 """Who may connect is decided in `upgrade`: by a signed cookie, or by a token among the subprotocols.
 
 A browser sends its cookies along, but its WebSocket cannot set headers: where there is no cookie, a token travels as an
-offered subprotocol. To try, run `python examples/auth.py`, open http://127.0.0.1:8765/login?user=ada and connect in that
-page's console, in one of two ways:
+offered subprotocol. To try, run `python examples/auth.py`, open http://127.0.0.1:8765/login?user=ada and connect in the
+console of that page, in one of two ways:
 
     ws = new WebSocket("ws://127.0.0.1:8765/inbox/ada");  // the cookie
     ws = new WebSocket("ws://127.0.0.1:8765/inbox/ada", ["app.v1", "token.<from /token?user=ada>"]);
