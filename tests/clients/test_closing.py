@@ -19,6 +19,12 @@ pytestmark = pytest.mark.parametrize("loop_kind", ["uvloop"], indirect=True)
 REASONS = ["", "bye", "αντίο, 再见 👋", "é" * 61 + "!"]  # the last of 123 bytes, all that a Close holds (section 5.5)
 
 
+def wait_for_close(recorder: Recorder, code: int, reason: str) -> None:
+    """On the connection whose query string is this code."""
+    events = [("open",), ("close", code, reason)]
+    eventually(lambda: recorder.of[str(code)] == events, what=f"close with {code}")
+
+
 @each_library()
 def test_the_client_closes(serve: Serving, connect: Connect) -> None:
     recorder = Recorder()
@@ -28,8 +34,7 @@ def test_the_client_closes(serve: Serving, connect: Connect) -> None:
         client = connect(server, f"/?{code}")
         client.close(code, reason)
         assert client.closed() == (code, ""), "the server answers with the code (section 5.5.1)"
-        ended = [("open",), ("close", code, reason)]
-        eventually(lambda code=code, ended=ended: recorder.of[str(code)] == ended, what=f"close {code}")
+        wait_for_close(recorder, code, reason)
 
 
 @each_library()
@@ -50,8 +55,7 @@ def test_the_server_closes(serve: Serving, connect: Connect) -> None:
         client = connect(server, f"/?{code}")
         server.call(recorder.sockets.pop().close, code, reason)
         assert client.closed() == (code, reason)
-        ended = [("open",), ("close", code, reason)]
-        eventually(lambda code=code, ended=ended: recorder.of[str(code)] == ended, what=f"close {code}")
+        wait_for_close(recorder, code, reason)
 
 
 @each_library()

@@ -19,7 +19,7 @@ OFFER = ["chat.v1", "chat.v2", "chat.v3"]
 
 def picking(recorder: Recorder, subprotocol: str | None) -> type:
     class Picking(recorder.handler()):  # type: ignore[misc]
-        def upgrade(self, request: fastws.Request) -> fastws.Accept:
+        def upgrade(self, request: fastws.Request) -> Any:
             recorder.requests.append(request.subprotocols)
             return request.accept(subprotocol=subprotocol)
 

@@ -58,7 +58,7 @@ class AiohttpClient(OnLoop):
         if self._reported is None:
             message = self.run(self.ws.receive())
             if message.type is WSMsgType.CLOSE:
-                self._reported = message.data or NO_CODE, message.extra
+                self._reported = message.data or NO_CODE, message.extra or ""
             else:
                 assert message.type is WSMsgType.CLOSED
                 assert self.ws.close_code is not None

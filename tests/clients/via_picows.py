@@ -10,7 +10,7 @@ from picows import WSCloseCode, WSFrame, WSHandshakeError, WSListener, WSMsgType
 from .client import NO_CODE, NOT_CLEAN, Client, Library, OnLoop, Refused, reset_at_close
 
 
-class Listener(WSListener):  # type: ignore[misc]
+class Listener(WSListener):
     def __init__(self) -> None:
         self.messages: asyncio.Queue[str | bytes] = asyncio.Queue()
         self.pongs: asyncio.Queue[bytes] = asyncio.Queue()

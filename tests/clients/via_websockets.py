@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Sequence
 
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import InvalidStatus
+from websockets.typing import Subprotocol
 
 from .client import Client, Library, OnLoop, Refused, reset_at_close
 
@@ -18,10 +19,12 @@ class WebsocketsClient(OnLoop):
         except InvalidStatus as error:
             self.close_loop()
             raise Refused(error.response.status_code) from error
-        self.subprotocol = self.ws.subprotocol
+        self.subprotocol: str | None = self.ws.subprotocol
 
     async def _connect(self, url: str, subprotocols: Sequence[str]) -> ClientConnection:
-        return await connect(url, subprotocols=list(subprotocols) or None, ping_interval=None, proxy=None)
+        return await connect(
+            url, subprotocols=[Subprotocol(name) for name in subprotocols] or None, ping_interval=None, proxy=None
+        )
 
     def send(self, data: str | bytes) -> None:
         self.run(self.ws.send(data))
