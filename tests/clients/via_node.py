@@ -30,6 +30,7 @@ class NodeProcess:
             ["node", "client.js"], cwd=FOLDER, stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0
         )
         self._read = bytearray()
+        self.connections = 0
 
     def tell(self, do: str, **arguments: Any) -> None:
         assert self._process.stdin is not None
@@ -66,18 +67,22 @@ class NodeClient:
     def __init__(self, node: NodeProcess, url: str, subprotocols: Sequence[str]) -> None:
         self._node = node
         self._over: tuple[int, str] | None = None
-        node.tell("connect", url=url, subprotocols=subprotocols)
-        event = node.event()
+        node.connections += 1
+        self._number = node.connections
+        node.tell("connect", connection=self._number, url=url, subprotocols=subprotocols)
+        event = self._next("open", "error", "unexpected-response")
         if event["event"] != "open":
-            self._next("close")
             raise Refused(event.get("status"))
         self.subprotocol = event["subprotocol"] or None
 
-    def _next(self, kind: str) -> dict[str, Any]:
-        """The next event of this kind. Pongs may come before any, errors before a "close"."""
-        while (event := self._node.event())["event"] != kind:
-            assert event["event"] in ("error", "pong"), event
-        return event
+    def _next(self, *kinds: str) -> dict[str, Any]:
+        """The next event of this connection and these kinds. Pongs may come before it, an error before a "close"."""
+        while True:
+            event = self._node.event()
+            if event["connection"] == self._number:
+                if event["event"] in kinds:
+                    return event
+                assert event["event"] in ("error", "pong"), event
 
     def send(self, data: str | bytes) -> None:
         if isinstance(data, str):
@@ -113,11 +118,7 @@ class NodeClient:
         self._node.tell("abort", reset=reset)
 
     def release(self) -> None:
-        """No event of this connection is left for the next one."""
-        if self._over is None:
-            self._node.tell("abort", reset=False)
-            while self._node.event()["event"] != "close":
-                pass
+        self._node.tell("abort", reset=False)
 
 
 class NodeWs(Library):

@@ -1,33 +1,37 @@
-// Drives ws for via_node.py: a command per line of JSON in, an event per line of JSON out, one connection at a time.
-// Bytes travel as base64, text as it is.
+// Drives ws for via_node.py: a command per line of JSON in, an event per line of JSON out, one connection at a time,
+// whose number each of its events bears. Bytes travel as base64, text as it is.
 "use strict";
 
 const WebSocket = require("ws");
 
 let ws = null;
+let number = 0;
 
-function tell(event) {
-  process.stdout.write(JSON.stringify(event) + "\n");
+function tell(connection, event, details) {
+  process.stdout.write(JSON.stringify({ connection, event, ...details }) + "\n");
 }
 
 function connect(url, subprotocols) {
-  ws = new WebSocket(url, subprotocols);
-  ws.on("open", () => tell({ event: "open", subprotocol: ws.protocol }));
-  ws.on("unexpected-response", (_request, response) => {
-    ws.terminate();
-    tell({ event: "refused", status: response.statusCode });
+  const own = new WebSocket(url, subprotocols);
+  const mine = number;
+  const on = (name, details) => own.on(name, (...given) => tell(mine, name, details(...given)));
+  on("open", () => ({ subprotocol: own.protocol }));
+  on("message", (data, isBinary) => (isBinary ? { bytes: data.toString("base64") } : { text: data.toString() }));
+  on("pong", (data) => ({ bytes: data.toString("base64") }));
+  on("error", (error) => ({ error: String(error) })); // "close" follows
+  on("close", (code, reason) => ({ code, reason: reason.toString() }));
+  on("unexpected-response", (_request, response) => {
+    own.terminate();
+    return { status: response.statusCode };
   });
-  // A connection that is cut short, or never opened; "close" follows, or "unexpected-response" came before.
-  ws.on("error", (error) => tell({ event: "error", error: String(error) }));
-  ws.on("message", (data, isBinary) => {
-    tell(isBinary ? { event: "message", bytes: data.toString("base64") } : { event: "message", text: data.toString() });
-  });
-  ws.on("pong", (data) => tell({ event: "pong", bytes: data.toString("base64") }));
-  ws.on("close", (code, reason) => tell({ event: "close", code, reason: reason.toString() }));
+  return own;
 }
 
 const commands = {
-  connect: ({ url, subprotocols }) => connect(url, subprotocols),
+  connect({ connection, url, subprotocols }) {
+    number = connection;
+    ws = connect(url, subprotocols);
+  },
   send: ({ bytes, text }) => ws.send(text ?? Buffer.from(bytes, "base64")),
   // ws makes a continuation of what follows a frame that is not final.
   fragment: ({ bytes, isText, fin }) => ws.send(Buffer.from(bytes, "base64"), { binary: !isText, fin }),
@@ -40,6 +44,10 @@ require("node:readline")
   .createInterface({ input: process.stdin })
   .on("line", (line) => {
     const command = JSON.parse(line);
-    commands[command.do](command);
+    try {
+      commands[command.do](command);
+    } catch (error) {
+      tell(number, "exception", { error: String(error) });
+    }
   })
   .on("close", () => process.exit());
