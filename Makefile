@@ -1,4 +1,5 @@
-# A clean checkout needs Python with its headers and venv, gcc and make; everything else goes into .venv*.
+# A clean checkout needs Python with its headers and venv, gcc and make; everything else goes into .venv*. The tests also
+# talk to Node's ws where there are node and npm; it goes into tests/clients/node/node_modules.
 # `make help` lists the targets.
 
 PYTHON ?= python3
