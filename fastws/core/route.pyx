@@ -7,12 +7,15 @@ cdef class Service:
     find_websocket, find_http: path -> (Route or http callback, path parameters), or None.
     """
 
+    def __cinit__(self, *args, **options):
+        self.hub = Hub()
+        self.topics = {}
+
     def __init__(
         self, *, Hub hub not None, find_websocket, find_http, allowed_hosts, size_t max_header_size, size_t max_request_line,
         size_t max_headers, double handshake_timeout, double close_timeout,
     ):
         self.hub = hub
-        self.topics = {}
         self.head_limits = HeadLimits(max_header_size, max_request_line, max_headers)
         self.find_websocket = find_websocket
         self.find_http = find_http
