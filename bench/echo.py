@@ -77,7 +77,7 @@ def available(names: list[str]) -> dict[str, list[str]]:
     found = {}
     for name in names:
         if name == FLOOR:
-            found[name] = [str(compiled("bare_echo"))]
+            found[name] = [str(compiled("bare"))]
             continue
         probe = subprocess.run([sys.executable, "-c", f"import {name}"], capture_output=True, text=True, check=False)
         if probe.returncode:

@@ -28,9 +28,10 @@ class BenchError(Exception):
 
 
 def compiled(name: str) -> Path:
-    """Path of the program made from bench/NAME.c, compiled if its source is newer."""
+    """Path of the program made from bench/NAME.c and the headers in bench/NAME, compiled if one of them is newer."""
     source, target = BENCH / f"{name}.c", BUILD / name
-    if not target.exists() or target.stat().st_mtime < source.stat().st_mtime:
+    changed = max(path.stat().st_mtime for path in [source, *(BENCH / name).glob("*.h")])
+    if not target.exists() or target.stat().st_mtime < changed:
         compiler = os.environ.get("CC") or shutil.which("cc") or shutil.which("gcc")
         if compiler is None:
             raise BenchError("no C compiler found: install cc, or set CC")

@@ -28,7 +28,7 @@ FRAME = 8 + SIZE  # of the client: 2 bytes, 2 of extended length, 4 of mask
 @pytest.fixture(scope="session")
 def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("build")
-    for name in ("loadgen", "bare_echo"):
+    for name in ("loadgen", "bare"):
         source = measure.BENCH / f"{name}.c"
         subprocess.run(["cc", *STRICT, "-o", str(folder / name), str(source)], check=True)
     return folder
@@ -172,7 +172,7 @@ def test_answers_in_pieces_between_pings(built: Path, serve: Callable[[Behaviour
 @pytest.mark.parametrize("kind", [(), ("--binary",)], ids=["text", "binary"])
 def test_echo_of_the_floor(built: Path, size: int, window: int, kind: tuple[str, ...]) -> None:
     options = ["echo", "--connections", "5", "--size", str(size), "--window", str(window), "--seconds", "1", *kind]
-    with measure.Server([str(built / "bare_echo")], min(os.sched_getaffinity(0))) as server:
+    with measure.Server([str(built / "bare")], min(os.sched_getaffinity(0))) as server:
         done = load(built, server.port, *options)
     assert done.returncode == 0, done.stderr
     assert '"count"' in done.stdout
@@ -184,7 +184,7 @@ def test_the_floor_with_input_byte_by_byte(built: Path) -> None:
     from websockets.frames import Frame
     from websockets.uri import parse_uri
 
-    with measure.Server([str(built / "bare_echo")], min(os.sched_getaffinity(0))) as server:
+    with measure.Server([str(built / "bare")], min(os.sched_getaffinity(0))) as server:
         client = ClientProtocol(parse_uri(f"ws://127.0.0.1:{server.port}/"))
         with socket.create_connection(("127.0.0.1", server.port)) as s:
             s.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -218,7 +218,7 @@ def test_a_sample_of_each_workload() -> None:
     """The whole of it on a real server, counters included."""
     cores = sorted(os.sched_getaffinity(0))
     pair = (cores[0], cores[-1])
-    floor = [str(measure.compiled("bare_echo"))]
+    floor = [str(measure.compiled("bare"))]
     echo = measure.run(floor, ["echo", "--connections", "5", "--seconds", "1"], pair)
     connect = measure.run(floor, ["connect", "--connections", "500"], pair)
     idle = measure.run(floor, ["idle", "--connections", "2000"], pair)
