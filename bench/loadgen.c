@@ -6,8 +6,8 @@
  *   loadgen idle      --port P --connections M
  *
  * Each workload warms the server up, prints "ready", waits for a line on stdin, runs, and prints one JSON object.
- * Between "ready" and that line, and after the JSON, it does nothing, so that the driver can read the server's
- * counters while the server sleeps.
+ * Between "ready" and that line, and after the JSON until stdin closes, it does nothing but answer pings, so that the
+ * driver can read the server's counters while the server sleeps: before it has connections to tear down.
  *
  * echo:      every connection sends a batch of N masked frames in one write and, when the last of the N answers is
  *            in, sends the next batch. Frames are built beforehand, each with a mask and a payload of its own; every
@@ -17,7 +17,7 @@
  *            subscriber has all N, the next. Each message begins with a number of its own, and every byte of every
  *            delivery is compared, so that none can be lost, doubled or overtaken. It counts deliveries.
  * connect:   connects, upgrades, checks the 101, and resets the connection (linger 0), K at a time.
- * idle:      holds WARM connections before "ready" and M more after it, until stdin closes. It answers pings.
+ * idle:      opens WARM connections before "ready" and M more after it.
  *
  * Any surprise (a wrong byte, a closed connection, 10 s without an event, the overall --limit) is one line on stderr
  * and a non-zero exit; nothing waits for ever. */
@@ -232,6 +232,6 @@ int main(int argc, char **argv) {
     if (work->has_batches) expect_silence();
     printf("{\"workload\": \"%s\", \"count\": %ld, \"seconds\": %.6f, \"cpu_seconds\": %.6f}\n", work->name, count, wall, cpu);
     fflush(stdout);
-    if (work->run == run_idle) hold();
+    if (work->run != run_connect) hold();
     return 0;
 }
