@@ -6,8 +6,8 @@
  *   loadgen idle      --port P --connections M
  *
  * Each workload warms the server up, prints "ready", waits for a line on stdin, runs, and prints one JSON object.
- * Between "ready" and that line, and after the JSON until stdin closes, it does nothing but answer pings, so that the
- * driver can read the server's counters while the server sleeps: before it has connections to tear down.
+ * Between "ready" and that line it does nothing, and after the JSON it only keeps its connections until stdin closes,
+ * so that the driver can read the server's counters while the server sleeps, with nothing to tear down yet.
  *
  * echo:      every connection sends a batch of N masked frames in one write and, when the last of the N answers is
  *            in, sends the next batch. Frames are built beforehand, each with a mask and a payload of its own; every
@@ -19,8 +19,8 @@
  * connect:   connects, upgrades, checks the 101, and resets the connection (linger 0), K at a time.
  * idle:      opens WARM connections before "ready" and M more after it.
  *
- * Any surprise (a wrong byte, a closed connection, 10 s without an event, the overall --limit) is one line on stderr
- * and a non-zero exit; nothing waits for ever. */
+ * Any surprise (a wrong byte, a frame too many until the very end, a closed connection, 10 s without an event, the
+ * overall --limit) is one line on stderr and a non-zero exit; nothing waits for ever. Pings are answered. */
 #define _GNU_SOURCE
 #include "loadgen/options.h"
 #include "loadgen/connection.h"
@@ -30,7 +30,7 @@
 #include <sys/resource.h>
 #include <time.h>
 
-enum { WARM = 200, SILENT_MS = 50 };
+enum { WARM = 200 };
 
 static const double WARM_SECONDS = 0.3;
 static struct conn *conns;
@@ -71,13 +71,6 @@ static void open_all(struct conn *at, long count, bool keep) {
             if (started < count) begin(keep ? &at[started] : c), started++;
         }
     }
-}
-
-/* After the last batch nothing may come but pings; a moment is enough for what a server had sent along with it. */
-static void expect_silence(void) {
-    double until = clock_s(CLOCK_MONOTONIC) + SILENT_MS / 1e3;
-    for (int n; clock_s(CLOCK_MONOTONIC) < until && (n = epoll_wait(epfd, events, EVENTS, SILENT_MS)) > 0;)
-        for (int i = 0; i < n; i++) go_on(&events[i]);
 }
 
 /* ---- echo ---- */
@@ -167,7 +160,7 @@ static long run_idle(void) {
     return opt.connections;
 }
 
-/* Keeps the connections until stdin closes. */
+/* Keeps the connections until stdin closes. Nothing may come but pings. */
 static void hold(void) {
     struct epoll_event ev = {.events = EPOLLIN, .data.ptr = NULL};
     if (epoll_ctl(epfd, EPOLL_CTL_ADD, 0, &ev)) return;     /* a file or /dev/null: nothing to wait for */
@@ -229,7 +222,6 @@ int main(int argc, char **argv) {
     double wall = clock_s(CLOCK_MONOTONIC), cpu = clock_s(CLOCK_PROCESS_CPUTIME_ID);
     long count = work->run();
     wall = clock_s(CLOCK_MONOTONIC) - wall, cpu = clock_s(CLOCK_PROCESS_CPUTIME_ID) - cpu;
-    if (work->has_batches) expect_silence();
     printf("{\"workload\": \"%s\", \"count\": %ld, \"seconds\": %.6f, \"cpu_seconds\": %.6f}\n", work->name, count, wall, cpu);
     fflush(stdout);
     if (work->run != run_connect) hold();
