@@ -1,6 +1,6 @@
 """fastws: a WebSocket server library. Plain callbacks, a Cython core, its own epoll inside uvloop."""
 
-from fastws._speedups import WebSocket
+from fastws._speedups import PreparedMessage, WebSocket, prepare
 from fastws.app import App
 from fastws.constants import ReadyState, SendStatus
 from fastws.http import Headers, Request, Response
@@ -20,10 +20,12 @@ __all__ = [
     "App",
     "Headers",
     "Options",
+    "PreparedMessage",
     "ReadyState",
     "Request",
     "Response",
     "SendStatus",
     "Server",
     "WebSocket",
+    "prepare",
 ]

@@ -111,6 +111,7 @@ cdef class Socket(Endpoint):
     # send
     cdef uint8_t *reserve(self, size_t n) except NULL
     cdef int write(self, const uint8_t *data, size_t n) except -1
+    cdef int refer(self, const uint8_t *data, size_t n, object owner) except -1
     cdef int write_large(self, const uint8_t *head, size_t head_size, const uint8_t *data, size_t n, object owner) except -1
     cdef int uncork(self) except -1
     cdef int flush(self) except -1
@@ -162,10 +163,46 @@ cdef class Reactor:
 
 # The connection joins the two halves, and is the only one that calls the user's code.
 
-cdef class Service:             # what the connections of a listener are for
+cdef struct Payload:            # what the user gave to be sent
+    uint8_t opcode
+    const uint8_t *data
+    size_t size
+    PyObject *keeper            # where it can never change: what it lies in, held by whoever opened the payload
+    Py_buffer view
+    bint is_view
+
+cdef class PreparedMessage:     # a frame made once, which never changes
+    cdef Buffer buffer          # in which it lies
+    cdef uint8_t *frame
+    cdef size_t size
+
+cdef struct Slot:               # a subscriber of a topic
+    PyObject *ws                # borrowed; NULL where it left while the topic was published to
+    uint32_t subscription       # which of its subscriptions this is
+
+cdef struct Subscription:       # of a connection
+    PyObject *topic             # held
+    uint32_t slot               # of the topic, in which it stands
+
+cdef class Topic:
+    cdef str name
+    cdef Slot *slots
+    cdef uint32_t count, holes  # slots, and those of them without a subscriber
+    cdef uint32_t publishing    # how often it is being published to just now
+
+cdef class Hub:                 # the topics of an App, over all its servers
+    cdef list services
+    cdef Buffer block           # where small published frames lie
+    cdef size_t filled
+    cdef int place(self, PreparedMessage message) except -1
+
+cdef class Service:             # what the connections of a server are for
     cdef readonly HeadLimits head_limits
     cdef readonly object find_websocket, find_http
     cdef readonly object allowed_hosts
+    cdef Hub hub
+    cdef Reactor reactor
+    cdef dict topics            # by name: those with subscribers
     cdef uint32_t handshake_timeout, close_timeout      # milliseconds; 0 is off
 
 cdef class Route:               # the callbacks and limits of one WebSocket route
@@ -174,6 +211,7 @@ cdef class Route:               # the callbacks and limits of one WebSocket rout
     cdef Limits limits
     cdef size_t high_water, low_water, max_backpressure
     cdef Py_ssize_t max_waiting
+    cdef uint32_t max_topics
     cdef uint32_t close_timeout, message_timeout, ping_interval, ping_timeout, send_timeout     # ms; 0 is off
     cdef bint text_as_utf8, binary_as_view, drop_when_slow, keep_request
 
@@ -218,6 +256,8 @@ cdef class WebSocket(Socket):
     cdef public object data
     cdef readonly str path, query_string, subprotocol
     cdef readonly object path_params, request
+    cdef Subscription *subscriptions_at
+    cdef uint32_t subscribed    # how many of them
     # receive
     cdef Py_ssize_t read_frames(self, uint8_t *data, size_t n) except -1
     cdef int handle(self, EventKind kind, Event *event) except -1

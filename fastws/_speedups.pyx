@@ -3,7 +3,7 @@
 """The compiled core of fastws: one extension, made of the parts that are included below in the order of the data path.
 
     receive: listener -> opening/handshake -> frame -> message -> callbacks
-    send:    connection -> frame -> outbox -> socket
+    send:    connection (-> topics) -> frame -> outbox -> socket
 """
 
 include "core/protocol_imports.pxi"
@@ -25,6 +25,8 @@ include "core/reactor.pyx"      # the poller on the running loop, turns, the one
 
 # The connection joins the two, and alone calls the user's code.
 include "core/route.pyx"        # what the application decided
+include "core/payload.pyx"      # what is given to send, and frames made once
+include "core/topics.pyx"       # who is subscribed to what
 include "core/opening.pyx"      # request -> 101 and `open`, or a refusal
 include "core/callbacks.pyx"    # calling the user's code, in order
 include "core/sending.pyx"      # messages into the outbox; slow peers

@@ -7,13 +7,16 @@ import signal
 import socket
 import threading
 from collections.abc import Awaitable, Callable, Coroutine
-from typing import Any, Literal, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
 
 from fastws import _speedups
 from fastws.http import Request, Response
 from fastws.options import Options
 from fastws.routing import Router
 from fastws.server import CANCEL_TIMEOUT, STOP_TIMEOUT, Server, SocketFile, listening, open_sockets, open_unix_socket
+
+if TYPE_CHECKING:
+    from typing_extensions import Buffer
 
 T = TypeVar("T")
 HttpCallback = Callable[[Request], Response | Awaitable[Response]]
@@ -33,6 +36,7 @@ class App:
         self._websockets: Router[_speedups.Route] = Router()
         self._http: Router[HttpCallback] = Router()
         self._servers: list[Server] = []
+        self._hub = _speedups.Hub()
         self._shortest = self.options.shortest_timeout()
 
     # routes
@@ -96,6 +100,7 @@ class App:
             sockets = await open_sockets(host, port, backlog=backlog, reuse_port=reuse_port)
         options = self.options
         service = _speedups.Service(
+            hub=self._hub,
             find_websocket=self._websockets.find,
             find_http=self._http.find,
             allowed_hosts=options.allowed_hosts,
@@ -169,12 +174,30 @@ class App:
         forced.cancel()
         await stopping
 
+    # topics
+
+    def publish(
+        self, topic: str, data: "str | Buffer | _speedups.PreparedMessage", *, compress: bool | None = None
+    ) -> int:
+        """Send a message, as `WebSocket.send` takes it, to every subscriber of the topic, over all servers of this app.
+
+        May be called from any thread; servers in other threads get it when their loop comes round. Returns how many
+        connections of this thread's servers took it. `compress` has an effect only where compression was negotiated.
+        """
+        return self._hub.publish(topic, data)
+
+    def num_subscribers(self, topic: str) -> int:
+        """How many connections are subscribed to the topic."""
+        return self._hub.num_subscribers(topic)
+
     # figures
 
     def stats(self) -> dict[str, int]:
         """What the app's servers hold and have done: connections accepted, sockets held, handshakes under way,
-        connections open, bytes buffered for them (unsent output, input that waits, parts of messages)."""
-        total = dict.fromkeys(("accepted", "sockets", "handshakes", "connections", "buffered_bytes"), 0)
+        connections open, topics that have subscribers (counted for each server), bytes buffered for connections (unsent
+        output, input that waits, parts of messages)."""
+        names = ("accepted", "sockets", "handshakes", "connections", "topics", "buffered_bytes")
+        total = dict.fromkeys(names, 0)
         for server in self._servers:
             for name, value in server.stats().items():
                 total[name] += value
@@ -203,6 +226,7 @@ def _route(handler: object, options: Options) -> _speedups.Route:
         low_water=options.low_water,
         max_backpressure=options.max_backpressure,
         max_waiting=options.max_waiting,
+        max_topics=options.max_topics,
         close_timeout=options.close_timeout,
         message_timeout=options.message_timeout,
         ping_interval=options.ping_interval,

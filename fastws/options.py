@@ -59,6 +59,10 @@ class Options:
     send_timeout: float = 10.0
     """For a peer to take any of what is unsent. On breach: the connection is terminated."""
 
+    # Topics
+    max_topics: int = 1024
+    """Topics that one connection is subscribed to. On breach: `subscribe` raises RuntimeError."""
+
     # Life and death
     ping_interval: float = 20.0
     """A Ping is sent after this long without a byte from the peer."""
@@ -77,6 +81,7 @@ class Options:
         self._check_int("max_message_size", 0, _LARGEST)
         self._check_int("max_fragments", 1, 2**32 - 1)
         self._check_int("max_waiting", 1, 1_000_000)
+        self._check_int("max_topics", 0, 1_000_000)
         self._check_int("high_water", 0, _LARGEST)
         self._check_int("low_water", 0, self.high_water)
         self._check_int("max_backpressure", 0, _LARGEST)

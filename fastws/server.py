@@ -61,6 +61,8 @@ class Server:
         self._on_stop = on_stop
         self._stopping = False
         self._stopped: asyncio.Future[None] = loop.create_future()
+        self._service = service
+        _speedups.attach(service, self._reactor)
         self.connections = Connections(self._reactor)
         for sock in sockets:
             _speedups.listen(self._reactor, sock, service)
@@ -77,7 +79,7 @@ class Server:
 
     def stats(self) -> dict[str, int]:
         """As `App.stats`, for this server."""
-        return _speedups.stats(self._reactor)
+        return _speedups.stats(self._reactor, self._service)
 
     async def stop(self, timeout: float = STOP_TIMEOUT) -> None:
         """Accept no more, close every connection with 1001, and return when all have ended.
@@ -115,6 +117,7 @@ class Server:
             self._stopped.set_result(None)
             self._reactor.on_empty = None
             self._reactor.close()
+            _speedups.detach(self._service)
             self._on_stop(self)
 
     async def wait_closed(self) -> None:

@@ -226,7 +226,7 @@ def test_routes_that_are_added_while_serving(serve: Serving) -> None:
 def test_stats(serve: Serving) -> None:
     app = fastws.App()
     app.websocket("/")(echo)
-    zero = {"accepted": 0, "sockets": 0, "handshakes": 0, "connections": 0, "buffered_bytes": 0}
+    zero = {"accepted": 0, "sockets": 0, "handshakes": 0, "connections": 0, "topics": 0, "buffered_bytes": 0}
     assert app.stats() == zero
     server = serve(app)
     other = serve(app)
@@ -240,6 +240,7 @@ def test_stats(serve: Serving) -> None:
         "sockets": 3,
         "handshakes": 1,
         "connections": 2,
+        "topics": 0,
         "buffered_bytes": 5,
     }
     assert other.call(other.server.stats)["connections"] == 1

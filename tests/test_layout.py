@@ -29,6 +29,7 @@ TESTED_IN = {
     "buffer": ["hostile/test_api_buffers.py"],
     "deadlines": ["hostile/test_deadlines.py"],
     "opening": ["hostile/test_upgrade.py", "hostile/test_handshake.py", "test_upgrade_hooks.py"],
+    "payload": ["test_topics.py", "test_outbox.py"],
     "route": ["test_app.py", "test_options.py"],
     "sending": ["test_watermarks.py", "test_outbox.py"],
     "service": ["test_server.py", "test_stop.py", "test_misuse.py"],
@@ -158,6 +159,7 @@ def test_nothing_of_asyncio_per_connection(path: Path) -> None:
     allowed = {
         "reactor": {"add_reader", "remove_reader", "call_later", "call_soon"},
         "sending": {"create_future"},
+        "topics": {"call_soon_threadsafe"},
     }
     assert used <= allowed.get(path.stem, set())
     words = r"create_task|ensure_future|call_at|create_server|connect_accepted_socket|Transport|StreamReader|Protocol\("

@@ -19,7 +19,7 @@ from fastws.tasks import Starter
 
 READ_ONLY = [
     *("id", "path", "path_params", "query_string", "subprotocol", "request"),
-    *("ready_state", "remote_address", "local_address", "buffered_amount", "is_text"),
+    *("ready_state", "remote_address", "local_address", "buffered_amount", "is_text", "subscriptions"),
 ]
 
 
@@ -71,14 +71,19 @@ def test_a_websocket_is_made_by_the_server_only() -> None:
 def route_arguments(**changes: Any) -> dict[str, Any]:
     arguments: dict[str, Any] = dict.fromkeys(("upgrade", "open", "message", "drain", "ping", "pong", "close"))
     arguments |= {"origins": None, "max_message_size": 1, "max_fragments": 1, "high_water": 1, "low_water": 1}
-    arguments |= {"max_backpressure": 1, "max_waiting": 1, "close_timeout": 1, "message_timeout": 1}
+    arguments |= {"max_backpressure": 1, "max_waiting": 1, "max_topics": 1, "close_timeout": 1, "message_timeout": 1}
     arguments |= {"ping_interval": 1, "ping_timeout": 1, "send_timeout": 1, "text_as_utf8": False}
     arguments |= {"binary_as_view": False, "drop_when_slow": False, "keep_request": False}
     return arguments | changes
 
 
 def service_arguments(**changes: Any) -> dict[str, Any]:
-    arguments: dict[str, Any] = {"find_websocket": print, "find_http": print, "allowed_hosts": None}
+    arguments: dict[str, Any] = {
+        "hub": _speedups.Hub(),
+        "find_websocket": print,
+        "find_http": print,
+        "allowed_hosts": None,
+    }
     arguments |= {"max_header_size": 1, "max_request_line": 1, "max_headers": 1}
     return arguments | {"handshake_timeout": 1, "close_timeout": 1} | changes
 
@@ -106,7 +111,13 @@ def test_wrong_arguments_of_the_core() -> None:
         (_speedups.list_connections, (5,), {}),
         (_speedups.close_all, (None, 1001, ""), {}),
         (_speedups.terminate_all, (None,), {}),
-        (_speedups.stats, (None,), {}),
+        (_speedups.Service, (), service_arguments(hub=None)),
+        (_speedups.stats, (None, None), {}),
+        (_speedups.attach, (None, None), {}),
+        (_speedups.detach, (None,), {}),
+        (_speedups.detach, (_speedups.Service(**service_arguments()),), {}),
+        (_speedups.Hub().publish, ("topic", _speedups.PreparedMessage()), {}),
+        (_speedups.Hub().publish, ("topic", "data", 1), {}),
     ]
     for function, arguments, options in cases:
         with pytest.raises((TypeError, ValueError, OverflowError, AttributeError)):
@@ -123,7 +134,9 @@ def test_every_type_of_the_core_can_be_poked(loop_kind: str, traps: Any, no_leak
     arguments is called. Whatever it answers, the interpreter must live."""
     kinds = [value for value in vars(_speedups).values() if isinstance(value, type)]
     kinds = [kind for kind in kinds if kind.__module__ == "fastws._speedups"]
-    assert {"WebSocket", "Reactor", "Route", "Service", "Listener", "Window"} <= {kind.__name__ for kind in kinds}
+    assert {"WebSocket", "Reactor", "Route", "Service", "Listener", "Window", "Hub", "Topic"} <= {
+        kind.__name__ for kind in kinds
+    }
 
     async def main() -> None:
         loop = asyncio.get_running_loop()

@@ -33,6 +33,7 @@ DEFAULTS = {
     "binary": "bytes",
     "keep_request": False,
     "max_waiting": 16,
+    "max_topics": 1024,
 }
 
 LARGEST = 2**63 - 1
@@ -43,6 +44,7 @@ INTS = {
     "max_message_size": (0, LARGEST, {}),
     "max_fragments": (1, 2**32 - 1, {}),
     "max_waiting": (1, 1_000_000, {}),
+    "max_topics": (0, 1_000_000, {}),
     "high_water": (0, LARGEST, {"low_water": 0}),
     "low_water": (0, 65_536, {}),
     "max_backpressure": (0, LARGEST, {}),

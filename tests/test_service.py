@@ -51,7 +51,7 @@ def test_connections_are_live_and_newest_first(serve: Serving) -> None:
 
 def test_stats_count_what_is_kept(serve: Serving) -> None:
     server = serve(make_app(Recorder().handler(), max_backpressure=1 << 30, max_message_size=1 << 30))
-    idle = {"accepted": 0, "sockets": 0, "handshakes": 0, "connections": 0, "buffered_bytes": 0}
+    idle = {"accepted": 0, "sockets": 0, "handshakes": 0, "connections": 0, "topics": 0, "buffered_bytes": 0}
     assert server.stats() == idle
 
     opening = RawClient.connect(server.port)

@@ -26,6 +26,7 @@ cdef class WebSocket(Socket):
 
     def __dealloc__(self):
         inbox_clear(&self.inbox)
+        topics_leave(self)
 
     def __repr__(self):
         return f"<fastws.WebSocket id={self.id} path={self.path!r} {ReadyState(self.ready_state).name}>"
@@ -119,45 +120,18 @@ cdef class WebSocket(Socket):
     # send
 
     def send(self, data, *, compress=None):
-        """Sends a message: str as text, any C-contiguous bytes-like object as binary.
+        """Sends a message: str as text, any C-contiguous bytes-like object as binary, or a PreparedMessage.
 
         Returns SENT, QUEUED (the peer reads too slowly; wait for `drain`) or DROPPED (the connection is not open, or
         the slow-consumer policy dropped it). TypeError for anything else than str or bytes-like,
         UnicodeEncodeError for a str with lone surrogates; nothing is sent then. `compress` has an effect only on a
         connection that has negotiated compression.
         """
-        cdef Py_buffer view
-        cdef int status
-        if isinstance(data, str):
-            if not PyUnicode_IS_COMPACT_ASCII(data):
-                return self.send_text(PyUnicode_AsUTF8String(data))
-            status = sending_message(
-                self, OPCODE_TEXT, <const uint8_t *>PyUnicode_1BYTE_DATA(<str>data), <size_t>PyUnicode_GET_LENGTH(data), data
-            )
-        elif isinstance(data, bytes):
-            status = sending_message(
-                self, OPCODE_BINARY, <const uint8_t *>PyBytes_AS_STRING(data), <size_t>PyBytes_GET_SIZE(data), data
-            )
-        else:
-            buffer_get(data, &view)
-            try:
-                status = sending_message(self, OPCODE_BINARY, <const uint8_t *>view.buf, <size_t>view.len, None)
-            finally:
-                PyBuffer_Release(&view)
-        return SEND_STATUS[status]
+        return SEND_STATUS[sending_data(self, data, False)]
 
     def send_text(self, data):
         """Sends encoded text: a bytes-like object that must hold valid UTF-8 (not checked). Returns as `send`."""
-        cdef Py_buffer view
-        cdef int status
-        buffer_get(data, &view)
-        try:
-            status = sending_message(
-                self, OPCODE_TEXT, <const uint8_t *>view.buf, <size_t>view.len, data if isinstance(data, bytes) else None
-            )
-        finally:
-            PyBuffer_Release(&view)
-        return SEND_STATUS[status]
+        return SEND_STATUS[sending_data(self, data, True)]
 
     def ping(self, data=b""):
         """Sends a Ping with at most 125 bytes (bytes-like, or str as UTF-8). The answer comes to `pong`."""
@@ -183,6 +157,36 @@ cdef class WebSocket(Socket):
 
     cdef int on_taken(self) except -1:
         return sending_taken(self)
+
+    # topics
+
+    def subscribe(self, topic):
+        """Receive what is published to a topic. Returns whether that is new: False where it was subscribed already, or is
+        not open.
+
+        ValueError for a name that is not 1 to 255 bytes of UTF-8, RuntimeError for more than `max_topics`. A connection
+        leaves all its topics as soon as it is not open any more.
+        """
+        return topics_join(self, topic)
+
+    def unsubscribe(self, topic):
+        """Leave a topic. Returns whether it was subscribed."""
+        return topics_quit(self, topic)
+
+    def is_subscribed(self, topic):
+        """Whether it is subscribed to the topic."""
+        return topics_has(self, topic)
+
+    @property
+    def subscriptions(self):
+        """The names of its topics, in no order."""
+        return topics_of(self)
+
+    def publish(self, topic, data, *, compress=None):
+        """Sends a message, as `send` takes it, to every subscriber of the topic but this connection, which need be neither
+        subscribed nor open. Returns how many connections took it: those for which `send` would not be DROPPED."""
+        self.check_thread()
+        return self.service.hub.publish(topic, data, self)
 
     # pause
 
@@ -297,6 +301,8 @@ cdef class WebSocket(Socket):
 
     cdef int enter(self, Phase phase) except -1:
         self.phase = phase
+        if phase > PHASE_OPEN:
+            topics_leave(self)
         self.reactor._time()
         self.since = self.reactor.now
         return self.reactor.sweep_within(self.due_in(self.since))

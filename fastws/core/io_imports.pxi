@@ -5,7 +5,7 @@ from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_FillInfo, PyBuffer_Release, P
 from cpython.mem cimport PyMem_Free, PyMem_Malloc, PyMem_Realloc
 from cpython.memoryview cimport PyMemoryView_FromObject
 from cpython.pythread cimport PyThread_get_thread_ident
-from cpython.ref cimport Py_INCREF, Py_XDECREF
+from cpython.ref cimport Py_DECREF, Py_INCREF, Py_XDECREF
 from cpython.unicode cimport PyUnicode_AsUTF8String, PyUnicode_GET_LENGTH
 from libc.errno cimport EAGAIN, EINTR, EMFILE, ENFILE, ENOBUFS, ENOMEM, errno
 from libc.string cimport strerror
@@ -21,8 +21,10 @@ from fastws.http import Accept, Request, Response, error_response
 
 
 cdef extern from "Python.h":
+    bint PyBytes_CheckExact(object)
     bint PyCoro_CheckExact(object)
     bint PyUnicode_IS_COMPACT_ASCII(object)
+    Py_ssize_t refcount "Py_REFCNT" (PyObject *)
 
 
 cdef extern from "<sys/socket.h>" nogil:

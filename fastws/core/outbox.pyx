@@ -48,8 +48,14 @@ cdef uint8_t *outbox_reserve(Outbox *outbox, size_t n) except NULL:
 
 
 cdef int outbox_refer(Outbox *outbox, const uint8_t *data, size_t n, object owner) except -1:
-    """Appends n bytes of `owner`, which must never change."""
-    cdef Chunk *chunk = _chunk_add(outbox, 0)
+    """Appends n bytes that lie in `owner` and will never change. What follows on the last bytes there needs no new chunk."""
+    cdef Chunk *chunk = outbox.last
+    if chunk != NULL and chunk.owner == <PyObject *>owner and chunk.data + chunk.end == data:
+        chunk.end += n
+        chunk.capacity += n
+        outbox.size += n
+        return 0
+    chunk = _chunk_add(outbox, 0)
     Py_INCREF(owner)
     chunk.owner = <PyObject *>owner
     chunk.data = <uint8_t *>data

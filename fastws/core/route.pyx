@@ -7,16 +7,25 @@ cdef class Service:
     find_websocket, find_http: path -> (Route or http callback, path parameters), or None.
     """
 
+    def __cinit__(self, *args, **options):
+        self.hub = Hub()
+        self.topics = {}
+
     def __init__(
-        self, *, find_websocket, find_http, allowed_hosts, size_t max_header_size, size_t max_request_line,
+        self, *, Hub hub not None, find_websocket, find_http, allowed_hosts, size_t max_header_size, size_t max_request_line,
         size_t max_headers, double handshake_timeout, double close_timeout,
     ):
+        self.hub = hub
         self.head_limits = HeadLimits(max_header_size, max_request_line, max_headers)
         self.find_websocket = find_websocket
         self.find_http = find_http
         self.allowed_hosts = allowed_hosts
         self.handshake_timeout = _milliseconds(handshake_timeout)
         self.close_timeout = _milliseconds(close_timeout)
+
+    def _deliver(self, topic, PreparedMessage message not None):
+        """For a publisher in another thread."""
+        topics_publish(self, topic, message, None)
 
 
 @cython.final
@@ -26,7 +35,7 @@ cdef class Route:
     def __init__(
         self, *, upgrade, open, message, drain, ping, pong, close, origins,
         uint64_t max_message_size, uint32_t max_fragments, size_t high_water, size_t low_water,
-        size_t max_backpressure, Py_ssize_t max_waiting, double close_timeout, double message_timeout,
+        size_t max_backpressure, Py_ssize_t max_waiting, uint32_t max_topics, double close_timeout, double message_timeout,
         double ping_interval, double ping_timeout, double send_timeout,
         bint text_as_utf8, bint binary_as_view, bint drop_when_slow, bint keep_request,
     ):
@@ -38,6 +47,7 @@ cdef class Route:
         self.high_water, self.low_water = high_water, low_water
         self.max_backpressure = max_backpressure
         self.max_waiting = max_waiting
+        self.max_topics = max_topics
         self.close_timeout = _milliseconds(close_timeout)
         self.message_timeout = _milliseconds(message_timeout)
         self.ping_interval = _milliseconds(ping_interval)

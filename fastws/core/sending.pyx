@@ -9,13 +9,49 @@ cdef enum:                      # indexes of SEND_STATUS
     IS_DROPPED = 2
 
 
-cdef int sending_message(WebSocket ws, uint8_t opcode, const uint8_t *data, size_t n, object owner) except -1:
-    """Sends one unfragmented message; returns an index of SEND_STATUS. `owner`, or None, is as for write_large()."""
+cdef int sending_data(WebSocket ws, data, bint is_text) except -1:
+    """Sends what payload_open() takes, or a PreparedMessage; returns an index of SEND_STATUS."""
+    cdef Payload payload
+    if isinstance(data, PreparedMessage):
+        prepared_check(data)
+        return sending_prepared(ws, <PreparedMessage>data)
+    payload_open(&payload, data, is_text)
+    try:
+        return sending_message(ws, &payload)
+    finally:
+        payload_close(&payload)
+
+
+cdef int sending_message(WebSocket ws, const Payload *payload) except -1:
+    """Sends one unfragmented message."""
     cdef uint8_t head[MAX_FRAME_HEADER]
     cdef uint8_t *place
-    cdef size_t size
-    if ws.phase != PHASE_OPEN or ws.broken:
+    cdef size_t size, n = payload.size
+    if not _is_wanted(ws):
         return IS_DROPPED
+    if n < LARGE:
+        size = 2 if n < 126 else 4
+        place = ws.reserve(size + n)
+        header_write(place, 0x80 | payload.opcode, n)
+        memcpy(place + size, payload.data, n)
+    else:
+        size = header_write(head, 0x80 | payload.opcode, n)
+        ws.write_large(head, size, payload.data, n, None if payload.keeper == NULL else <object>payload.keeper)
+    return _status(ws)
+
+
+cdef int sending_prepared(WebSocket ws, PreparedMessage message) except -1:
+    """Sends a frame that others send, too."""
+    if not _is_wanted(ws):
+        return IS_DROPPED
+    ws.refer(message.frame, message.size, message.buffer)
+    return _status(ws)
+
+
+cdef bint _is_wanted(WebSocket ws) except -1:
+    """Whether a message may be written; if not, what the slow-consumer policy says has been done."""
+    if ws.phase != PHASE_OPEN or ws.broken:
+        return False
     ws.check_thread()
     if ws.outbox.size > ws.route.max_backpressure:
         if not ws.blocked:
@@ -23,15 +59,11 @@ cdef int sending_message(WebSocket ws, uint8_t opcode, const uint8_t *data, size
         if ws.outbox.size > ws.route.max_backpressure:
             if not ws.route.drop_when_slow:
                 ws.fail(1008, "slow consumer: over max_backpressure")
-            return IS_DROPPED
-    if n < LARGE:
-        size = 2 if n < 126 else 4
-        place = ws.reserve(size + n)
-        header_write(place, 0x80 | opcode, n)
-        memcpy(place + size, data, n)
-    else:
-        size = header_write(head, 0x80 | opcode, n)
-        ws.write_large(head, size, data, n, owner)
+            return False
+    return True
+
+
+cdef int _status(WebSocket ws) except -1:
     if not ws.blocked:
         return IS_DROPPED if ws.broken else IS_SENT
     sending_blocked(ws)

@@ -1,5 +1,16 @@
 # What a server asks of its reactor, in WebSocket words.
 
+def attach(Service service not None, Reactor reactor not None):
+    """The service is that of a server on this reactor, and its connections hear what is published."""
+    service.reactor = reactor
+    service.hub.services.append(service)
+
+
+def detach(Service service not None):
+    """The server has ended."""
+    service.hub.services.remove(service)
+
+
 def listen(Reactor reactor not None, sock, Service service not None):
     """Serves connections from a bound, listening, non-blocking socket, which is the reactor's from now on."""
     cdef Listener listener = Listener(reactor, sock, service)
@@ -41,8 +52,8 @@ def terminate_all(Reactor reactor not None):
         callback_cancel(ws)
 
 
-def stats(Reactor reactor not None):
-    """What a reactor holds and has done, as ints; `buffered_bytes` is all that is kept for connections: unsent output,
+def stats(Reactor reactor not None, Service service not None):
+    """What a server holds and has done, as ints; `buffered_bytes` is all that is kept for connections: unsent output,
     input that waits, parts of messages."""
     cdef WebSocket ws
     cdef size_t buffered = 0
@@ -57,6 +68,7 @@ def stats(Reactor reactor not None):
         "sockets": reactor.socket_count,
         "handshakes": opening,
         "connections": reactor.opened,
+        "topics": len(service.topics),
         "buffered_bytes": buffered,
     }
 

@@ -5,6 +5,7 @@
 
 cdef enum:
     CORK_SIZE = 262144          # bytes of the shared send buffer; an outbox this long is sent without waiting
+    WORTH_SHARING = 512         # bytes; less than that is copied for a peer that takes nothing, lest it pin a whole block
 
 cdef uint32_t NEVER = 0xFFFFFFFF
 
@@ -226,6 +227,21 @@ cdef class Socket(Endpoint):
     cdef int write(self, const uint8_t *data, size_t n) except -1:
         memcpy(self.reserve(n), data, n)
         return 0
+
+    cdef int refer(self, const uint8_t *data, size_t n, object owner) except -1:
+        """Writes bytes that will never change and that others write, too: `owner`, in which they lie, is kept instead of
+        a copy. They leave when the turn ends."""
+        cdef bint in_cork = self.reactor.corked_for is self and not self.outbox.size
+        if in_cork and n < CORK_SIZE // 4 or self.blocked and n < WORTH_SHARING:
+            return self.write(data, n)
+        if in_cork:
+            self.uncork()
+        if self.outbox.size >= CORK_SIZE and not self.blocked:
+            self.flush()
+        if self.broken:
+            return 0
+        outbox_refer(&self.outbox, data, n, owner)
+        return 0 if self.blocked else self.mark()
 
     cdef int write_large(
         self, const uint8_t *head, size_t head_size, const uint8_t *data, size_t n, object owner

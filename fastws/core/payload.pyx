@@ -1,0 +1,84 @@
+# What the user gives to be sent: str, something bytes-like, or a frame that was made once for many.
+
+cdef enum:
+    BLOCK_SIZE = 16384          # bytes; small published frames lie in a block, one after the other
+
+
+cdef int payload_open(Payload *payload, data, bint is_text) except -1:
+    """The bytes of data, until payload_close(). TypeError where it is neither str nor bytes-like."""
+    payload.opcode = OPCODE_TEXT if is_text else OPCODE_BINARY
+    payload.keeper = NULL
+    payload.is_view = False
+    if isinstance(data, str):
+        if is_text:
+            raise TypeError("expected encoded text in a bytes-like object, got str: send or prepare that as it is")
+        payload.opcode = OPCODE_TEXT
+        if PyUnicode_IS_COMPACT_ASCII(data):
+            payload.keeper = <PyObject *>data
+            payload.data = <const uint8_t *>PyUnicode_1BYTE_DATA(<str>data)
+            payload.size = <size_t>PyUnicode_GET_LENGTH(data)
+            return 0
+        data = PyUnicode_AsUTF8String(data)
+    elif isinstance(data, bytes):
+        payload.keeper = <PyObject *>data
+        payload.data = <const uint8_t *>PyBytes_AS_STRING(data)
+        payload.size = <size_t>PyBytes_GET_SIZE(data)
+        return 0
+    buffer_get(data, &payload.view)
+    payload.is_view = True
+    if PyBytes_CheckExact(data):
+        payload.keeper = <PyObject *>data
+    payload.data = <const uint8_t *>payload.view.buf
+    payload.size = <size_t>payload.view.len
+    return 0
+
+
+cdef int payload_close(Payload *payload) except -1:
+    if payload.is_view:
+        PyBuffer_Release(&payload.view)
+    return 0
+
+
+@cython.final
+cdef class PreparedMessage:
+    """A message that was framed once for many sends; made by `fastws.prepare`. `len()` is that of the frame in bytes."""
+
+    def __len__(self):
+        return <Py_ssize_t>self.size
+
+
+cdef int prepared_check(PreparedMessage message) except -1:
+    if message.buffer is None:
+        raise TypeError("a PreparedMessage without a message: make it with fastws.prepare()")
+    return 0
+
+
+def prepare(data, *, bint is_text=False):
+    """Frames a message once, for `ws.send`, `ws.publish` and `app.publish` to send it many times.
+
+    data: str for text, any C-contiguous bytes-like object for binary, or for text where `is_text` says that it holds valid
+    UTF-8 (not checked). TypeError for anything else, UnicodeEncodeError for a str with lone surrogates.
+    """
+    return prepared_in(None, data, is_text)
+
+
+cdef PreparedMessage prepared_in(Hub hub, data, bint is_text):
+    """The frame, in the hub's block if there is a hub and the frame is small, else in memory of its own."""
+    cdef PreparedMessage message = PreparedMessage.__new__(PreparedMessage)
+    cdef Payload payload
+    cdef uint8_t head[MAX_FRAME_HEADER]
+    cdef size_t head_size
+    payload_open(&payload, data, is_text)
+    try:
+        head_size = header_write(head, 0x80 | payload.opcode, payload.size)
+        message.size = head_size + payload.size
+        if hub is None or message.size > BLOCK_SIZE // 8:
+            message.buffer = Buffer(message.size)
+            message.frame = message.buffer.data
+        else:
+            hub.place(message)
+        memcpy(message.frame, head, head_size)
+        memcpy(message.frame + head_size, payload.data, payload.size)
+    finally:
+        payload_close(&payload)
+    return message

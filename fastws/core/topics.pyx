@@ -1,0 +1,224 @@
+# Topics: who is subscribed to what, and one frame for all of them.
+#
+# A topic lists its subscribers in an array, and each connection its topics; both sides know where the other names them,
+# so that joining and leaving cost the same however many there are.
+
+cdef enum:
+    MAX_TOPIC_NAME = 255        # bytes of UTF-8
+
+
+@cython.final
+cdef class Topic:
+    def __cinit__(self, str name not None):
+        self.name = name
+
+    def __dealloc__(self):
+        PyMem_Free(self.slots)
+
+
+@cython.final
+cdef class Hub:
+    """The topics of an App, over all its servers. Of each server only its own thread touches the subscribers."""
+
+    def __cinit__(self):
+        self.services = []
+
+    cdef int place(self, PreparedMessage message) except -1:
+        """Gives a small frame its place. A block that nobody refers to any more is used again from its beginning."""
+        if self.block is None or message.size > self.block.size - self.filled:
+            if self.block is None or refcount(<PyObject *>self.block) > 1:
+                self.block = Buffer(BLOCK_SIZE)
+            self.filled = 0
+        message.buffer = self.block
+        message.frame = self.block.data + self.filled
+        self.filled += message.size
+        return 0
+
+    def publish(self, topic, data, WebSocket sender=None):
+        """Sends data to the subscribers of a topic but `sender`; returns to how many of this thread's servers."""
+        cdef Service service
+        cdef Py_ssize_t handed = 0
+        cdef PreparedMessage message
+        _check_name(topic)
+        if isinstance(data, PreparedMessage):
+            message = data
+            prepared_check(message)
+        else:
+            message = prepared_in(self, data, False)
+        for service in list(self.services):
+            if service.reactor.thread == PyThread_get_thread_ident():
+                handed += topics_publish(service, topic, message, sender)
+                continue
+            try:
+                service.reactor.loop.call_soon_threadsafe(service._deliver, topic, message)
+            except RuntimeError:        # that loop is closed: its server has ended with it
+                pass
+        return handed
+
+    def num_subscribers(self, topic):
+        """How many connections are subscribed, of all servers."""
+        cdef Service service
+        cdef Topic found
+        cdef Py_ssize_t total = 0
+        _check_name(topic)
+        for service in list(self.services):
+            found = service.topics.get(topic)
+            if found is not None:
+                total += found.count - found.holes
+        return total
+
+
+cdef int _check_name(name) except -1:
+    if not isinstance(name, str):
+        raise TypeError(f"a topic is a str, got {type(name).__name__}")
+    cdef Py_ssize_t size = PyUnicode_GET_LENGTH(name)
+    if not PyUnicode_IS_COMPACT_ASCII(name):
+        size = len(name.encode())
+    if not 0 < size <= MAX_TOPIC_NAME:
+        raise ValueError(f"a topic's name is 1 to {MAX_TOPIC_NAME} bytes of UTF-8, got {size}: {name[:40]!r}")
+    return 0
+
+
+cdef Py_ssize_t topics_publish(Service service, name, PreparedMessage message, WebSocket sender) except -1:
+    """Returns how many connections took it. Who leaves meanwhile (too slow, say) leaves a hole, so that nobody else is
+    passed over; who joins meanwhile comes after the end."""
+    cdef Topic topic = service.topics.get(name)
+    cdef PyObject *ws
+    cdef Py_ssize_t handed = 0
+    cdef uint32_t i
+    if topic is None:
+        return 0
+    topic.publishing += 1
+    try:
+        for i in range(topic.count):
+            ws = topic.slots[i].ws
+            if ws != NULL and ws != <PyObject *>sender:
+                handed += sending_prepared(<WebSocket>ws, message) != IS_DROPPED
+    finally:
+        topic.publishing -= 1
+        if topic.holes and not topic.publishing:
+            _fill_holes(topic)
+            _forget_if_empty(service, topic)
+    return handed
+
+
+cdef Py_ssize_t _find(WebSocket ws, Topic topic) noexcept:
+    """Which of its subscriptions is to the topic; -1 if none."""
+    cdef uint32_t i
+    if topic is not None:
+        for i in range(ws.subscribed):
+            if ws.subscriptions_at[i].topic == <PyObject *>topic:
+                return i
+    return -1
+
+
+cdef bint topics_has(WebSocket ws, name) except -1:
+    _check_name(name)
+    return ws.subscribed > 0 and _find(ws, ws.service.topics.get(name)) >= 0
+
+
+cdef tuple topics_of(WebSocket ws):
+    return tuple([(<Topic>ws.subscriptions_at[i].topic).name for i in range(ws.subscribed)])
+
+
+cdef bint topics_join(WebSocket ws, name) except -1:
+    """Returns whether it was not there before."""
+    cdef Topic topic
+    _check_name(name)
+    if ws.phase != PHASE_OPEN:
+        return False
+    ws.check_thread()
+    topic = ws.service.topics.get(name)
+    if _find(ws, topic) >= 0:
+        return False
+    if ws.subscribed >= ws.route.max_topics:
+        raise RuntimeError(f"{name[:40]!r} is over max_topics={ws.route.max_topics} of this connection")
+    if topic is None:
+        topic = Topic(str(name))
+    topic.slots = <Slot *>_fitted(topic.slots, topic.count, sizeof(Slot))
+    ws.subscriptions_at = <Subscription *>_fitted(ws.subscriptions_at, ws.subscribed, sizeof(Subscription))
+    if topic.count == 0:
+        ws.service.topics[topic.name] = topic
+    Py_INCREF(topic)
+    topic.slots[topic.count].ws = <PyObject *>ws
+    topic.slots[topic.count].subscription = ws.subscribed
+    ws.subscriptions_at[ws.subscribed].topic = <PyObject *>topic
+    ws.subscriptions_at[ws.subscribed].slot = topic.count
+    topic.count += 1
+    ws.subscribed += 1
+    return True
+
+
+cdef void *_fitted(void *array, uint32_t count, size_t item) except NULL:
+    """The array with room for one more than count. Capacities are powers of two, so only at those is anything done."""
+    cdef void *moved = array
+    if count & (count - 1) == 0:
+        moved = PyMem_Realloc(array, max(<size_t>1, <size_t>count * 2) * item)
+        if moved == NULL:
+            raise MemoryError
+    return moved
+
+
+cdef bint topics_quit(WebSocket ws, name) except -1:
+    """Returns whether it was there."""
+    cdef Py_ssize_t at
+    _check_name(name)
+    if not ws.subscribed:
+        return False
+    ws.check_thread()
+    at = _find(ws, ws.service.topics.get(name))
+    if at >= 0:
+        _leave(ws, <uint32_t>at)
+    return at >= 0
+
+
+cdef int topics_leave(WebSocket ws) except -1:
+    """Leaves all topics."""
+    while ws.subscribed:
+        _leave(ws, ws.subscribed - 1)
+    return 0
+
+
+cdef int _leave(WebSocket ws, uint32_t at) except -1:
+    cdef Subscription gone = ws.subscriptions_at[at]
+    cdef Subscription *moved = &ws.subscriptions_at[ws.subscribed - 1]
+    cdef Topic topic = <Topic>gone.topic
+    (<Topic>moved.topic).slots[moved.slot].subscription = at
+    ws.subscriptions_at[at] = moved[0]
+    ws.subscribed -= 1
+    if not ws.subscribed:
+        PyMem_Free(ws.subscriptions_at)
+        ws.subscriptions_at = NULL
+    topic.holes += 1
+    topic.slots[gone.slot].ws = NULL
+    Py_DECREF(topic)                        # the subscription held it
+    if topic.publishing:
+        return 0
+    _fill_hole(topic, gone.slot)
+    return _forget_if_empty(ws.service, topic)
+
+
+cdef int _fill_hole(Topic topic, uint32_t at) except -1:
+    """The last subscriber moves into the hole, unless that is the last itself."""
+    cdef Slot *last = &topic.slots[topic.count - 1]
+    if last.ws != NULL:
+        (<WebSocket>last.ws).subscriptions_at[last.subscription].slot = at
+        topic.slots[at] = last[0]
+    topic.count -= 1
+    topic.holes -= 1
+    return 0
+
+
+cdef int _fill_holes(Topic topic) except -1:
+    cdef uint32_t at = topic.count
+    while topic.holes:                      # from the end, so that none comes after the one that is filled
+        at -= 1
+        if topic.slots[at].ws == NULL:
+            _fill_hole(topic, at)
+    return 0
+
+
+cdef int _forget_if_empty(Service service, Topic topic) except -1:
+    if not topic.count and service is not None:     # None where a collection of garbage has cut it off
+        service.topics.pop(topic.name, None)
+    return 0
