@@ -204,8 +204,12 @@ def growth(
 ) -> dict[str, float | None]:
     """Prints what each server's cost has grown by from the smaller workload; returns the same by server."""
     grown = {name: ratio(work, taken, smaller, before[name]) for name, taken in samples.items()}
-    factors = ", ".join(f"{name} {factor:.2f}" for name, factor in grown.items())
-    print(f"  A {work.each} costs this many times what it costs in {smaller.name}: {factors}.", flush=True)
+    factors = ", ".join(f"{name} {factor:.2f}" for name, factor in grown.items() if factor)
+    print(f"  A {work.each} costs this many times what it costs in {smaller.name}: {factors}.")
+    if floor := grown.get(FLOOR):
+        beside = ", ".join(f"{name} {factor / floor:.2f}" for name, factor in grown.items() if factor and name != FLOOR)
+        print(f"  Beside {FLOOR}, whose growth is the machine's: {beside}.")
+    sys.stdout.flush()
     return grown
 
 
