@@ -15,7 +15,6 @@ import secrets
 import time
 
 import fastws
-from fastws.http import Accept
 
 KEY = secrets.token_bytes(32)  # read it from the environment for sessions that outlive the process
 LIFETIME = 3600  # seconds
@@ -45,7 +44,7 @@ def verify(proof: str) -> str | None:
 
 @app.websocket("/inbox/{user}")
 class Inbox:
-    def upgrade(self, request: fastws.Request) -> Accept | fastws.Response:
+    def upgrade(self, request: fastws.Request) -> fastws.Accept | fastws.Response:
         proofs = [offer.removeprefix(PREFIX) for offer in request.subprotocols if offer.startswith(PREFIX)]
         user = verify(proofs[0] if proofs else request.cookies.get("session", ""))
         if user is None:

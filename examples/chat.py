@@ -7,7 +7,6 @@ To try, run `python examples/chat.py`, and after `pip install websockets`, in tw
 """
 
 import fastws
-from fastws.http import Accept
 
 app = fastws.App(max_message_size=4096)
 
@@ -18,7 +17,7 @@ def topic(ws: fastws.WebSocket) -> str:
 
 @app.websocket("/chat/{room}")
 class Chat:
-    def upgrade(self, request: fastws.Request) -> Accept | fastws.Response:
+    def upgrade(self, request: fastws.Request) -> fastws.Accept | fastws.Response:
         name = request.query_params.get("name", "")
         if not 1 <= len(name) <= 32 or len(request.path_params["room"]) > 32:
             return request.reject(400, "give a room and ?name= of at most 32 characters\n")

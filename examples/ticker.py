@@ -11,7 +11,6 @@ import contextlib
 import signal
 
 import fastws
-from fastws.http import Accept
 
 INTERVAL = 0.1  # seconds
 EVERY = {"ticks": 1, "seconds": 10}  # a topic, and which ticks it gets
@@ -21,7 +20,7 @@ app = fastws.App()
 
 @app.websocket("/{topic}")
 class Ticks:
-    def upgrade(self, request: fastws.Request) -> Accept | fastws.Response:
+    def upgrade(self, request: fastws.Request) -> fastws.Accept | fastws.Response:
         return request.accept() if request.path_params["topic"] in EVERY else request.reject(404)
 
     def open(self, ws: fastws.WebSocket) -> None:

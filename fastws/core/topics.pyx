@@ -223,6 +223,7 @@ cdef int _fill_holes(Topic topic) except -1:
 
 
 cdef int _forget_if_empty(Service service, Topic topic) except -1:
-    if not topic.count and service is not None:     # None where a collection of garbage has cut it off
+    # None where a collection of garbage has cut them off.
+    if not topic.count and service is not None and service.topics is not None:
         service.topics.pop(topic.name, None)
     return 0
