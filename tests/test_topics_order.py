@@ -130,10 +130,10 @@ def numbered(number: int, size: int) -> bytes:
     return (b"%08d" % number * (size // 8 + 1))[:size]
 
 
-PATTERNS = ["s..", "..s", ".s.", "ss.", ".ss", "s.s", "sss", "s.ss.s", ".s.s.s.", "ssss.", ".ssss", "..ss.s..s"]
+PATTERNS = ["s.", ".s", ".s.", "ss.", ".ss", "s.s", "ss", "s.ss..s"]
 
 
-@pytest.mark.parametrize("size", [100, 1000, 100_000])
+@pytest.mark.parametrize("size", [100, 100_000])
 @pytest.mark.parametrize("pattern", PATTERNS)
 def test_a_publish_closes_those_that_are_too_slow(serve: Serving, pattern: str, size: int) -> None:
     """Whatever their places among the subscribers, the others hear everything, once."""
