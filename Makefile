@@ -1,4 +1,5 @@
-# A clean checkout needs Python with its headers and venv, gcc and make; everything else goes into .venv*.
+# A clean checkout needs Python with its headers and venv, gcc and make; everything else goes into .venv*. The tests also
+# talk to Node's ws where there are node and npm; it goes into tests/clients/node/node_modules.
 # `make help` lists the targets.
 
 PYTHON ?= python3
@@ -18,7 +19,7 @@ PROTOCOL := $(wildcard tests/protocol/build.py)
 export PIP_ROOT_USER_ACTION := ignore
 
 .DELETE_ON_ERROR:
-.PHONY: help run build protocol test lint test-versions $(VERSIONS:%=test-%) test-asan autobahn bench clean
+.PHONY: help run build protocol node-ws test lint test-versions $(VERSIONS:%=test-%) test-asan autobahn bench clean
 
 help:  ## list the targets
 	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 22
@@ -33,7 +34,7 @@ run: $(VENV)/.built  ## serve an echo on 127.0.0.1 and say what to try
 
 build: $(VENV)/.built $(VENV)/.tools protocol  ## build the extension in place, warnings as errors
 
-test: lint build  ## everything that a change must pass, but for the slower test-versions and autobahn
+test: lint build node-ws  ## everything that a change must pass, but for the slower test-versions and autobahn
 	$(BIN)/python -m pytest $(PARALLEL) tests
 	$(BIN)/python -m pytest bench
 
@@ -68,7 +69,7 @@ bench: $(VENV)/.built  ## server CPU per message beside other servers
 clean:  ## remove everything that was made here
 	rm -rf .venv .venv-* build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	rm -rf fastws/*.so fastws/_speedups.c tests/protocol/*.so tests/protocol/_protocol.c
-	rm -rf tests/autobahn/reports bench/build
+	rm -rf tests/autobahn/reports tests/clients/node/node_modules bench/build
 	find . -name __pycache__ -prune -exec rm -rf {} +
 
 # Developers and CI let no warning pass; `make run` builds with whatever compiler a user has.
@@ -99,6 +100,17 @@ protocol: $(PROTOCOL:%=$(VENV)/.protocol)
 
 $(VENV)/.protocol: $(PROTOCOL) $(wildcard tests/protocol/*.p[yx][xd]) $(VENV)/.created $(SOURCES)
 	$(BIN)/python $(PROTOCOL)
+	@touch $@
+
+# A client of tests/clients that is no Python package. The other versions' tests go without: their copies of the
+# checkout have not what git ignores.
+NODE_WS := tests/clients/node/node_modules/.installed
+node-ws:
+	@if command -v node >/dev/null && command -v npm >/dev/null; then $(MAKE) --silent $(NODE_WS); else \
+		echo "test: SKIPPED Node's ws in tests/clients: PATH has not both node and npm"; test -z "$$CI"; fi
+
+$(NODE_WS): tests/clients/node/package.json
+	@cd $(<D) && npm install --silent --no-package-lock --no-audit --no-fund --ignore-scripts
 	@touch $@
 
 .venv-2.7/.installed: tests/autobahn/install.sh $(VENV)/.created

@@ -1,4 +1,7 @@
-"""The smallest server: it sends every message back. `make run` serves it."""
+"""The smallest server: it sends every message back.
+
+To try, run `python examples/echo.py` and open http://127.0.0.1:8765, which says how.
+"""
 
 import fastws
 

@@ -3,7 +3,7 @@
 from fastws._speedups import PreparedMessage, WebSocket, prepare
 from fastws.app import App
 from fastws.constants import ReadyState, SendStatus
-from fastws.http import Headers, Request, Response
+from fastws.http import Accept, Headers, Request, Response
 from fastws.options import Options
 from fastws.server import Server
 
@@ -17,6 +17,7 @@ __all__ = [
     "DROPPED",
     "QUEUED",
     "SENT",
+    "Accept",
     "App",
     "Headers",
     "Options",

@@ -267,7 +267,7 @@ cdef class WebSocket(Socket):
     cdef bint is_busy(self) noexcept
     cdef int enter(self, Phase phase) except -1
     cdef int fail(self, unsigned int code, str reason) except -1
-    cdef int finish(self, unsigned int code, str reason, bint clean) except -1
+    cdef int finish(self, Phase phase, unsigned int code, str reason, bint clean) except -1
     # helpers
     cdef Asides aside(self)
     cdef int check_thread(self) except -1

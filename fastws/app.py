@@ -195,7 +195,7 @@ class App:
     def stats(self) -> dict[str, int]:
         """What the app's servers hold and have done: connections accepted, sockets held, handshakes under way,
         connections open, topics that have subscribers (counted for each server), bytes buffered for connections (unsent
-        output, input that waits, parts of messages)."""
+        output, input not looked at yet, parts of messages)."""
         names = ("accepted", "sockets", "handshakes", "connections", "topics", "buffered_bytes")
         total = dict.fromkeys(names, 0)
         for server in self._servers:

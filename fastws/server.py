@@ -62,10 +62,10 @@ class Server:
         self._stopping = False
         self._stopped: asyncio.Future[None] = loop.create_future()
         self._service = service
-        _speedups.attach(service, self._reactor)
         self.connections = Connections(self._reactor)
         for sock in sockets:
             _speedups.listen(self._reactor, sock, service)
+        _speedups.attach(service, self._reactor)
 
     @property
     def port(self) -> int:

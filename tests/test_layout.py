@@ -158,7 +158,7 @@ def test_nothing_of_asyncio_per_connection(path: Path) -> None:
     allowed = {
         "reactor": {"add_reader", "remove_reader", "call_later", "call_soon"},
         "sending": {"create_future"},
-        "topics": {"call_soon_threadsafe"},
+        "topics": {"call_soon_threadsafe", "is_closed"},
     }
     assert used <= allowed.get(path.stem, set())
     words = r"create_task|ensure_future|call_at|create_server|connect_accepted_socket|Transport|StreamReader|Protocol\("

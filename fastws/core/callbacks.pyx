@@ -121,7 +121,10 @@ cdef int callback_cancel(WebSocket ws) except -1:
         return 0
     asides.waiting = [one for one in asides.waiting if one[0] is ws.route.close]
     if asides.task is not None:
-        asides.task.cancel()
+        try:
+            asides.task.cancel()            # calls cancel() of what it awaits, which may be anybody's code
+        except Exception as error:
+            ws.reactor.log.error("exception in cancelling a callback", exc_info=error)
     return 0
 
 

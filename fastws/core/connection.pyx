@@ -100,13 +100,15 @@ cdef class WebSocket(Socket):
         return 0
 
     cdef int on_end(self) except -1:
-        if self.phase == PHASE_CLOSING:
-            self.finish(self.close_code, self.close_reason, False)
-        elif self.phase == PHASE_OPEN:
-            self.finish(CLOSE_ABNORMAL, "", False)
-        elif self.phase == PHASE_DECIDING:
+        cdef Phase phase = self.phase
+        if phase == PHASE_CLOSING:
+            self.finish(PHASE_GONE, self.close_code, self.close_reason, False)
+        elif phase == PHASE_OPEN:
+            self.finish(PHASE_GONE, CLOSE_ABNORMAL, "", False)
+        else:
+            self.enter(PHASE_GONE)
+        if phase == PHASE_DECIDING:
             callback_cancel(self)
-        self.enter(PHASE_GONE)
         return self.drop()
 
     cdef int on_peer_shut(self) except -1:
@@ -228,44 +230,43 @@ cdef class WebSocket(Socket):
             return
         self.check_thread()
         if self.phase == PHASE_OPEN or self.phase == PHASE_CLOSING:
-            self.finish(CLOSE_ABNORMAL, "", True)
+            self.finish(PHASE_GONE, CLOSE_ABNORMAL, "", True)
             if self.asides is not None:
                 self.asides.waiting.clear()
-        self.enter(PHASE_GONE)
+        else:
+            self.enter(PHASE_GONE)
         self.drop()
 
     cdef int closed_by_peer(self, Event *event) except -1:
         if self.phase == PHASE_CLOSING:
-            self.finish(self.close_code, self.close_reason, True)
+            self.finish(PHASE_DOWN, self.close_code, self.close_reason, True)
         else:
             sending_control(self, OPCODE_CLOSE, close_body(event.code, ""))     # RFC 6455 section 5.5.1: echo the code
-            self.finish(event.code, close_reason(event), True)
-        self.enter(PHASE_DOWN)
+            self.finish(PHASE_DOWN, event.code, close_reason(event), True)
         return self.hang_up()
 
     cdef int fail(self, unsigned int code, str reason) except -1:
         """RFC 6455 section 7.1.7: says why, parses nothing more, lets the peer hang up."""
         if self.phase == PHASE_OPEN:
             sending_control(self, OPCODE_CLOSE, close_body(code, reason))
-            self.finish(code, reason, False)
+            self.finish(PHASE_DOWN, code, reason, False)
         elif self.phase == PHASE_CLOSING:
-            self.finish(self.close_code, self.close_reason, False)
+            self.finish(PHASE_DOWN, self.close_code, self.close_reason, False)
         else:
             return 0
-        self.enter(PHASE_DOWN)
         return self.hang_up()
 
-    cdef int finish(self, unsigned int code, str reason, bint clean) except -1:
+    cdef int finish(self, Phase phase, unsigned int code, str reason, bint clean) except -1:
         """The WebSocket connection is over, whatever becomes of the socket. `close` follows when the turn ends; after
         a clean end only once the callbacks before it are through, after any other they are cancelled."""
         self.close_code, self.close_reason = <uint16_t>code, reason
         self.reactor.opened -= 1
         self.close_due = True
         inbox_clear(&self.inbox)
+        self.enter(phase)
+        self.mark()
         sending_release(self)
-        if not clean:
-            callback_cancel(self)
-        return self.mark()
+        return 0 if clean else callback_cancel(self)
 
     cdef bint is_over(self) noexcept:
         return not self.close_due and not self.is_busy()

@@ -54,7 +54,7 @@ def terminate_all(Reactor reactor not None):
 
 def stats(Reactor reactor not None, Service service not None):
     """What a server holds and has done, as ints; `buffered_bytes` is all that is kept for connections: unsent output,
-    input that waits, parts of messages."""
+    input not looked at yet, parts of messages."""
     cdef WebSocket ws
     cdef size_t buffered = 0
     cdef Py_ssize_t opening = 0

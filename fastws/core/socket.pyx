@@ -317,7 +317,10 @@ cdef class Socket(Endpoint):
             offered = 0
             for i in range(<int>message.msg_iovlen):
                 offered += pieces[i].iov_len
-            sent = sendmsg(self.fd, &message, MSG_NOSIGNAL)
+            if message.msg_iovlen == 1:         # costs the kernel less than the same through sendmsg()
+                sent = send(self.fd, pieces[0].iov_base, offered, MSG_NOSIGNAL)
+            else:
+                sent = sendmsg(self.fd, &message, MSG_NOSIGNAL)
             if sent < 0:
                 if self._refused():
                     return 0

@@ -39,19 +39,21 @@ cdef class Hub:
         cdef Service service
         cdef Py_ssize_t handed = 0
         cdef PreparedMessage message
-        _check_name(topic)
+        topic = _name(topic)
         if isinstance(data, PreparedMessage):
             message = data
             prepared_check(message)
         else:
             message = prepared_in(self, data, False)
         for service in list(self.services):
+            if service.reactor.loop.is_closed():        # without the server having been stopped
+                continue
             if service.reactor.thread == PyThread_get_thread_ident():
                 handed += topics_publish(service, topic, message, sender)
                 continue
             try:
                 service.reactor.loop.call_soon_threadsafe(service._deliver, topic, message)
-            except RuntimeError:        # that loop is closed: its server has ended with it
+            except RuntimeError:        # that loop was closed just now
                 pass
         return handed
 
@@ -60,7 +62,7 @@ cdef class Hub:
         cdef Service service
         cdef Topic found
         cdef Py_ssize_t total = 0
-        _check_name(topic)
+        topic = _name(topic)
         for service in list(self.services):
             found = service.topics.get(topic)
             if found is not None:
@@ -68,15 +70,17 @@ cdef class Hub:
         return total
 
 
-cdef int _check_name(name) except -1:
+cdef object _name(name):
+    """A topic's name, checked, as a str that runs no Python code of a subclass when it is looked up."""
     if not isinstance(name, str):
         raise TypeError(f"a topic is a str, got {type(name).__name__}")
     cdef Py_ssize_t size = PyUnicode_GET_LENGTH(name)
+    name = PyUnicode_FromObject(name)
     if not PyUnicode_IS_COMPACT_ASCII(name):
-        size = len(name.encode())
+        size = PyBytes_GET_SIZE(PyUnicode_AsUTF8String(name))
     if not 0 < size <= MAX_TOPIC_NAME:
         raise ValueError(f"a topic's name is 1 to {MAX_TOPIC_NAME} bytes of UTF-8, got {size}: {name[:40]!r}")
-    return 0
+    return name
 
 
 cdef Py_ssize_t topics_publish(Service service, name, PreparedMessage message, WebSocket sender) except -1:
@@ -113,7 +117,7 @@ cdef Py_ssize_t _find(WebSocket ws, Topic topic) noexcept:
 
 
 cdef bint topics_has(WebSocket ws, name) except -1:
-    _check_name(name)
+    name = _name(name)
     return ws.subscribed > 0 and _find(ws, ws.service.topics.get(name)) >= 0
 
 
@@ -124,7 +128,7 @@ cdef tuple topics_of(WebSocket ws):
 cdef bint topics_join(WebSocket ws, name) except -1:
     """Returns whether it was not there before."""
     cdef Topic topic
-    _check_name(name)
+    name = _name(name)
     if ws.phase != PHASE_OPEN:
         return False
     ws.check_thread()
@@ -134,7 +138,7 @@ cdef bint topics_join(WebSocket ws, name) except -1:
     if ws.subscribed >= ws.route.max_topics:
         raise RuntimeError(f"{name[:40]!r} is over max_topics={ws.route.max_topics} of this connection")
     if topic is None:
-        topic = Topic(str(name))
+        topic = Topic(name)
     topic.slots = <Slot *>_fitted(topic.slots, topic.count, sizeof(Slot))
     ws.subscriptions_at = <Subscription *>_fitted(ws.subscriptions_at, ws.subscribed, sizeof(Subscription))
     if topic.count == 0:
@@ -162,7 +166,7 @@ cdef void *_fitted(void *array, uint32_t count, size_t item) except NULL:
 cdef bint topics_quit(WebSocket ws, name) except -1:
     """Returns whether it was there."""
     cdef Py_ssize_t at
-    _check_name(name)
+    name = _name(name)
     if not ws.subscribed:
         return False
     ws.check_thread()
@@ -219,6 +223,7 @@ cdef int _fill_holes(Topic topic) except -1:
 
 
 cdef int _forget_if_empty(Service service, Topic topic) except -1:
-    if not topic.count and service is not None:     # None where a collection of garbage has cut it off
+    # None where a collection of garbage has cut them off.
+    if not topic.count and service is not None and service.topics is not None:
         service.topics.pop(topic.name, None)
     return 0

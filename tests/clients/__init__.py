@@ -1,0 +1,1 @@
+"""Client libraries that people use, each driven through one interface against a running server."""
