@@ -279,15 +279,16 @@ SELF: dict[str, Callable[[Stage], Any]] = {
 }
 
 
-@pytest.mark.parametrize("ending", ["publish", "terminate", "stop"])
+@pytest.mark.parametrize("ending", ["publish", "reset", "stop"])
 @pytest.mark.parametrize("name", SELF)
 def test_a02_a_future_whose_cancel_acts_on_the_one_that_ends(serve: Serving, name: str, ending: str) -> None:
     """It is over already, as in `close`: nothing is sent, and it ends once."""
     stage = Stage(serve, SELF[name])
     if ending == "publish":
         assert stage.publish() == 3
-    elif ending == "terminate":
-        stage.server.call(stage.slow.terminate)
+    elif ending == "reset":
+        stage.clients["slow"].reset()
+        eventually(lambda: stage.acted)
     else:
         stage.server.stop_server(0.1)
     assert stage.acted == 1 or (ending == "stop" and stage.acted)
