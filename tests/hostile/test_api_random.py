@@ -225,7 +225,7 @@ def test_a02_anything_goes(serve: Serving, seed: int, asynchronous: bool) -> Non
     assert len(closed) == len(set(closed))
     assert sum(seen.values()) > 100
     assert sum(peer.heard for peer in everyone) > 100
-    assert sum(peer.published for peer in everyone) > 100
+    assert sum(peer.published for peer in everyone) > 10
     assert server.app.stats()["topics"] == 0
 
 

@@ -147,12 +147,15 @@ class Stage:
     def __init__(self, serve: Serving, act: Callable[[Stage], Any]) -> None:
         stage = self
         self.acted = 0
+        self.counts: list[tuple[int, int]] = []  # in the middle: as it is told, and as it is
 
         class Future(asyncio.Future):  # type: ignore[type-arg]
             def cancel(self, msg: Any = None) -> bool:
                 stage.acted += 1
                 if stage.acted < 50:  # lest a mistake recurses for ever
                     act(stage)
+                members = sum(ws.is_subscribed("room") for ws in stage.room.sockets)
+                stage.counts.append((stage.app.num_subscribers("room"), members))
                 return super().cancel()
 
         self.room = Room(Future)
@@ -258,6 +261,7 @@ def test_a02_acting_in_the_middle_of_a_publish(serve: Serving, name: str) -> Non
     stage = Stage(serve, act)
     assert stage.publish() == count
     assert stage.acted == 1
+    assert [told for told, _ in stage.counts] == [members for _, members in stage.counts]
     assert {who: stage.heard(who) for who in heard} == heard
     assert stage.app.num_subscribers("room") == left
     members = [ws for ws in (stage.a, stage.b, stage.c, stage.d) if ws.is_subscribed("room")]
