@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import random
 from typing import Any
 
@@ -98,6 +99,34 @@ def test_order_among_sends_and_topics(serve: Serving, reader: str) -> None:
         for number, expected in enumerate([*plan.heard[ws], "the end"]):
             got = client.recv()
             assert got == expected, f"message {number}: {len(got)} instead of {len(expected)}"
+
+
+@pytest.mark.parametrize("large", [70_000, 300_000])
+def test_every_order_within_a_callback(serve: Serving, large: int) -> None:
+    """What is corked, copied and referred to keeps its order, whichever comes first."""
+    ways = [(how, size) for how in ("send", "publish") for size in (8, 3000, large)]
+    plans = list(itertools.product(ways, repeat=3))
+    expected: list[bytes] = []
+
+    class Handler:
+        def open(self, ws: Any) -> None:
+            ws.subscribe("room")
+
+        def message(self, ws: Any, data: str) -> None:
+            for how, size in plans[int(data)]:
+                expected.append(numbered(len(expected), size))
+                if how == "send":
+                    ws.send(expected[-1])
+                else:
+                    app.publish("room", expected[-1])
+
+    app = make_app(Handler, **UNBOUNDED)
+    server = serve(app)
+    client = RawClient.open(server.port)
+    for number, plan in enumerate(plans):
+        client.send(f"{number}")
+        got = [client.recv() for _ in plan]
+        assert got == expected[-3:], plan
 
 
 # Slow subscribers
