@@ -1,4 +1,4 @@
-"""Server CPU per message of fastws, picows and websockets under one load generator; bench/README.md explains."""
+"""Server CPU of fastws, picows and websockets under one load generator; bench/README.md explains."""
 
 from __future__ import annotations
 
@@ -33,6 +33,11 @@ class Workload:
     command: list[str]
     value: Callable[[Sample], float]
     is_rate: bool = True
+    grown_from: str = ""  # the smaller workload that it is compared with, in the same rounds
+
+    @property
+    def rate(self) -> str:
+        return (self.each[:-1] + "ies" if self.each.endswith("y") else self.each + "s") + "/s"
 
 
 def workloads(seconds: int) -> list[Workload]:
@@ -41,9 +46,19 @@ def workloads(seconds: int) -> list[Workload]:
         load = ["echo", "--connections", "100", "--size", "64", "--window", str(window), "--seconds", str(seconds)]
         return Workload(f"echo-{window}", title, "us CPU", "message", load, lambda s: s.cpu_us)
 
+    def broadcast(name: str, subscribers: int, burst: int, grown_from: str = "") -> Workload:
+        title = f"broadcast, 64 B text, to {subscribers:,} subscribers, {burst} at a time"
+        load = ["broadcast", "--connections", str(subscribers), "--size", "64", "--burst", str(burst)]
+        load += ["--seconds", str(seconds)]
+        return Workload(name, title, "us CPU", "delivery", load, lambda s: s.cpu_us, grown_from=grown_from)
+
     return [
         echo(1),
         echo(32),
+        broadcast("broadcast-1", 1000, 1),
+        broadcast("broadcast-10k", 10_000, 1, "broadcast-1"),
+        broadcast("broadcast-16", 1000, 16),
+        broadcast("broadcast-16-10k", 10_000, 16, "broadcast-16"),
         Workload(
             "connect",
             "connect, upgrade and reset, 64 at a time, 5,000 in all",
@@ -77,7 +92,7 @@ def available(names: list[str]) -> dict[str, list[str]]:
     found = {}
     for name in names:
         if name == FLOOR:
-            found[name] = [str(compiled("bare_echo"))]
+            found[name] = [str(compiled("bare"))]
             continue
         probe = subprocess.run([sys.executable, "-c", f"import {name}"], capture_output=True, text=True, check=False)
         if probe.returncode:
@@ -87,27 +102,41 @@ def available(names: list[str]) -> dict[str, list[str]]:
     return found
 
 
+def together(works: list[Workload]) -> list[list[Workload]]:
+    """The workloads in the groups that share their rounds: each with those that it has grown into."""
+    groups: list[list[Workload]] = []
+    for work in works:
+        if groups and work.grown_from in [w.name for w in groups[-1]]:
+            groups[-1].append(work)
+        else:
+            groups.append([work])
+    return groups
+
+
 def collect(
-    work: Workload, servers: dict[str, list[str]], rounds: int, cores: tuple[int, int]
-) -> dict[str, list[Sample]]:
-    """Rounds of one sample per server. Each round begins with another server, so that none always follows the same."""
-    samples: dict[str, list[Sample]] = {name: [] for name in servers}
+    works: list[Workload], servers: dict[str, list[str]], rounds: int, cores: tuple[int, int]
+) -> dict[str, dict[str, list[Sample]]]:
+    """Rounds of one sample per workload and server; each begins with another server, so that none always follows the
+    same. The samples by the names of workload and server."""
+    samples: dict[str, dict[str, list[Sample]]] = {work.name: {name: [] for name in servers} for work in works}
     for number in range(rounds):
         for name in [*servers][number % len(servers) :] + [*servers][: number % len(servers)]:
-            print(f"  {work.name}: round {number + 1} of {rounds}, {name:<12}", end="\r", file=sys.stderr, flush=True)
-            try:
-                samples[name].append(run(servers[name], work.command, cores))
-            except BenchError as error:
-                raise BenchError(f"{work.name}, {name}, round {number + 1}: {error}") from error
-    print(" " * 60, end="\r", file=sys.stderr, flush=True)
+            for work in works:
+                doing = f"  {work.name}: round {number + 1} of {rounds}, {name}"
+                print(f"{doing:<70}", end="\r", file=sys.stderr, flush=True)
+                try:
+                    samples[work.name][name].append(run(servers[name], work.command, cores))
+                except BenchError as error:
+                    raise BenchError(f"{work.name}, {name}, round {number + 1}: {error}") from error
+    print(" " * 70, end="\r", file=sys.stderr, flush=True)
     return samples
 
 
-def ratio(work: Workload, mine: list[Sample], peer: list[Sample] | None) -> float | None:
+def ratio(of: Workload, mine: list[Sample], to: Workload, peer: list[Sample] | None) -> float | None:
     """The median over the rounds of the ratio within each: what disturbs a whole round cancels out."""
     if not peer:
         return None
-    return median(work.value(a) / work.value(b) for a, b in zip(mine, peer, strict=True) if work.value(b) > 0)
+    return median(of.value(a) / to.value(b) for a, b in zip(mine, peer, strict=True) if to.value(b) > 0)
 
 
 def objections(samples: list[Sample]) -> str:
@@ -135,13 +164,13 @@ def report(work: Workload, samples: dict[str, list[Sample]]) -> dict[str, object
     print(f"\n{work.title}")
     columns = [f"{work.unit} per {work.each}", "min - max", f"of {PEER}"]
     if work.is_rate:
-        columns += [f"{work.each}s/s", "server core", "generator core"]
+        columns += [work.rate, "server core", "generator core"]
     print(f"  {'server':<12}" + "".join(f"{c:>24}" if i == 0 else f"{c:>17}" for i, c in enumerate(columns)))
     notes: list[str] = []
     rows: dict[str, object] = {}
     for name, taken in samples.items():
         values = [work.value(s) for s in taken]
-        share = ratio(work, taken, samples.get(PEER))
+        share = ratio(work, taken, work, samples.get(PEER))
         digits = 0 if work.unit == "bytes" else 2 if median(values) < 100 else 1
         line = f"  {name:<12}{median(values):>24,.{digits}f}"
         line += f"{f'{min(values):,.{digits}f} - {max(values):,.{digits}f}':>17}"
@@ -168,6 +197,20 @@ def report(work: Workload, samples: dict[str, list[Sample]]) -> dict[str, object
         print(f"  {note}")
     sys.stdout.flush()
     return {"title": work.title, "unit": f"{work.unit} per {work.each}", "command": work.command, "servers": rows}
+
+
+def growth(
+    work: Workload, samples: dict[str, list[Sample]], smaller: Workload, before: dict[str, list[Sample]]
+) -> dict[str, float | None]:
+    """Prints what each server's cost has grown by from the smaller workload; returns the same by server."""
+    grown = {name: ratio(work, taken, smaller, before[name]) for name, taken in samples.items()}
+    factors = ", ".join(f"{name} {factor:.2f}" for name, factor in grown.items() if factor)
+    print(f"  A {work.each} costs this many times what it costs in {smaller.name}: {factors}.")
+    if floor := grown.get(FLOOR):
+        beside = ", ".join(f"{name} {factor / floor:.2f}" for name, factor in grown.items() if factor and name != FLOOR)
+        print(f"  Beside {FLOOR}, whose growth is the machine's: {beside}.")
+    sys.stdout.flush()
+    return grown
 
 
 def headroom(samples: dict[str, list[Sample]]) -> str:
@@ -235,7 +278,7 @@ def positive(text: str) -> int:
 def parse(names: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=positive, default=5, help="samples per server and workload (default: 5)")
-    parser.add_argument("--seconds", type=positive, default=3, help="length of an echo run (default: 3)")
+    parser.add_argument("--seconds", type=positive, default=3, help="length of an echo or broadcast run (default: 3)")
     parser.add_argument("--servers", nargs="+", choices=[*SERVERS, "bare"], default=SERVERS, help="default: all")
     parser.add_argument("--only", nargs="+", choices=names, default=names, help="workloads (default: all)")
     parser.add_argument("--cores", type=core_pair, default="0,1", help="of the server and the generator (default: 0,1)")
@@ -259,9 +302,13 @@ def main() -> int:
         print(f"{where['cpu']}, kernel {where['kernel']}, {', '.join(versions())}")
         print(f"{options.rounds} rounds, servers interleaved; median, and the spread over the rounds")
         results = {}
-        for work in workloads(options.seconds):
-            if work.name in options.only:
-                results[work.name] = report(work, collect(work, servers, options.rounds, options.cores))
+        for group in together([work for work in workloads(options.seconds) if work.name in options.only]):
+            samples = collect(group, servers, options.rounds, options.cores)
+            for work in group:
+                results[work.name] = report(work, samples[work.name])
+                if work.grown_from == group[0].name:
+                    before = samples[group[0].name]
+                    results[work.name]["growth"] = growth(work, samples[work.name], group[0], before)
     except BenchError as error:
         print(f"echo.py: {error}", file=sys.stderr)
         return 1

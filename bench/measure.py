@@ -28,9 +28,10 @@ class BenchError(Exception):
 
 
 def compiled(name: str) -> Path:
-    """Path of the program made from bench/NAME.c, compiled if its source is newer."""
+    """Path of the program made from bench/NAME.c and the headers in bench/NAME, compiled if one of them is newer."""
     source, target = BENCH / f"{name}.c", BUILD / name
-    if not target.exists() or target.stat().st_mtime < source.stat().st_mtime:
+    changed = max(path.stat().st_mtime for path in [source, *(BENCH / name).glob("*.h")])
+    if not target.exists() or target.stat().st_mtime < changed:
         compiler = os.environ.get("CC") or shutil.which("cc") or shutil.which("gcc")
         if compiler is None:
             raise BenchError("no C compiler found: install cc, or set CC")
@@ -186,17 +187,21 @@ class Load:
 
 
 class Generator:
-    """The load generator at its two stops: `ready` when the server is warm, and `go` when the run is over."""
+    """The load generator at its stops: `ready` when the server is warm, `go` when the run is over, `finish`."""
 
     def __init__(self, process: subprocess.Popen[str]) -> None:
         self._process = process
 
     def _line(self) -> str:
-        assert self._process.stdout is not None and self._process.stderr is not None
+        assert self._process.stdout is not None
         line = self._process.stdout.readline().strip()
         if not line:
-            raise BenchError(self._process.stderr.read().strip() or "the load generator ended without a word")
+            raise self._error()
         return line
+
+    def _error(self) -> BenchError:
+        assert self._process.stderr is not None
+        return BenchError(self._process.stderr.read().strip() or "the load generator ended without a word")
 
     def ready(self) -> None:
         if (line := self._line()) != "ready":
@@ -208,6 +213,13 @@ class Generator:
         self._process.stdin.flush()
         report = json.loads(self._line())
         return Load(report["count"], report["seconds"], report["cpu_seconds"])
+
+    def finish(self) -> None:
+        """It has watched its connections up to here."""
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+        if self._process.wait():
+            raise self._error()
 
 
 @contextmanager
@@ -226,6 +238,7 @@ def generator(workload: list[str], port: int, core: int) -> Iterator[Generator]:
             generator = Generator(process)
             generator.ready()
             yield generator
+            generator.finish()
         finally:
             process.kill()
 

@@ -5,14 +5,18 @@ python -m pytest bench/test_bench.py
 
 from __future__ import annotations
 
+import json
 import os
 import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
+import echo
 import measure
 import pytest
 
@@ -28,7 +32,7 @@ FRAME = 8 + SIZE  # of the client: 2 bytes, 2 of extended length, 4 of mask
 @pytest.fixture(scope="session")
 def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("build")
-    for name in ("loadgen", "bare_echo"):
+    for name in ("loadgen", "bare"):
         source = measure.BENCH / f"{name}.c"
         subprocess.run(["cc", *STRICT, "-o", str(folder / name), str(source)], check=True)
     return folder
@@ -54,27 +58,46 @@ def answer(frame: bytes) -> bytes:
     return frame[:1] + bytes([frame[1] & 127]) + frame[2:4] + bytes(b ^ key[i % 4] for i, b in enumerate(frame[8:]))
 
 
+def requested(listener: socket.socket) -> socket.socket:
+    """The next connection, when its request for an upgrade has come."""
+    peer, _ = listener.accept()
+    peer.settimeout(20)
+    while not peer.recv(4096).endswith(b"\r\n\r\n"):
+        pass
+    return peer
+
+
+def flipped(frame: bytes) -> bytes:
+    return frame[:-1] + bytes([frame[-1] ^ 1])
+
+
 Behaviour = Callable[[socket.socket], None]
+
+
+def alone(behaviour: Behaviour) -> Behaviour:
+    """The server that has one connection and behaves so on it."""
+
+    def work(listener: socket.socket) -> None:
+        with requested(listener) as peer:
+            behaviour(peer)
+            peer.recv(1)
+
+    return work
 
 
 @pytest.fixture
 def serve() -> Iterator[Callable[[Behaviour], int]]:
-    """Serves one connection, in a thread, with the behaviour given; the port it listens on."""
+    """Runs a server, a function of its listening socket, in a thread; the port."""
     listener = socket.create_server(("127.0.0.1", 0))
+    listener.settimeout(20)
     threads: list[threading.Thread] = []
 
-    def begin(behaviour: Behaviour) -> int:
+    def begin(server: Behaviour) -> int:
         def work() -> None:
-            peer, _ = listener.accept()
-            with peer:
-                peer.settimeout(20)
-                try:
-                    while not peer.recv(4096).endswith(b"\r\n\r\n"):
-                        pass
-                    behaviour(peer)
-                    peer.recv(1)
-                except OSError:  # the generator resets the connection at its end
-                    pass
+            try:
+                server(listener)
+            except OSError:  # the generator resets the connections at its end
+                pass
 
         threads.append(threading.Thread(target=work, daemon=True))
         threads[-1].start()
@@ -107,10 +130,10 @@ ECHO = ("echo", "--connections", "1", "--size", str(SIZE), "--seconds", "1")
 @pytest.mark.parametrize(
     ("behaviour", "message"),
     [
-        pytest.param(echo_once(lambda f: f[:-1] + bytes([f[-1] ^ 1])), "byte 303 is 0x", id="payload"),
+        pytest.param(echo_once(flipped), "byte 303 is 0x", id="payload"),
         pytest.param(echo_once(lambda f: b"\x82" + f[1:]), "byte 0 is 0x82, not 0x81", id="opcode"),
         pytest.param(echo_once(lambda f: f[:3] + bytes([f[3] + 1]) + f[4:]), "byte 3 is 0x", id="length"),
-        pytest.param(echo_once(lambda f: f + f), "answer", id="twice"),
+        pytest.param(echo_once(lambda f: f + f), "a frame after the last that was due", id="twice"),
         pytest.param(echo_once(lambda f: f + b"\x88\x00"), "0x88", id="close-frame"),
         pytest.param(lambda s: s.sendall(OK_101 + b"\x81\x00"), "bytes after the 101", id="unasked"),
         pytest.param(lambda s: s.sendall(OK_101.replace(b"s3pP", b"s3pQ")), "wrong Sec-WebSocket-Accept", id="accept"),
@@ -126,13 +149,89 @@ ECHO = ("echo", "--connections", "1", "--size", str(SIZE), "--seconds", "1")
 def test_what_is_wrong_is_noticed(
     built: Path, serve: Callable[[Behaviour], int], behaviour: Behaviour, message: str
 ) -> None:
-    done = load(built, serve(behaviour), *ECHO)
+    done = load(built, serve(alone(behaviour)), *ECHO)
     assert done.returncode == 1, done
     assert message in done.stderr
 
 
+def wrong_broadcast(
+    to_second: Callable[[list[bytes]], list[bytes]], to_publisher: Callable[[list[bytes]], list[bytes]] = lambda b: []
+) -> Behaviour:
+    """The server of two subscribers and a publisher, who come in this order: the first gets all as it should."""
+
+    def work(listener: socket.socket) -> None:
+        with ExitStack() as open_sockets:
+            peers: list[socket.socket] = []
+            for _ in range(3):
+                peers.append(open_sockets.enter_context(requested(listener)))
+                peers[-1].sendall(OK_101)
+            first, second, publisher = peers
+            while True:
+                burst = [answer(read_exactly(publisher, FRAME)) for _ in range(3)]
+                for peer, frames in ((first, burst), (second, to_second(burst)), (publisher, to_publisher(burst))):
+                    peer.sendall(b"".join(frames))
+
+    return work
+
+
+def always_the_first() -> Callable[[list[bytes]], list[bytes]]:
+    bursts: list[list[bytes]] = []
+
+    def change(burst: list[bytes]) -> list[bytes]:
+        bursts.append(burst)
+        return bursts[0]
+
+    return change
+
+
+BROADCAST = ("broadcast", "--connections", "2", "--burst", "3", "--size", str(SIZE), "--seconds", "1")
+
+
+@pytest.mark.parametrize(
+    ("server", "message"),
+    [
+        pytest.param(wrong_broadcast(lambda b: [*b[:2], flipped(b[2])]), "message 2 of a batch: byte 303", id="wrong"),
+        pytest.param(wrong_broadcast(lambda b: [b[0], b[2]]), "message 1 of a batch: byte 11", id="lost"),
+        pytest.param(wrong_broadcast(lambda b: [b[0], *b]), "message 1 of a batch: byte 11", id="doubled"),
+        pytest.param(wrong_broadcast(lambda b: [*b, b[2]]), "a frame after the last that was due", id="doubled-last"),
+        pytest.param(wrong_broadcast(lambda b: [b[0], b[2], b[1]]), "message 1 of a batch: byte 11", id="overtaken"),
+        pytest.param(wrong_broadcast(always_the_first()), "message 0 of a batch: byte 11", id="stale"),
+        pytest.param(wrong_broadcast(lambda b: b, lambda b: b[:1]), "a frame after the last", id="to-the-sender"),
+    ],
+)
+def test_what_is_wrong_with_a_broadcast_is_noticed(
+    built: Path, serve: Callable[[Behaviour], int], server: Behaviour, message: str
+) -> None:
+    done = load(built, serve(server), *BROADCAST)
+    assert done.returncode == 1, done
+    assert message in done.stderr
+
+
+def test_a_broadcast_that_does_not_reach_all_ends_the_run(built: Path, serve: Callable[[Behaviour], int]) -> None:
+    done = load(built, serve(wrong_broadcast(lambda b: b[:2])), *BROADCAST, limit=2)
+    assert done.returncode == 3
+    assert "not finished within --limit" in done.stderr
+
+
+def test_a_frame_after_the_end_is_noticed(serve: Callable[[Behaviour], int]) -> None:
+    def late(s: socket.socket) -> None:
+        s.sendall(OK_101)
+        s.settimeout(0.02)
+        frame = b""
+        while True:
+            try:
+                s.sendall(frame := answer(read_exactly(s, FRAME)))
+            except TimeoutError:  # that was the last of the warm-up or of the run
+                s.sendall(frame)
+
+    with pytest.raises(measure.BenchError, match="a frame after the last that was due"):
+        with measure.generator(list(ECHO), serve(alone(late)), max(os.sched_getaffinity(0))) as load:
+            load.go()
+            time.sleep(1)
+
+
 def test_a_stuck_server_ends_the_run(built: Path, serve: Callable[[Behaviour], int]) -> None:
-    done = load(built, serve(stuck), *ECHO, limit=2)
+    done = load(built, serve(alone(stuck)), *ECHO, limit=2)
     assert done.returncode == 3
     assert "not finished within --limit" in done.stderr
 
@@ -160,10 +259,32 @@ def test_answers_in_pieces_between_pings(built: Path, serve: Callable[[Behaviour
             pong = read_exactly(s, 10)
             pongs.append(pong[:2] + bytes(b ^ pong[2 + i] for i, b in enumerate(pong[6:])))
 
-    done = load(built, serve(behaviour), *ECHO)
+    done = load(built, serve(alone(behaviour)), *ECHO)
     assert done.returncode == 0, done.stderr
     assert len(pongs) > 9
     assert set(pongs) == {b"\x8a\x84ping"}
+
+
+@pytest.mark.parametrize("name", echo.SERVERS)
+def test_each_server_takes_part(built: Path, name: str) -> None:
+    """Ten connections and bursts of three: every message is delivered, and counted once."""
+    with measure.Server(echo.available([name])[name], min(os.sched_getaffinity(0))) as server:
+        for workload, burst in (["echo"], 3), (["broadcast"], 30), (["broadcast", "--binary"], 30):
+            options = [*workload, "--connections", "10", "--burst", "3", "--seconds", "1"]
+            done = load(built, server.port, *options)
+            assert done.returncode == 0, done.stderr
+            count = json.loads(done.stdout.splitlines()[1])["count"]
+            assert count > 0
+            assert count % burst == 0
+
+
+@pytest.mark.parametrize(("size", "burst"), [(8, 1), (65535, 16), (1 << 20, 8)])
+def test_broadcast_of_the_floor(built: Path, size: int, burst: int) -> None:
+    """The largest fills every socket, so that the floor has to keep what they do not take."""
+    options = ["broadcast", "--connections", "5", "--size", str(size), "--burst", str(burst), "--seconds", "1"]
+    with measure.Server([str(built / "bare")], min(os.sched_getaffinity(0))) as server:
+        done = load(built, server.port, *options)
+    assert done.returncode == 0, done.stderr
 
 
 @pytest.mark.parametrize(
@@ -172,7 +293,7 @@ def test_answers_in_pieces_between_pings(built: Path, serve: Callable[[Behaviour
 @pytest.mark.parametrize("kind", [(), ("--binary",)], ids=["text", "binary"])
 def test_echo_of_the_floor(built: Path, size: int, window: int, kind: tuple[str, ...]) -> None:
     options = ["echo", "--connections", "5", "--size", str(size), "--window", str(window), "--seconds", "1", *kind]
-    with measure.Server([str(built / "bare_echo")], min(os.sched_getaffinity(0))) as server:
+    with measure.Server([str(built / "bare")], min(os.sched_getaffinity(0))) as server:
         done = load(built, server.port, *options)
     assert done.returncode == 0, done.stderr
     assert '"count"' in done.stdout
@@ -184,7 +305,7 @@ def test_the_floor_with_input_byte_by_byte(built: Path) -> None:
     from websockets.frames import Frame
     from websockets.uri import parse_uri
 
-    with measure.Server([str(built / "bare_echo")], min(os.sched_getaffinity(0))) as server:
+    with measure.Server([str(built / "bare")], min(os.sched_getaffinity(0))) as server:
         client = ClientProtocol(parse_uri(f"ws://127.0.0.1:{server.port}/"))
         with socket.create_connection(("127.0.0.1", server.port)) as s:
             s.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -218,12 +339,14 @@ def test_a_sample_of_each_workload() -> None:
     """The whole of it on a real server, counters included."""
     cores = sorted(os.sched_getaffinity(0))
     pair = (cores[0], cores[-1])
-    floor = [str(measure.compiled("bare_echo"))]
-    echo = measure.run(floor, ["echo", "--connections", "5", "--seconds", "1"], pair)
+    floor = [str(measure.compiled("bare"))]
+    echoed = measure.run(floor, ["echo", "--connections", "5", "--seconds", "1"], pair)
+    broadcast = measure.run(floor, ["broadcast", "--connections", "1000", "--burst", "16", "--seconds", "1"], pair)
     connect = measure.run(floor, ["connect", "--connections", "500"], pair)
     idle = measure.run(floor, ["idle", "--connections", "2000"], pair)
-    assert 0.2 < echo.cpu_us < 200
-    assert 0 < echo.generator_core <= 1.05
+    assert 0.2 < echoed.cpu_us < 200
+    assert 0 < echoed.generator_core <= 1.05
+    assert 0.02 < broadcast.cpu_us < 50
     assert 1 < connect.cpu_us < 500
     assert (connect.count, idle.count) == (500, 2000)
     assert 30 < idle.memory_each < 500

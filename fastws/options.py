@@ -81,7 +81,7 @@ class Options:
         self._check_int("max_message_size", 0, _LARGEST)
         self._check_int("max_fragments", 1, 2**32 - 1)
         self._check_int("max_waiting", 1, 1_000_000)
-        self._check_int("max_topics", 0, 1_000_000)
+        self._check_int("max_topics", 0, 65_536)
         self._check_int("high_water", 0, _LARGEST)
         self._check_int("low_water", 0, self.high_water)
         self._check_int("max_backpressure", 0, _LARGEST)

@@ -44,7 +44,7 @@ INTS = {
     "max_message_size": (0, LARGEST, {}),
     "max_fragments": (1, 2**32 - 1, {}),
     "max_waiting": (1, 1_000_000, {}),
-    "max_topics": (0, 1_000_000, {}),
+    "max_topics": (0, 65_536, {}),
     "high_water": (0, LARGEST, {"low_water": 0}),
     "low_water": (0, 65_536, {}),
     "max_backpressure": (0, LARGEST, {}),

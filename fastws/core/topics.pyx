@@ -1,7 +1,8 @@
 # Topics: who is subscribed to what, and one frame for all of them.
 #
 # A topic lists its subscribers in an array, and each connection its topics; both sides know where the other names them,
-# so that joining and leaving cost the same however many there are.
+# so that joining and leaving cost the same however many subscribers there are. Which of its own topics one is, a
+# connection looks for: it has few, and at most max_topics.
 
 cdef enum:
     MAX_TOPIC_NAME = 255        # bytes of UTF-8
@@ -87,7 +88,7 @@ cdef Py_ssize_t topics_publish(Service service, name, PreparedMessage message, W
     """Returns how many connections took it. Who leaves meanwhile (too slow, say) leaves a hole, so that nobody else is
     passed over; who joins meanwhile comes after the end."""
     cdef Topic topic = service.topics.get(name)
-    cdef PyObject *ws
+    cdef WebSocket ws                   # held: a nested loop in somebody's Future.cancel() might free it
     cdef Py_ssize_t handed = 0
     cdef uint32_t i
     if topic is None:
@@ -95,9 +96,9 @@ cdef Py_ssize_t topics_publish(Service service, name, PreparedMessage message, W
     topic.publishing += 1
     try:
         for i in range(topic.count):
-            ws = topic.slots[i].ws
-            if ws != NULL and ws != <PyObject *>sender:
-                handed += sending_prepared(<WebSocket>ws, message) != IS_DROPPED
+            if topic.slots[i].ws != NULL and topic.slots[i].ws != <PyObject *>sender:
+                ws = <WebSocket>topic.slots[i].ws
+                handed += sending_prepared(ws, message) != IS_DROPPED
     finally:
         topic.publishing -= 1
         if topic.holes and not topic.publishing:

@@ -1,9 +1,10 @@
-/* The floor under the benchmarks: the least a server can do for an echo, in C on one epoll.
+/* The floor under the benchmarks: the least a server can do for an echo and a broadcast, in C on one epoll.
  *
- *   bare_echo --port P
+ *   bare --port P
  *
- * It answers the opening handshake (RFC 6455 section 4.2.2) and sends every frame back unmasked: all frames of one
- * read in one send, through shared buffers. It checks nothing: no UTF-8, no limits, no deadlines. Not a server to use. */
+ * It answers the opening handshake (RFC 6455 section 4.2.2) and sends every frame back unmasked, or, at /broadcast, on
+ * to all connections there but the sender: all frames of one read in one send each, through shared buffers. It checks
+ * nothing: no UTF-8, no limits (what a slow subscriber leaves grows), no deadlines. Not a server to use. */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
 #include <errno.h>
@@ -28,10 +29,13 @@ struct buffer {
 struct conn {
     int fd;
     bool open, closing;
+    size_t seat;                /* its place among the subscribers, from 1; 0 if it is none */
     struct buffer in, out;      /* part of a frame; what the socket did not take. Both mostly NULL. */
 };
 
 static int epfd;
+static struct conn **subscribers;
+static size_t subscribed, seats;
 static struct buffer rx, tx;    /* shared by all connections */
 
 static void fail(const char *what) {
@@ -48,6 +52,23 @@ static void reserve(struct buffer *b, size_t cap) {
 static void release(struct buffer *b) {
     free(b->data);
     *b = (struct buffer){0};
+}
+
+/* ---- subscribers ---- */
+
+static void subscribe(struct conn *c) {
+    if (subscribed == seats) {
+        seats = seats ? 2 * seats : 1024;
+        if (!(subscribers = realloc(subscribers, seats * sizeof *subscribers))) fail("realloc");
+    }
+    subscribers[subscribed++] = c;
+    c->seat = subscribed;
+}
+
+static void unsubscribe(struct conn *c) {
+    struct conn *last = subscribers[--subscribed];
+    subscribers[c->seat - 1] = last;
+    last->seat = c->seat;
 }
 
 /* ---- the opening handshake ---- */
@@ -107,6 +128,7 @@ static size_t handshake(struct conn *c, const uint8_t *data, size_t len) {
         tx.len = (size_t)sprintf((char *)tx.data, "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n"
                                  "Connection: Upgrade\r\nSec-WebSocket-Accept: %s\r\n\r\n", value);
         c->open = true;
+        if (!memcmp(data, "GET /broadcast ", 15)) subscribe(c);
         return (size_t)(end + 4 - data);
     }
     c->closing = true;
@@ -143,7 +165,7 @@ static size_t frames(struct conn *c, const uint8_t *data, size_t len) {
         to[0] = opcode == 9 ? 0x8A : p[0];
         to[1] = p[1] & 127;
         memcpy(to + 2, p + 2, more);
-        if (opcode != 10) {     /* a pong is not answered */
+        if (opcode < 8 || (opcode != 10 && !c->seat)) {     /* a pong is not answered, nothing but data published */
             unmask(to + 2 + more, p + 6 + more, size, p + 2 + more);
             tx.len += 2 + more + size;
         }
@@ -157,13 +179,23 @@ static size_t frames(struct conn *c, const uint8_t *data, size_t len) {
 
 static void finish(struct conn *c) {
     tx.len = 0;     /* what was meant for it must not reach the next */
+    if (c->seat) unsubscribe(c);
     close(c->fd);
     release(&c->in);
     release(&c->out);
     free(c);
 }
 
-/* False when the connection is gone. What the socket does not take waits, and meanwhile nothing is read. */
+/* What the socket did not take waits behind what waits already; meanwhile nothing is read. */
+static void keep(struct conn *c, const uint8_t *data, size_t len) {
+    struct epoll_event ev = {.events = EPOLLOUT, .data.ptr = c};
+    if (!c->out.len) epoll_ctl(epfd, EPOLL_CTL_MOD, c->fd, &ev);
+    reserve(&c->out, c->out.len + len);
+    memcpy(c->out.data + c->out.len, data, len);
+    c->out.len += len;
+}
+
+/* False when the connection is gone. */
 static bool flush(struct conn *c) {
     struct buffer *b = c->out.len ? &c->out : &tx;
     size_t sent = 0;
@@ -173,10 +205,10 @@ static bool flush(struct conn *c) {
         if (n < 0) return finish(c), false;
         sent += (size_t)n;
     }
-    struct epoll_event ev = {.events = EPOLLIN, .data.ptr = c};
     if (sent == b->len) {
         b->len = 0;
         if (b == &c->out) {
+            struct epoll_event ev = {.events = EPOLLIN, .data.ptr = c};
             release(b);
             epoll_ctl(epfd, EPOLL_CTL_MOD, c->fd, &ev);
         }
@@ -184,17 +216,26 @@ static bool flush(struct conn *c) {
         return true;
     }
     if (b == &tx) {
-        reserve(&c->out, tx.len - sent);
-        c->out.len = tx.len - sent;
-        memcpy(c->out.data, tx.data + sent, c->out.len);
+        keep(c, tx.data + sent, tx.len - sent);
         tx.len = 0;
-        ev.events = EPOLLOUT;
-        epoll_ctl(epfd, EPOLL_CTL_MOD, c->fd, &ev);
     } else {
         memmove(b->data, b->data + sent, b->len - sent);
         b->len -= sent;
     }
     return true;
+}
+
+/* Sends tx from `from` on to everybody but c. Who is lost with it is left to epoll, which tells it of each in turn. */
+static void publish(struct conn *c, size_t from) {
+    size_t len = tx.len - from;
+    for (size_t i = 0; len && i < subscribed; i++) {
+        struct conn *to = subscribers[i];
+        if (to == c) continue;
+        ssize_t n = to->out.len ? 0 : send(to->fd, tx.data + from, len, MSG_NOSIGNAL);
+        if (n < 0) n = errno == EAGAIN ? 0 : (ssize_t)len;
+        if ((size_t)n < len) keep(to, tx.data + from + n, len - (size_t)n);
+    }
+    tx.len = from;
 }
 
 static void on_readable(struct conn *c) {
@@ -207,7 +248,9 @@ static void on_readable(struct conn *c) {
     }
     size_t len = b->len + (size_t)n;
     size_t used = c->open ? 0 : handshake(c, b->data, len);
+    size_t answer = tx.len;     /* the 101, if anything: that is its own */
     if (c->open) used += frames(c, b->data + used, len - used);
+    if (c->seat) publish(c, answer);
     size_t left = len - used;
     if (left && b == &rx) {
         reserve(&c->in, left);
@@ -234,7 +277,7 @@ static void on_connection(int listener) {
 int main(int argc, char **argv) {
     int port = argc == 3 && !strcmp(argv[1], "--port") ? atoi(argv[2]) : 0;
     if (port < 1 || port > 65535) {
-        fputs("usage: bare_echo --port P\n", stderr);
+        fputs("usage: bare --port P\n", stderr);
         return 2;
     }
     struct rlimit files;
@@ -256,8 +299,8 @@ int main(int argc, char **argv) {
             struct conn *c = events[i].data.ptr;
             if (!c) on_connection(listener);
             else if (events[i].events & EPOLLOUT) flush(c);
-            else if (c->out.len) finish(c);     /* an error or hang-up: input was not asked for */
-            else on_readable(c);
+            else if (!c->out.len) on_readable(c);
+            else if (events[i].events & (EPOLLERR | EPOLLHUP)) finish(c);   /* input is not asked for now */
         }
     }
 }

@@ -1,0 +1,133 @@
+/* A connection to the server: its socket, its upgrade, and how far it is in the batch of the moment. */
+#include <arpa/inet.h>
+#include <netinet/tcp.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+enum { QUIET_MS = 10000, EVENTS = 256, READ_SIZE = 256 * 1024, HEAD_MAX = 8192 };
+
+/* The key of RFC 6455 section 1.3 and the answer to it: no SHA-1 is needed here to check the server's. */
+static const char KEY[] = "dGhlIHNhbXBsZSBub25jZQ==", ACCEPT[] = "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=";
+
+struct conn {
+    int fd;
+    bool open, writing;             /* past the 101; EPOLLOUT is armed */
+    uint8_t *out, *expected;        /* one batch: what is sent, and what must come */
+    size_t sent, got;               /* how far in the two */
+    char *head;                     /* a 101 that came in pieces; NULL otherwise */
+    size_t head_len;
+    uint8_t ping[2 + 125];          /* a ping as far as it has come (RFC 6455 section 5.5: at most 125 bytes) */
+    unsigned ping_len;
+    bool pong_due;                  /* it could not be answered yet */
+};
+
+
+static int epfd;
+static char request[512];
+static size_t request_len, batch_out, batch_in;     /* bytes */
+static uint8_t rx[READ_SIZE];
+static struct epoll_event events[EVENTS];
+
+static void write_request(const char *path) {
+    request_len = (size_t)snprintf(request, sizeof request,
+        "GET %s HTTP/1.1\r\nHost: 127.0.0.1:%d\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+        "Sec-WebSocket-Key: %s\r\nSec-WebSocket-Version: 13\r\n\r\n", path, opt.port, KEY);
+}
+
+static void watch(struct conn *c, int op, uint32_t what) {
+    struct epoll_event ev = {.events = what, .data.ptr = c};
+    if (epoll_ctl(epfd, op, c->fd, &ev)) die("epoll_ctl: %s", strerror(errno));
+}
+
+static int wait_events(const char *doing, long done, long of) {
+    int n;
+    while ((n = epoll_wait(epfd, events, EVENTS, QUIET_MS)) < 0)
+        if (errno != EINTR) die("epoll_wait: %s", strerror(errno));
+    if (n == 0) die("nothing from the server for %d s (%s, %ld of %ld)", QUIET_MS / 1000, doing, done, of);
+    return n;
+}
+
+/* Writes data[from..size) and returns how far it came. EPOLLOUT is armed only while something is left. */
+static size_t push(struct conn *c, const void *data, size_t from, size_t size) {
+    while (from < size) {
+        ssize_t n = send(c->fd, (const char *)data + from, size - from, MSG_NOSIGNAL);
+        if (n < 0 && errno != EAGAIN) die("send: %s", strerror(errno));
+        if (n < 0) break;
+        from += (size_t)n;
+    }
+    if ((from < size) != c->writing) {
+        c->writing = from < size;
+        watch(c, EPOLL_CTL_MOD, c->writing ? EPOLLIN | EPOLLOUT : EPOLLIN);
+    }
+    return from;
+}
+
+static size_t pull(struct conn *c) {
+    ssize_t n = recv(c->fd, rx, sizeof rx, 0);
+    if (n > 0) return (size_t)n;
+    if (n < 0 && errno == EAGAIN) return 0;
+    die("the server closed a connection %s: %s", c->open ? "after the upgrade" : "before the 101",
+        n ? strerror(errno) : "end of stream");
+}
+
+/* ---- opening: connect, request, 101 ---- */
+
+static void begin(struct conn *c) {
+    struct sockaddr_in to = {.sin_family = AF_INET, .sin_port = htons((uint16_t)opt.port)};
+    to.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    c->fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    if (c->fd < 0) die("socket: %s", strerror(errno));
+    /* Linger 0 resets at close: no TIME_WAIT, so that the ports of one address last. */
+    setsockopt(c->fd, SOL_SOCKET, SO_LINGER, &(struct linger){.l_onoff = 1}, sizeof(struct linger));
+    setsockopt(c->fd, IPPROTO_TCP, TCP_NODELAY, &(int){1}, sizeof(int));
+    if (connect(c->fd, (struct sockaddr *)&to, sizeof to) && errno != EINPROGRESS) die("connect: %s", strerror(errno));
+    c->open = c->writing = false;
+    c->sent = c->got = 0;
+    watch(c, EPOLL_CTL_ADD, EPOLLIN);
+    c->sent = push(c, request, 0, request_len);     /* on loopback the connection mostly stands by now */
+}
+
+/* RFC 6455 section 4.1, what the client must find in the answer. */
+static void check_101(const char *head, size_t len) {
+    static const char name[] = "\r\nSec-WebSocket-Accept:";
+    if (len < 12 || memcmp(head, "HTTP/1.1 101", 12)) die("not a 101: %.*s", (int)strcspn(head, "\r"), head);
+    const char *p = strcasestr(head, name);
+    if (!p) die("the 101 has no Sec-WebSocket-Accept");
+    p += sizeof name - 1;
+    p += strspn(p, " \t");
+    if (strncmp(p, ACCEPT, sizeof ACCEPT - 1) || !strchr(" \t\r", p[sizeof ACCEPT - 1]))
+        die("wrong Sec-WebSocket-Accept: %.*s", (int)strcspn(p, "\r"), p);
+}
+
+/* True once, when the connection has become open. */
+static bool advance(struct conn *c, uint32_t what) {
+    if (what & EPOLLERR) {
+        int error = 0;
+        getsockopt(c->fd, SOL_SOCKET, SO_ERROR, &error, &(socklen_t){sizeof error});
+        die("connection failed before the 101: %s", strerror(error));
+    }
+    if (c->sent < request_len && (c->sent = push(c, request, c->sent, request_len)) < request_len) return false;
+    size_t n = pull(c);
+    if (!n) return false;
+    if (c->head_len + n >= HEAD_MAX) die("the answer to the upgrade exceeds %d bytes", HEAD_MAX);
+    char *head = (char *)rx;
+    if (c->head || n < 4 || memcmp(rx + n - 4, "\r\n\r\n", 4)) {
+        if (!c->head && !(c->head = malloc(HEAD_MAX))) die("out of memory");
+        memcpy(c->head + c->head_len, rx, n);
+        head = c->head;
+        n = c->head_len += n;
+    }
+    head[n] = 0;
+    const char *end = strstr(head, "\r\n\r\n");
+    if (!end) return false;
+    if (end + 4 != head + n) die("bytes after the 101, before anything was sent");
+    check_101(head, n);
+    free(c->head);
+    c->head = NULL;
+    c->head_len = 0;
+    c->sent = batch_out;    /* nothing to send until a batch begins */
+    c->got = batch_in;
+    return c->open = true;
+}
