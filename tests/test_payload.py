@@ -254,3 +254,27 @@ def test_published_bytes_are_not_copied_for_each_subscriber(serve: Serving, size
     assert kept < queued / 8, f"{kept} bytes kept for {queued} queued"
     for client in clients:
         client.close()
+
+
+def test_a_small_frame_that_waits_does_not_keep_a_block(serve: Serving) -> None:
+    """Small published frames lie in blocks of 16 KiB. For a peer that takes nothing, one of few bytes is copied."""
+    server = serve(make_app(Room, max_backpressure=1 << 40, send_timeout=0))
+    client = slow_client(server)
+    sent = fill(server, newest(server))
+
+    def publish() -> int:
+        tracemalloc.start()
+        try:
+            for number in range(300):
+                sent.append(b"%d" % number + bytes(200))
+                assert server.app.publish("room", sent[-1]) == 1
+                for _ in range(80):
+                    server.app.publish("nobody there", bytes(200))
+            return tracemalloc.get_traced_memory()[0]
+        finally:
+            tracemalloc.stop()
+
+    kept = server.call(publish)
+    assert kept < 1_000_000, f"{kept} bytes kept for {300 * 207}"
+    for message in sent:
+        assert client.recv() == message
