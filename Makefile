@@ -14,29 +14,26 @@ PARALLEL := -n 4
 export PATIENCE ?= 3
 PIP_INSTALL = -m pip install -qq --disable-pip-version-check
 SOURCES := setup.py pyproject.toml $(shell find fastws -name '*.pyx' -o -name '*.pxd' -o -name '*.pxi' -o -name '*.h')
+NO_BROWSER := --ignore=tests/browser
 PROTOCOL := $(wildcard tests/protocol/build.py)
 
 export PIP_ROOT_USER_ACTION := ignore
 
 .DELETE_ON_ERROR:
-.PHONY: help run build protocol node-ws test lint test-versions $(VERSIONS:%=test-%) test-asan autobahn bench clean
+.PHONY: help run build protocol node-ws test lint browser screenshot test-versions $(VERSIONS:%=test-%) test-asan autobahn bench clean
 
 help:  ## list the targets
 	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 22
 
-run: $(VENV)/.built  ## serve an echo on 127.0.0.1 and say what to try
-	@echo "An echo server on http://127.0.0.1:$(PORT), ended by Ctrl-C. To try, in another terminal or a browser there:"
-	@echo "  curl -i http://127.0.0.1:$(PORT)"
-	@echo "  pip install websockets && python -m websockets ws://127.0.0.1:$(PORT)"
-	@echo "  the console of http://127.0.0.1:$(PORT):  ws = new WebSocket(location.href.replace('http', 'ws'));"
-	@echo "      ws.onmessage = e => console.log(e.data); ws.onopen = () => ws.send('hello')"
-	@$(BIN)/fastws serve examples.echo:app --host 127.0.0.1 --port $(PORT)
+run: $(VENV)/.built  ## serve the demo on http://127.0.0.1:8765, or another PORT=
+	@$(BIN)/fastws demo --host 127.0.0.1 --port $(PORT)
 
 build: $(VENV)/.built $(VENV)/.tools protocol  ## build the extension in place, warnings as errors
 
 test: lint build node-ws  ## everything that a change must pass, but for the slower test-versions and autobahn
-	$(BIN)/python -m pytest $(PARALLEL) tests
+	$(BIN)/python -m pytest $(PARALLEL) tests $(NO_BROWSER)
 	$(BIN)/python -m pytest bench
+	@$(MAKE) --silent browser
 
 lint: $(VENV)/.built $(VENV)/.tools  ## ruff, mypy, and the stubs against the extension
 	$(BIN)/ruff check
@@ -45,6 +42,20 @@ lint: $(VENV)/.built $(VENV)/.tools  ## ruff, mypy, and the stubs against the ex
 	@# A compiled constructor does not tell its parameters, so that only mypy can check those.
 	echo 'fastws._speedups.[^.]+.__init__' | $(BIN)/stubtest --concise --ignore-missing-stub --ignore-disjoint-bases \
 		--allowlist /dev/stdin fastws._speedups
+
+# Debian's or another distribution's browser; Playwright would want to download one.
+CHROMIUM = $(shell command -v chromium || command -v chromium-browser || command -v google-chrome)
+browser: build  ## the demo in headless Chromium
+	@if [ -n "$(CHROMIUM)" ]; then $(MAKE) --silent $(VENV)/.browser && $(BIN)/python -m pytest tests/browser; else \
+		echo "test: SKIPPED tests/browser: there is no chromium; on Debian and Ubuntu, apt-get install chromium"; \
+		test -z "$$CI"; fi
+
+screenshot: build $(VENV)/.browser  ## take the picture of the demo in docs/ again
+	$(BIN)/python tests/browser/screenshot.py docs/demo.png
+
+$(VENV)/.browser: $(VENV)/.created
+	@$(BIN)/python $(PIP_INSTALL) --group browser
+	@touch $@
 
 # In a copy of the checkout, whose own build goes before the installed one. Python's own allocator would hide a use
 # after free; what it never frees at exit would drown a leak (the fixtures count what fastws holds).
@@ -147,4 +158,4 @@ $(VERSIONS:%=test-%): test-%:
 	cd $$tree; \
 	$(PROTOCOL:%=../../$$bin/python %;) \
 	rm fastws/__init__.py; \
-	../../$$bin/python -m pytest $(PARALLEL)
+	../../$$bin/python -m pytest $(PARALLEL) $(NO_BROWSER)

@@ -1,4 +1,4 @@
-"""The command line: `fastws serve module:app`. Flags are named as uvicorn's where they mean the same."""
+"""The command line: `fastws serve module:app`, `fastws demo`. Flags are named as uvicorn's where they mean the same."""
 
 import argparse
 import importlib
@@ -26,9 +26,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = _make_parser()
     options = parser.parse_args(argv)
     if options.command is None:
-        parser.error("say what to do: `fastws serve module:app`, or `fastws --help`")
+        parser.error("say what to do: `fastws serve module:app`, `fastws demo`, or `fastws --help`")
     try:
-        app = _load_app(options.app, options.app_dir)
+        app = _make_demo(options) if options.command == "demo" else _load_app(options.app, options.app_dir)
     except _UserError as exc:
         return _fail(2, str(exc))
     # The application's own logging, set up while it was imported, is left as it is.
@@ -55,26 +55,32 @@ def _fail(code: int, message: str) -> int:
 def _make_parser() -> argparse.ArgumentParser:
     parser = _Parser(prog="fastws", description="A WebSocket server.")
     parser.add_argument("--version", action="version", version=f"fastws {fastws.__version__}")
-    serve = parser.add_subparsers(dest="command").add_parser(
-        "serve", help="serve an application", formatter_class=argparse.ArgumentDefaultsHelpFormatter
-    )
+    commands = parser.add_subparsers(dest="command")
+    serve = _add_command(commands, "serve", "serve an application")
     serve.add_argument("app", metavar="module:app", help="where the fastws.App is")
-    serve.add_argument("--host", default="127.0.0.1", help="address to listen on")
-    serve.add_argument("--port", type=_port, default=8765, help="port to listen on; 0 takes a free one")
     serve.add_argument("--app-dir", metavar="DIR", default=".", help="where to look for the module first")
-    serve.add_argument("--loop", choices=("auto", "uvloop", "asyncio"), default="auto", help="event loop")
-    serve.add_argument("--backlog", type=_positive, default=4096, help="connections that wait to be accepted")
-    serve.add_argument(
+    _add_command(commands, "demo", "serve a page with a chat room and an echo meter")
+    return parser
+
+
+def _add_command(commands: "argparse._SubParsersAction[_Parser]", name: str, what: str) -> _Parser:
+    """A command that serves, with the flags that say where and how."""
+    command = commands.add_parser(name, help=what, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    command.add_argument("--host", default="127.0.0.1", help="address to listen on")
+    command.add_argument("--port", type=_port, default=8765, help="port to listen on; 0 takes a free one")
+    command.add_argument("--loop", choices=("auto", "uvloop", "asyncio"), default="auto", help="event loop")
+    command.add_argument("--backlog", type=_positive, default=4096, help="connections that wait to be accepted")
+    command.add_argument(
         "--log-level", choices=("critical", "error", "warning", "info", "debug"), default="info", help="what to tell"
     )
-    serve.add_argument(
+    command.add_argument(
         "--timeout-graceful-shutdown",
         metavar="SECONDS",
         type=_seconds,
         default=STOP_TIMEOUT,
         help="how long connections may take to close when the server stops",
     )
-    return parser
+    return command
 
 
 def _port(text: str) -> int:
@@ -97,6 +103,16 @@ def _seconds(text: str) -> float:
     if 0 <= seconds < float("inf"):
         return seconds
     raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds")
+
+
+def _make_demo(options: argparse.Namespace) -> fastws.App:
+    from fastws.demo import app
+
+    host = f"[{options.host}]" if ":" in options.host else options.host
+    print("Open the address below in a browser: a chat room and an echo meter. Ctrl-C ends it.")
+    print("The echo from a command line:  pip install websockets")
+    print(f"  python -m websockets ws://{host}:{options.port or 'PORT'}/echo", flush=True)
+    return app
 
 
 def _load_app(name: str, app_dir: str) -> fastws.App:

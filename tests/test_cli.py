@@ -41,11 +41,11 @@ def app_dir(tmp_path):
 
 
 class Served:
-    """`fastws serve` in a child process, once it has said where it listens."""
+    """`fastws serve`, or what else serves, in a child process, once it has said where it listens."""
 
-    def __init__(self, *arguments, cwd):
+    def __init__(self, *arguments, cwd, what="serve"):
         self.process = subprocess.Popen(
-            command("serve", *arguments), cwd=cwd, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+            command(what, *arguments), cwd=cwd, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )
         self.timer = threading.Timer(20, self.process.kill)
         self.timer.start()
@@ -71,10 +71,9 @@ class Served:
         return self.end()
 
     def end(self):
-        out, rest = self.process.communicate(timeout=20)
+        self.stdout, rest = self.process.communicate(timeout=20)
         self.timer.cancel()
         self.stderr += rest
-        assert out == ""
         return self.process.returncode
 
     def __enter__(self):
@@ -96,6 +95,15 @@ def test_serve(app_dir, loop):
         assert served.get("/healthz").endswith(b"\r\n\r\nok")
         assert served.stop() == 0
     assert served.stderr.count("listening on") == 1
+    assert served.stdout == ""
+    assert "Traceback" not in served.stderr
+
+
+def test_demo(tmp_path):
+    with Served("--port", "0", cwd=tmp_path, what="demo") as served:
+        assert b"<title>fastws" in served.get("/")
+        assert served.stop() == 0
+    assert "python -m websockets ws://127.0.0.1:PORT/echo" in served.stdout
     assert "Traceback" not in served.stderr
 
 

@@ -16,6 +16,7 @@ ROOT = Path(__file__).resolve().parent.parent
 CORE = ROOT / "fastws" / "core"
 PARTS = sorted(CORE.glob("*.pyx"))
 MODULES = sorted((ROOT / "fastws").glob("*.py"))
+DEMO = sorted(path for path in (ROOT / "fastws" / "demo").iterdir() if path.is_file())
 MAX_LINES = 400
 
 #: Where a part or module is tested, if not in tests/test_NAME.py.
@@ -56,7 +57,9 @@ def included(path: Path) -> list[str]:
 
 
 @pytest.mark.parametrize(
-    "path", [*PARTS, *MODULES, *sorted(CORE.glob("*.h")), *sorted(CORE.glob("*.pxi"))], ids=lambda path: path.name
+    "path",
+    [*PARTS, *MODULES, *DEMO, *sorted(CORE.glob("*.h")), *sorted(CORE.glob("*.pxi"))],
+    ids=lambda path: path.name,
 )
 def test_no_file_is_long(path: Path) -> None:
     lines = len(path.read_text().splitlines())
