@@ -259,6 +259,7 @@ def test_publishing_from_every_callback(serve: Serving, asynchronous: bool) -> N
     client.send_frame(PONG, b"")
     both_hear("pong")
     client.send("fill")
+    eventually(lambda: server.stats()["buffered_bytes"])
     assert client.recv() == bytes(6 << 20)
     both_hear("drain")
     client.send_close()

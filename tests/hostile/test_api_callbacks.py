@@ -47,7 +47,8 @@ def provoke(server: ServerThread, callback: str) -> RawClient:
     elif callback in ("ping", "pong"):
         client.send_frame(PING if callback == "ping" else PONG, b"p")
     elif callback == "drain":
-        client.send("fill")  # answered with BIG
+        client.send("fill")  # answered with BIG, all of which the kernel might take if it were read meanwhile
+        eventually(lambda: server.stats()["buffered_bytes"])
     elif callback == "close":
         client.send_close(1000)
     return client
