@@ -188,6 +188,7 @@ def test_drained_ends_with_the_connection(serve: Serving, how: str) -> None:
     eventually(lambda: len(pump.closes) == 1, 3.0, "closed once")
     eventually(task.done)
     assert pump.closes[0][0] == {"close": 1000, "peer's close": 1000}.get(how, 1006)
+    assert pump.drains == [], "the peer has not caught up: it is gone"
 
 
 def test_drained_in_a_callback_counts_what_is_corked(serve: Serving) -> None:

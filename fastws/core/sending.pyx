@@ -107,7 +107,8 @@ cdef int sending_taken(WebSocket ws) except -1:
         ws.drain_due = False
         ws.resume(PAUSE_OUTBOX)
         sending_release(ws)
-        callback_event(ws, ws.route.drain, ())
+        if not ws.broken:                   # else nobody took anything, and `close` is about to come
+            callback_event(ws, ws.route.drain, ())
     return 0
 
 
