@@ -66,7 +66,8 @@ test-asan: $(VENV)/.built $(VENV)/.tools  ## what peers and callbacks may do, un
 	../../$(BIN)/python setup.py -q build_ext --inplace; ../../$(BIN)/python $(PROTOCOL); \
 	LD_PRELOAD="$$(gcc -print-file-name=libasan.so) $$(gcc -print-file-name=libubsan.so)" \
 	ASAN_OPTIONS=detect_leaks=0 PYTHONMALLOC=malloc \
-		../../$(BIN)/python -m pytest $(PARALLEL) tests/hostile tests/test_protocol.py
+		../../$(BIN)/python -m pytest $(PARALLEL) tests/hostile tests/test_protocol.py \
+		tests/test_topics_property.py
 
 copy-checkout = git ls-files -z --cached --others --exclude-standard | tar -c --null -T - | tar -x -C $(1)
 

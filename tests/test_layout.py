@@ -30,7 +30,6 @@ TESTED_IN = {
     "buffer": ["hostile/test_api_buffers.py"],
     "deadlines": ["hostile/test_deadlines.py"],
     "opening": ["hostile/test_upgrade.py", "hostile/test_handshake.py", "test_upgrade_hooks.py"],
-    "payload": ["test_topics.py", "test_outbox.py"],
     "route": ["test_app.py", "test_options.py"],
     "sending": ["test_watermarks.py", "test_outbox.py"],
     "service": ["test_server.py", "test_stop.py", "test_misuse.py"],

@@ -63,7 +63,8 @@ def prepare(data, *, bint is_text=False):
 
 
 cdef PreparedMessage prepared_in(Hub hub, data, bint is_text):
-    """The frame, in the hub's block if there is a hub and the frame is small, else in memory of its own."""
+    """The frame, in the hub's block if there is a hub and the frame is small, else in memory of its own: what a peer that
+    takes nothing keeps by reference is never more than its frame."""
     cdef PreparedMessage message = PreparedMessage.__new__(PreparedMessage)
     cdef Payload payload
     cdef uint8_t head[MAX_FRAME_HEADER]
@@ -72,7 +73,7 @@ cdef PreparedMessage prepared_in(Hub hub, data, bint is_text):
     try:
         head_size = header_write(head, 0x80 | payload.opcode, payload.size)
         message.size = head_size + payload.size
-        if hub is None or message.size > BLOCK_SIZE // 8:
+        if hub is None or message.size >= WORTH_SHARING:
             message.buffer = Buffer(message.size)
             message.frame = message.buffer.data
         else:

@@ -47,7 +47,8 @@ def provoke(server: ServerThread, callback: str) -> RawClient:
     elif callback in ("ping", "pong"):
         client.send_frame(PING if callback == "ping" else PONG, b"p")
     elif callback == "drain":
-        client.send("fill")  # answered with BIG
+        client.send("fill")  # answered with BIG, all of which the kernel might take if it were read meanwhile
+        eventually(lambda: server.stats()["buffered_bytes"])
     elif callback == "close":
         client.send_close(1000)
     return client
@@ -76,6 +77,7 @@ def acting(callback: str, act: Callable[[Any], Any], log: list[tuple[Any, ...]],
         log.append(("close", ws.id, code))
 
     def opened(self: Any, ws: Any) -> None:
+        ws.subscribe("room")
         log.append(("open", ws.id))
 
     body: dict[str, Any] = {"open": opened, "message": message, "close": close}
@@ -201,6 +203,14 @@ ACTIONS: dict[str, Callable[[Any], Any]] = {
     "pause and resume": lambda ws: (ws.pause_reading(), ws.resume_reading()),
     "pause, close": lambda ws: (ws.pause_reading(), ws.close(4000)),
     "drop all references": lambda ws: None,
+    "subscribe": lambda ws: ws.subscribe("new"),
+    "unsubscribe": lambda ws: ws.unsubscribe("room"),
+    "publish": lambda ws: ws.publish("room", "x"),
+    "publish large": lambda ws: ws.publish("room", b"x" * 300_000),
+    "leave, publish, join": lambda ws: (ws.unsubscribe("room"), ws.publish("room", "x"), ws.subscribe("room"))[1],
+    "publish, close": lambda ws: (ws.publish("room", "x"), ws.close(4000))[0],
+    "close then publish": lambda ws: (ws.close(4000), ws.subscribe("room"), ws.publish("room", "x"))[2],
+    "terminate then publish": lambda ws: (ws.terminate(), ws.unsubscribe("room"), ws.publish("room", "x"))[2],
 }
 DROPS = ("close then send", "terminate then all")
 
@@ -224,6 +234,7 @@ def test_a02_acting_from_a_callback(serve: Serving, callback: str, target: str, 
 
     class Other:
         def open(self, ws: Any) -> None:
+            ws.subscribe("room")
             others.append(ws)
 
         def close(self, ws: Any, code: int, reason: str) -> None:
@@ -249,8 +260,12 @@ def test_a02_acting_from_a_callback(serve: Serving, callback: str, target: str, 
             assert result == fastws.DROPPED, name
         elif name.startswith("send"):
             assert result in (fastws.SENT, fastws.QUEUED), (name, result)
+        elif "publish" in name:
+            # The one that publishes and the other are in the room, unless the one has ended or is just to be opened.
+            assert result in (0, 1), (name, result)
     closes = [entry[1] for entry in log if entry[0] == "close"]
     assert len(closes) == len(set(closes)) == 2 * len(ACTIONS)
+    assert app.num_subscribers("room") == app.num_subscribers("new") == app.stats()["topics"] == 0
 
 
 @pytest.mark.parametrize(("action", "code"), [("close", 4000), ("terminate", 1006), ("close then send", 4000)])

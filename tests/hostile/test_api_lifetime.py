@@ -23,7 +23,11 @@ METHODS: dict[str, Callable[[Any], Any]] = {
     "terminate": lambda ws: ws.terminate(),
     "pause_reading": lambda ws: ws.pause_reading(),
     "resume_reading": lambda ws: ws.resume_reading(),
+    "subscribe": lambda ws: ws.subscribe("room"),
+    "unsubscribe": lambda ws: ws.unsubscribe("kept"),
+    "publish": lambda ws: ws.publish("kept", "x"),
 }
+TOPICS = ("subscribe", "unsubscribe", "publish")
 ATTRIBUTES = [
     "id",
     "data",
@@ -36,6 +40,7 @@ ATTRIBUTES = [
     "local_address",
     "buffered_amount",
     "ready_state",
+    "subscriptions",
 ]
 
 
@@ -52,6 +57,7 @@ def test_a05_kept_after_close(serve: Serving, ending: str) -> None:
     client = RawClient.open(server.port, "/?kept")
     eventually(lambda: recorder.sockets)
     (ws,) = recorder.sockets
+    server.call(ws.subscribe, "kept")
     open_look = server.call(look_at, ws)
     if ending in ("close", "reset"):
         getattr(client, ending)()
@@ -66,11 +72,13 @@ def test_a05_kept_after_close(serve: Serving, ending: str) -> None:
     for _ in range(3):
         for name, method in METHODS.items():
             result = server.call(method, ws)
-            assert result == (fastws.DROPPED if name.startswith("send") else result)
+            assert result == (fastws.DROPPED if name.startswith("send") else 0 if name in TOPICS else result)
+        assert not ws.is_subscribed("kept")
         closed_look = server.call(look_at, ws)
-    same = set(ATTRIBUTES) - {"ready_state", "buffered_amount", "local_address"}
+    same = set(ATTRIBUTES) - {"ready_state", "buffered_amount", "local_address", "subscriptions"}
     assert {name: closed_look[name] for name in same} == {name: open_look[name] for name in same}
     assert closed_look["buffered_amount"] == 0
+    assert (open_look["subscriptions"], closed_look["subscriptions"]) == (("kept",), ())
     assert closed_look["ready_state"] != open_look["ready_state"]
     assert [event[0] for event in recorder.events] == ["open", "close"]
     assert ws not in list(server.call(lambda: list(server.server.connections)))
@@ -112,6 +120,7 @@ def test_a05_from_another_thread(serve: Serving) -> None:
         client = RawClient.open(server.port)
         eventually(lambda: recorder.sockets)
         (ws,) = recorder.sockets
+        server.call(ws.subscribe, "kept")
         for method in METHODS.values():
             with pytest.raises(RuntimeError, match="call_soon_threadsafe"):
                 method(ws)
@@ -260,12 +269,17 @@ EXITS = {
     """,
     "used by atexit": """
         import atexit
-        atexit.register(lambda: print([kept[0].send("x"), kept[0].ready_state, kept[0].close()] and "late"))
+        def late():
+            app.publish("room", "x"), kept[0].publish("room", "x"), kept[0].unsubscribe("room")
+            kept[0].send("x"), kept[0].ready_state, kept[0].subscribe("room"), kept[0].close()
+            print("late")
+        atexit.register(late)
         loop.run_until_complete(main())
     """,
     "used by a finaliser": """
         class Late:
             def __del__(self):
+                kept[0].publish("room", "x")
                 kept[0].terminate()
         sys.modules["late"] = Late()
         loop.run_until_complete(main())
@@ -297,7 +311,10 @@ class Handler:
     def open(self, ws):
         kept.append(ws)
         ws.data = ws
+        ws.subscribe("room")
+        ws.subscribe("another")
         ws.send(b"x" * 8_000_000)
+        app.publish("another", b"x" * 3000)
 
     async def message(self, ws, data):
         await asyncio.sleep(3600)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import random
 import threading
 import time
@@ -41,7 +42,13 @@ ACTIONS: list[Callable[[Any, random.Random], Any]] = [
     lambda ws, rng: (ws.pause_reading(), ws.resume_reading()),
     lambda ws, rng: ws.close(4000, "r") if rng.random() < 0.1 else None,
     lambda ws, rng: ws.terminate() if rng.random() < 0.1 else None,
+    lambda ws, rng: ws.subscribe(rng.choice(TOPICS)),
+    lambda ws, rng: ws.unsubscribe(rng.choice(TOPICS)),
+    lambda ws, rng: publish(ws, b"\0" * rng.choice([0, 10, 600, 5000])),
+    lambda ws, rng: publish(ws, b"\0" * rng.choice([100, 100, 70_000]), prepared=True),
 ]
+TOPICS = ["one", "two", "three"]
+published = itertools.count()
 
 
 def say(ws: Any, payload: Any) -> None:
@@ -54,6 +61,15 @@ def say(ws: Any, payload: Any) -> None:
         ws.data = number + 1
 
 
+def publish(ws: Any, payload: bytes, prepared: bool = False) -> None:
+    """Publishes to all topics behind a number that is higher than all before."""
+    import fastws
+
+    for topic in TOPICS:
+        data = b"p%d:" % next(published) + payload
+        ws.publish(topic, fastws.prepare(data) if prepared else data)
+
+
 class Peer:
     """A client that sends numbered messages, whole or in fragments, in segments of any size, and reads or does not."""
 
@@ -63,6 +79,8 @@ class Peer:
         self.rng = rng
         self.number = 0
         self.heard = 0
+        self.latest = -1  # of what was published
+        self.published = 0
         self.outgoing = bytearray()
 
     def more(self) -> None:
@@ -83,6 +101,12 @@ class Peer:
             self.client.take(size)
             if opcode in (TEXT, BINARY):
                 number, _, rest = payload.partition(b":")
+                if number.startswith(b"p"):
+                    assert int(number[1:]) > self.latest, f"{number!r} after {self.latest}"
+                    assert rest.count(0) == len(rest)
+                    self.latest = int(number[1:])
+                    self.published += 1
+                    continue
                 assert int(number) == self.heard, f"{number!r} where {self.heard} was due"
                 assert rest == rest[:2] * (len(rest) // 2) + rest[: len(rest) % 2]
                 self.heard += 1
@@ -201,6 +225,8 @@ def test_a02_anything_goes(serve: Serving, seed: int, asynchronous: bool) -> Non
     assert len(closed) == len(set(closed))
     assert sum(seen.values()) > 100
     assert sum(peer.heard for peer in everyone) > 100
+    assert sum(peer.published for peer in everyone) > 10
+    assert server.app.stats()["topics"] == 0
 
 
 @pytest.mark.parametrize("asynchronous", [False, True])
