@@ -226,7 +226,8 @@ int main(int argc, char **argv) {
     double wall = clock_s(CLOCK_MONOTONIC), cpu = clock_s(CLOCK_PROCESS_CPUTIME_ID);
     long count = work->run();
     wall = clock_s(CLOCK_MONOTONIC) - wall, cpu = clock_s(CLOCK_PROCESS_CPUTIME_ID) - cpu;
-    printf("{\"workload\": \"%s\", \"count\": %ld, \"seconds\": %.6f, \"cpu_seconds\": %.6f}\n", work->name, count, wall, cpu);
+    printf("{\"workload\": \"%s\", \"count\": %ld, \"seconds\": %.6f, \"cpu_seconds\": %.6f}\n",
+           work->name, count, wall, cpu);
     fflush(stdout);
     if (work->run != run_connect) hold();
     return 0;

@@ -112,7 +112,8 @@ cdef class Socket(Endpoint):
     cdef uint8_t *reserve(self, size_t n) except NULL
     cdef int write(self, const uint8_t *data, size_t n) except -1
     cdef int refer(self, const uint8_t *data, size_t n, object owner) except -1
-    cdef int write_large(self, const uint8_t *head, size_t head_size, const uint8_t *data, size_t n, object owner) except -1
+    cdef int write_large(
+        self, const uint8_t *head, size_t head_size, const uint8_t *data, size_t n, object owner) except -1
     cdef int uncork(self) except -1
     cdef int flush(self) except -1
     cdef bint _refused(self) noexcept

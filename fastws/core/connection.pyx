@@ -163,8 +163,8 @@ cdef class WebSocket(Socket):
     # topics
 
     def subscribe(self, topic):
-        """Receive what is published to a topic. Returns whether that is new: False where it was subscribed already, or is
-        not open.
+        """Receive what is published to a topic. Returns whether that is new: False where it was subscribed already,
+        or is not open.
 
         ValueError for a name that is not 1 to 255 bytes of UTF-8, RuntimeError for more than `max_topics`. A connection
         leaves all its topics as soon as it is not open any more.
@@ -185,8 +185,8 @@ cdef class WebSocket(Socket):
         return topics_of(self)
 
     def publish(self, topic, data, *, compress=None):
-        """Sends a message, as `send` takes it, to every subscriber of the topic but this connection, which need be neither
-        subscribed nor open. Returns how many connections took it: those for which `send` would not be DROPPED."""
+        """Sends a message, as `send` takes it, to every subscriber of the topic but this connection, which need be
+        neither subscribed nor open. Returns how many connections took it: those where `send` would not be DROPPED."""
         self.check_thread()
         return self.service.hub.publish(topic, data, self)
 

@@ -29,7 +29,7 @@ cdef int deadline_came(WebSocket ws, uint32_t now) except -1:
         callback_cancel(ws)
         return ws.on_end()
     if ws.blocked and not time_left(now, ws.stalled_at, route.send_timeout):
-        ws.flush()                          # the poller tells of ample room only, and a slow peer may have made a little
+        ws.flush()                          # the poller tells of ample room only, a slow peer may have made a little
         if ws.broken or not time_left(now, ws.stalled_at, route.send_timeout):
             return ws.on_end()
         return ws.on_taken()

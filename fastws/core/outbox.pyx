@@ -48,7 +48,7 @@ cdef uint8_t *outbox_reserve(Outbox *outbox, size_t n) except NULL:
 
 
 cdef int outbox_refer(Outbox *outbox, const uint8_t *data, size_t n, object owner) except -1:
-    """Appends n bytes that lie in `owner` and will never change. What follows on the last bytes there needs no new chunk."""
+    """Appends n bytes that lie in `owner` and will never change. Those that follow on the last there need no chunk."""
     cdef Chunk *chunk = outbox.last
     if chunk != NULL and chunk.owner == <PyObject *>owner and chunk.data + chunk.end == data:
         chunk.end += n

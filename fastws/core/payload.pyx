@@ -41,7 +41,7 @@ cdef int payload_close(Payload *payload) except -1:
 
 @cython.final
 cdef class PreparedMessage:
-    """A message that was framed once for many sends; made by `fastws.prepare`. `len()` is that of the frame in bytes."""
+    """A message that was framed once for many sends; made by `fastws.prepare`. `len()` is the frame's, in bytes."""
 
     def __len__(self):
         return <Py_ssize_t>self.size
@@ -56,15 +56,15 @@ cdef int prepared_check(PreparedMessage message) except -1:
 def prepare(data, *, bint is_text=False):
     """Frames a message once, for `ws.send`, `ws.publish` and `app.publish` to send it many times.
 
-    data: str for text, any C-contiguous bytes-like object for binary, or for text where `is_text` says that it holds valid
-    UTF-8 (not checked). TypeError for anything else, UnicodeEncodeError for a str with lone surrogates.
+    data: str for text, any C-contiguous bytes-like object for binary, or for text where `is_text` says that it holds
+    valid UTF-8 (not checked). TypeError for anything else, UnicodeEncodeError for a str with lone surrogates.
     """
     return prepared_in(None, data, is_text)
 
 
 cdef PreparedMessage prepared_in(Hub hub, data, bint is_text):
-    """The frame, in the hub's block if there is a hub and the frame is small, else in memory of its own: what a peer that
-    takes nothing keeps by reference is never more than its frame."""
+    """The frame, in the hub's block if there is a hub and the frame is small, else in memory of its own: what a peer
+    that takes nothing keeps by reference is never more than its frame."""
     cdef PreparedMessage message = PreparedMessage.__new__(PreparedMessage)
     cdef Payload payload
     cdef uint8_t head[MAX_FRAME_HEADER]

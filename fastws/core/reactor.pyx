@@ -173,7 +173,7 @@ cdef class Reactor:
         return 0
 
     cdef int _failed(self, Endpoint endpoint, error) except -1:
-        """An exception of ours, not the user's or the peer's, costs that one connection. What is no Exception (the user's
+        """An exception of ours, not the user's or the peer's, costs that one connection. What is no Exception (a
         KeyboardInterrupt, say) costs it too, as the rest of its input is lost, and goes on to the loop."""
         if isinstance(error, Exception):
             self.log.error("internal error; the connection is dropped", exc_info=error)

@@ -12,8 +12,9 @@ cdef class Service:
         self.topics = {}
 
     def __init__(
-        self, *, Hub hub not None, find_websocket, find_http, allowed_hosts, size_t max_header_size, size_t max_request_line,
-        size_t max_headers, double handshake_timeout, double close_timeout,
+        self, *, Hub hub not None, find_websocket, find_http, allowed_hosts,
+        size_t max_header_size, size_t max_request_line, size_t max_headers,
+        double handshake_timeout, double close_timeout,
     ):
         self.hub = hub
         self.head_limits = HeadLimits(max_header_size, max_request_line, max_headers)
@@ -35,8 +36,8 @@ cdef class Route:
     def __init__(
         self, *, upgrade, open, message, drain, ping, pong, close, origins,
         uint64_t max_message_size, uint32_t max_fragments, size_t high_water, size_t low_water,
-        size_t max_backpressure, Py_ssize_t max_waiting, uint32_t max_topics, double close_timeout, double message_timeout,
-        double ping_interval, double ping_timeout, double send_timeout,
+        size_t max_backpressure, Py_ssize_t max_waiting, uint32_t max_topics,
+        double close_timeout, double message_timeout, double ping_interval, double ping_timeout, double send_timeout,
         bint text_as_utf8, bint binary_as_view, bint drop_when_slow, bint keep_request,
     ):
         self.upgrade, self.open, self.message, self.drain = upgrade, open, message, drain

@@ -5,7 +5,7 @@
 
 cdef enum:
     CORK_SIZE = 262144          # bytes of the shared send buffer; an outbox this long is sent without waiting
-    WORTH_SHARING = 512         # bytes; less than that is copied for a peer that takes nothing, lest it pin a whole block
+    WORTH_SHARING = 512         # bytes; less is copied for a peer that takes nothing, lest it pin a whole block
 
 cdef uint32_t NEVER = 0xFFFFFFFF
 
@@ -229,8 +229,8 @@ cdef class Socket(Endpoint):
         return 0
 
     cdef int refer(self, const uint8_t *data, size_t n, object owner) except -1:
-        """Writes bytes that will never change and that others write, too: `owner`, in which they lie, is kept instead of
-        a copy. They leave when the turn ends."""
+        """Writes bytes that will never change and that others write, too: `owner`, in which they lie, is kept instead
+        of a copy. They leave when the turn ends."""
         cdef bint in_cork = self.reactor.corked_for is self and not self.outbox.size
         if in_cork and n < CORK_SIZE // 4 or self.blocked and n < WORTH_SHARING:
             return self.write(data, n)
