@@ -94,7 +94,7 @@ $(VENV)/.built: $(VENV)/.created $(SOURCES)
 	@touch $@
 
 $(VENV)/.tools: $(VENV)/.created
-	@$(BIN)/python $(PIP_INSTALL) --group test --group lint --group bench
+	@$(BIN)/python $(PIP_INSTALL) --group test --group lint
 	@touch $@
 
 # pip knows --group from 25.1 on. The headers are looked for here because a compiler's own complaint is hard to read.
