@@ -23,7 +23,6 @@ struct conn {
     bool pong_due;                  /* it could not be answered yet */
 };
 
-
 static int epfd;
 static char request[512];
 static size_t request_len, batch_out, batch_in;     /* bytes */

@@ -107,8 +107,8 @@ cdef class WebSocket(Socket):
             self.finish(PHASE_GONE, CLOSE_ABNORMAL, "", False)
         else:
             self.enter(PHASE_GONE)
-        if phase == PHASE_DECIDING:
-            callback_cancel(self)
+            if phase == PHASE_DECIDING:
+                callback_cancel(self)
         return self.drop()
 
     cdef int on_peer_shut(self) except -1:

@@ -19,6 +19,7 @@ cdef int payload_open(Payload *payload, data, bint is_text) except -1:
             payload.size = <size_t>PyUnicode_GET_LENGTH(data)
             return 0
         data = PyUnicode_AsUTF8String(data)
+        payload.keeper = <PyObject *>data       # which the view holds
     elif isinstance(data, bytes):
         payload.keeper = <PyObject *>data
         payload.data = <const uint8_t *>PyBytes_AS_STRING(data)
@@ -26,8 +27,6 @@ cdef int payload_open(Payload *payload, data, bint is_text) except -1:
         return 0
     buffer_get(data, &payload.view)
     payload.is_view = True
-    if PyBytes_CheckExact(data):
-        payload.keeper = <PyObject *>data
     payload.data = <const uint8_t *>payload.view.buf
     payload.size = <size_t>payload.view.len
     return 0

@@ -1,8 +1,5 @@
 # Sending: messages and control frames into the outbox, and what happens when the peer does not take them.
 
-cdef enum:
-    LARGE = 65536               # bytes; a payload from this size on is not copied if the kernel takes it at once
-
 cdef enum:                      # indexes of SEND_STATUS
     IS_SENT = 0
     IS_QUEUED = 1

@@ -5,6 +5,7 @@
 
 cdef enum:
     CORK_SIZE = 262144          # bytes of the shared send buffer; an outbox this long is sent without waiting
+    LARGE = 65536               # bytes; from this size on, a system call of its own costs less than a copy
     WORTH_SHARING = 512         # bytes; less is copied for a peer that takes nothing, lest it pin a whole block
 
 cdef uint32_t NEVER = 0xFFFFFFFF
@@ -232,7 +233,7 @@ cdef class Socket(Endpoint):
         """Writes bytes that will never change and that others write, too: `owner`, in which they lie, is kept instead
         of a copy. They leave when the turn ends."""
         cdef bint in_cork = self.reactor.corked_for is self and not self.outbox.size
-        if in_cork and n < CORK_SIZE // 4 or self.blocked and n < WORTH_SHARING:
+        if in_cork and n < LARGE or self.blocked and n < WORTH_SHARING:
             return self.write(data, n)
         if in_cork:
             self.uncork()
