@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import collections
-import os
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from harness import TEXT, RawClient, build
-from harness.strace import MEMORY, RECEIVES, SENDS, STRACE, WAITS, Call, Strace
+from harness.strace import MEMORY, RECEIVES, SENDS, WAITS, Call, Strace, serving
 
 SERVER = Path(__file__).parent / "harness" / "echo_server.py"
 PAYLOAD = b"m" * 64
@@ -20,19 +17,8 @@ PAYLOAD = b"m" * 64
 
 @pytest.fixture
 def process(loop_kind: str, no_leaked_fds: None) -> Iterator[tuple[int, int]]:
-    """(pid, port) of a server in a process of its own."""
-    if not STRACE.exists():
-        pytest.skip(f"{STRACE} is not installed")
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
-    with subprocess.Popen(
-        [sys.executable, str(SERVER), loop_kind], env=environment, stdout=subprocess.PIPE, text=True
-    ) as server:
-        assert server.stdout is not None
-        line = server.stdout.readline()
-        assert line, "the server did not start"
-        yield server.pid, int(line)
-        assert server.poll() is None, "the server died"
-        server.terminate()
+    with serving(str(SERVER), loop_kind) as found:
+        yield found
 
 
 def counted(calls: list[Call]) -> dict[str, int]:

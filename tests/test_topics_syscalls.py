@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import collections
-import os
-import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,7 +11,7 @@ from typing import Any
 
 import pytest
 from harness import RawClient
-from harness.strace import MEMORY, RECEIVES, SENDS, STRACE, WAITS, Call, Strace
+from harness.strace import MEMORY, RECEIVES, SENDS, WAITS, Call, Strace, serving
 
 SUBSCRIBERS = 5
 SMALL = b"s" * 64
@@ -59,19 +57,8 @@ async def main() -> None:
 
 @pytest.fixture
 def process(loop_kind: str, no_leaked_fds: None) -> Iterator[tuple[int, int]]:
-    """(pid, port) of a server in a process of its own."""
-    if not STRACE.exists():
-        pytest.skip(f"{STRACE} is not installed")
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
-    with subprocess.Popen(
-        [sys.executable, __file__, loop_kind], env=environment, stdout=subprocess.PIPE, text=True
-    ) as server:
-        assert server.stdout is not None
-        line = server.stdout.readline()
-        assert line, "the server did not start"
-        yield server.pid, int(line)
-        assert server.poll() is None, "the server died"
-        server.terminate()
+    with serving(__file__, loop_kind) as found:
+        yield found
 
 
 EXPECTED = {

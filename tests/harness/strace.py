@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import re
 import subprocess
+import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import NamedTuple
+
+import pytest
 
 STRACE = Path("/usr/bin/strace")
 LINE = re.compile(r"^(?P<pid>\d+) +(?P<name>\w+)\((?P<arguments>.*)\) += (?P<result>.+)$")
@@ -93,3 +99,19 @@ class Strace:
             assert found, f"strace wrote {line!r}"
             calls.append(Call(found["name"], found["arguments"], found["result"]))
         return calls
+
+
+@contextlib.contextmanager
+def serving(script: str, loop_kind: str) -> Iterator[tuple[int, int]]:
+    """(pid, port) of a server in a process of its own: a script that is given the loop, and prints its port."""
+    if not STRACE.exists():
+        pytest.skip(f"{STRACE} is not installed")
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
+    command = [sys.executable, script, loop_kind]
+    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as server:
+        assert server.stdout is not None
+        line = server.stdout.readline()
+        assert line, "the server did not start"
+        yield server.pid, int(line)
+        assert server.poll() is None, "the server died"
+        server.terminate()
