@@ -19,9 +19,10 @@ ROOT = Path(__file__).resolve().parent.parent
 
 
 class Program:
-    """`python ARGUMENTS` at the root of the tree. It may not warn, and has a minute."""
+    """`python ARGUMENTS` at the root of the tree, where it serves on `port` unless that is 0. It may not warn, and has
+    only so many seconds."""
 
-    def __init__(self, *arguments: str, port: int = 0) -> None:
+    def __init__(self, *arguments: str, port: int = 0, seconds: float = 60) -> None:
         self.port = port
         self._process = subprocess.Popen(
             [sys.executable, "-W", "error", *arguments],
@@ -31,12 +32,12 @@ class Program:
             cwd=ROOT,
             env={**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])},
         )
-        self._timer = threading.Timer(60, self._process.kill)
+        self._timer = threading.Timer(seconds, self._process.kill)
         self._timer.start()
         if port:
-            eventually(lambda: self._process.poll() is not None or self._listens(), 15)
+            eventually(lambda: self._process.poll() is not None or self.listens(), 15)
 
-    def _listens(self) -> bool:
+    def listens(self) -> bool:
         with socket.socket() as sock:
             return sock.connect_ex(("127.0.0.1", self.port)) == 0
 

@@ -5,21 +5,15 @@ from __future__ import annotations
 import http.server
 import os
 import shutil
-import signal
-import socket
-import subprocess
-import sys
 import threading
-import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
+from harness.server import PATIENCE
 from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
+from programs import Program, free_port
 
-ROOT = Path(__file__).resolve().parents[2]
-PATIENCE = float(os.environ.get("PATIENCE", "1"))
 TIMEOUT = 10 * PATIENCE  # seconds, for everything that waits
 
 
@@ -34,38 +28,26 @@ def chromium() -> str:
 class Demo:
     """`fastws demo`, or a Python program that serves it otherwise, on a port that stays the same."""
 
-    def __init__(self, program: str | None = None) -> None:
-        with socket.socket() as sock:
-            sock.bind(("127.0.0.1", 0))
-            self.port = int(sock.getsockname()[1])
+    def __init__(self, source: str | None = None) -> None:
+        self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}/"
-        self._program = program
+        self._arguments = [*(["-c", source] if source else ["-m", "fastws", "demo", "--port"]), str(self.port)]
         self.start()
 
     def start(self) -> None:
-        command = ["-c", self._program] if self._program else ["-m", "fastws", "demo", "--port"]
-        self._process = subprocess.Popen([sys.executable, *command, str(self.port)], cwd=ROOT, stdout=subprocess.PIPE)
-        deadline = time.monotonic() + TIMEOUT
-        while not self._listens():
-            assert self._process.poll() is None, "the demo has ended"
-            assert time.monotonic() < deadline, "the demo does not listen"
-            time.sleep(0.02)
+        self._program = Program(*self._arguments, port=self.port, seconds=30 * TIMEOUT)
+        assert self._program.listens(), "the demo does not listen"
 
-    def _listens(self) -> bool:
-        with socket.socket() as sock:
-            return sock.connect_ex(("127.0.0.1", self.port)) == 0
-
-    def end(self, how: signal.Signals = signal.SIGKILL) -> None:
-        self._process.send_signal(how)
-        self._process.communicate()
+    def end(self) -> None:
+        self._program.kill()
 
 
 @pytest.fixture
 def serve_demo() -> Iterator[Callable[..., Demo]]:
     started: list[Demo] = []
 
-    def serve_demo(program: str | None = None) -> Demo:
-        started.append(Demo(program))
+    def serve_demo(source: str | None = None) -> Demo:
+        started.append(Demo(source))
         return started[-1]
 
     yield serve_demo
