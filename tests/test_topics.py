@@ -222,7 +222,7 @@ def test_publishing_from_every_callback(serve: Serving, asynchronous: bool) -> N
                 ws.subscribe("room")
             if args == ("fill",):
                 ws.send(bytes(6 << 20))
-            else:
+            elif name != "drain" or said[-1][0] != "drain":  # what it publishes may be queued, and bring another
                 say(name, ws)
 
         return callback
