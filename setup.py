@@ -14,8 +14,8 @@ Options.warning_errors = strict
 extension = Extension(
     "fastws._speedups",
     ["fastws/_speedups.pyx"],
-    depends=[*glob("fastws/core/*"), "fastws/_speedups.pxd"],
-    include_dirs=["fastws/core"],
+    depends=[*glob("fastws/core/*"), *glob("fastws/_simd/*.h"), "fastws/_speedups.pxd"],
+    include_dirs=["fastws/core", "fastws/_simd"],
     extra_compile_args=["-O3", "-fvisibility=hidden", "-Wall"] + (["-Werror"] if strict else []),
 )
 

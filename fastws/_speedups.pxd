@@ -166,9 +166,10 @@ cdef class Reactor:
 
 cdef struct Payload:            # what the user gave to be sent
     uint8_t opcode
-    const uint8_t *data
-    size_t size
-    PyObject *keeper            # where it can never change: what it lies in, held by whoever opened the payload
+    size_t size                 # in bytes, of UTF-8 where it is str
+    PyObject *text              # a str that is still to be encoded, else NULL; borrowed
+    const uint8_t *data         # unless there is `text`
+    PyObject *keeper            # where it can never change: what it lies in, borrowed
     Py_buffer view
     bint is_view
 

@@ -10,10 +10,12 @@ include "core/protocol_imports.pxi"
 include "core/io_imports.pxi"
 
 # The protocol half: bytes in, events and bytes out. It cannot name a socket.
+include "core/kernels.pyx"      # SIMD for this processor; str from UTF-8 and back
 include "core/handshake.pyx"    # the request head: found, bounded, judged; the 101
 include "core/frame.pyx"        # frame headers
 include "core/closing.pyx"      # close codes and bodies
 include "core/message.pyx"      # frames into messages
+include "core/speedups.pyx"     # the above for others
 
 # The I/O half: sockets, buffers, deadlines. It knows no WebSocket words.
 include "core/buffer.pyx"       # memory that Python may look into

@@ -14,6 +14,7 @@ import fastws
 
 ROOT = Path(__file__).resolve().parent.parent
 CORE = ROOT / "fastws" / "core"
+SIMD = ROOT / "fastws" / "_simd"
 PARTS = sorted(CORE.glob("*.pyx"))
 MODULES = sorted((ROOT / "fastws").glob("*.py"))
 DEMO = sorted(path for path in (ROOT / "fastws" / "demo").iterdir() if path.is_file())
@@ -25,6 +26,7 @@ TESTED_IN = {
     "frame": ["test_protocol.py", "test_frames_property.py"],
     "message": ["test_protocol.py", "test_frames_property.py"],
     "closing": ["test_protocol.py", "hostile/test_frames.py"],
+    "kernels": ["test_speedups.py"],
     # the smaller parts, with those that they serve
     "address": ["test_attributes.py"],  # remote_address, local_address
     "buffer": ["hostile/test_api_buffers.py"],
@@ -39,7 +41,7 @@ TESTED_IN = {
     "constants": ["test_layout.py"],
 }
 
-PROTOCOL_HALF = ["handshake", "frame", "closing", "message"]
+PROTOCOL_HALF = ["kernels", "handshake", "frame", "closing", "message", "speedups"]
 IO_HALF = ["buffer", "address", "outbox", "socket", "listener", "reactor"]
 
 
@@ -58,7 +60,7 @@ def included(path: Path) -> list[str]:
 
 @pytest.mark.parametrize(
     "path",
-    [*PARTS, *MODULES, *DEMO, *sorted(CORE.glob("*.h")), *sorted(CORE.glob("*.pxi"))],
+    [*PARTS, *MODULES, *DEMO, *sorted(CORE.glob("*.h")), *sorted(SIMD.glob("*.h")), *sorted(CORE.glob("*.pxi"))],
     ids=lambda path: path.name,
 )
 def test_no_file_is_long(path: Path) -> None:
@@ -68,7 +70,7 @@ def test_no_file_is_long(path: Path) -> None:
 
 def test_no_line_of_the_core_is_long() -> None:
     """What ruff sees to elsewhere."""
-    for path in [*CORE.iterdir(), *(ROOT / "fastws").glob("*.p?[xd]")]:
+    for path in [*CORE.iterdir(), *SIMD.iterdir(), *(ROOT / "fastws").glob("*.p?[xd]")]:
         for number, line in enumerate(path.read_text().splitlines(), 1):
             assert len(line) <= 120, f"{path.name}:{number}"
 

@@ -33,13 +33,3 @@ cdef object buffer_view(Buffer buffer, uint8_t *data, size_t n):
     window.data = data
     window.size = <Py_ssize_t>n
     return PyMemoryView_FromObject(window)
-
-
-cdef int buffer_get(data, Py_buffer *view) except -1:
-    """The bytes of a C-contiguous bytes-like object; TypeError where it is none."""
-    try:
-        return PyObject_GetBuffer(data, view, PyBUF_SIMPLE)
-    except (BufferError, TypeError) as error:
-        raise TypeError(
-            f"expected str or a C-contiguous bytes-like object, got {type(data).__name__}: {error}"
-        ) from None

@@ -12,7 +12,7 @@ cdef bint close_code_legal(unsigned int code) noexcept nogil:
 
 cdef Fault close_parse(const uint8_t *data, size_t n, uint16_t *code) noexcept nogil:
     """Reads the code of a close body; the reason, if any, is the n - 2 bytes behind it."""
-    cdef kernel_utf8 utf8
+    cdef simd_text text
     if n == 0:
         code[0] = CLOSE_NO_STATUS
         return FAULT_NONE
@@ -21,8 +21,8 @@ cdef Fault close_parse(const uint8_t *data, size_t n, uint16_t *code) noexcept n
     code[0] = <uint16_t>(data[0] << 8 | data[1])
     if not close_code_legal(code[0]):
         return FAULT_CLOSE_CODE
-    memset(&utf8, 0, sizeof(utf8))
-    if kernel_utf8_check(&utf8, data + 2, n - 2) < n - 2 or utf8.need:
+    memset(&text, 0, sizeof(text))
+    if simd.check(&text, data + 2, n - 2) < n - 2 or text.need:
         return FAULT_CLOSE_UTF8
     return FAULT_NONE
 

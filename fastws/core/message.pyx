@@ -42,10 +42,15 @@ cdef EventKind _fault(Event *event, Fault fault) noexcept nogil:
     return EVENT_FAULT
 
 
-cdef EventKind _payload_came(Inbox *inbox, uint8_t *place, size_t n, Event *event) except *:
-    """n unmasked bytes of the frame in progress now lie at `place`, in the body. Ends the frame where they end it."""
-    if inbox.opcode == OPCODE_TEXT and kernel_utf8_check(&inbox.utf8, place, n) < n:
-        return _fault(event, FAULT_UTF8)
+cdef EventKind _payload_came(
+    Inbox *inbox, uint8_t *place, const uint8_t *source, size_t n, Event *event
+) except *:
+    """n masked bytes of the frame in progress, at `source`, go to `place`. Ends the frame where they end it."""
+    if inbox.opcode == OPCODE_TEXT:
+        if simd.unmask_check(&inbox.text, place, source, n, &inbox.mask) < n:
+            return _fault(event, FAULT_UTF8)
+    else:
+        inbox.mask = simd.unmask(place, source, n, inbox.mask)
     inbox.filled += n
     inbox.remaining -= n
     if inbox.remaining:
@@ -53,14 +58,14 @@ cdef EventKind _payload_came(Inbox *inbox, uint8_t *place, size_t n, Event *even
     inbox.in_frame = False
     if not inbox.fin:
         return EVENT_NONE
-    if inbox.opcode == OPCODE_TEXT and inbox.utf8.need:
+    if inbox.opcode == OPCODE_TEXT and inbox.text.need:
         return _fault(event, FAULT_UTF8)
     if inbox.body != NULL and <size_t>PyBytes_GET_SIZE(<object>inbox.body) != inbox.filled:
         _PyBytes_Resize(&inbox.body, <Py_ssize_t>inbox.filled)
     event.kind = EVENT_MESSAGE
     event.opcode = inbox.opcode
     event.body = inbox.body
-    event.is_ascii = False                  # not known; the decoder finds out
+    event.text = inbox.text
     event.data = <uint8_t *>PyBytes_AS_STRING(<object>inbox.body) if inbox.body != NULL else NULL
     event.length = inbox.filled
     inbox.body = NULL
@@ -84,15 +89,13 @@ cdef EventKind _control(uint8_t opcode, uint8_t *data, size_t n, Event *event) n
 
 cdef EventKind _whole(Header *header, uint8_t *data, Event *event) noexcept nogil:
     """A message in one frame, all of it in the input: no state is touched."""
-    cdef kernel_utf8 utf8
     cdef size_t n = <size_t>header.length
-    kernel_unmask(data, data, n, header.mask)
     if header.opcode == OPCODE_TEXT:
-        event.is_ascii = kernel_ascii(data, n) == n
-        if not event.is_ascii:
-            memset(&utf8, 0, sizeof(utf8))
-            if kernel_utf8_check(&utf8, data, n) < n or utf8.need:
-                return _fault(event, FAULT_UTF8)
+        memset(&event.text, 0, sizeof(event.text))
+        if simd.unmask_check(&event.text, data, data, n, &header.mask) < n or event.text.need:
+            return _fault(event, FAULT_UTF8)
+    else:
+        simd.unmask(data, data, n, header.mask)
     event.kind = EVENT_MESSAGE
     event.opcode = header.opcode
     event.data = data
@@ -113,6 +116,7 @@ cdef EventKind inbox_next(
     cdef Fault fault
     cdef uint8_t *data
     cdef uint8_t *place
+    cdef const uint8_t *source
     cdef size_t n, available
     while True:
         available = end - cursor[0]
@@ -120,12 +124,10 @@ cdef EventKind inbox_next(
             n = available if available < inbox.remaining else <size_t>inbox.remaining
             if n == 0 and inbox.remaining:
                 return EVENT_NONE
-            place = NULL
-            if n:
-                place = _body_room(inbox, n)
-                inbox.mask = kernel_unmask(place, cursor[0], n, inbox.mask)
-                cursor[0] += n
-            if _payload_came(inbox, place, n, event) != EVENT_NONE:
+            place = _body_room(inbox, n) if n else NULL
+            source = cursor[0]
+            cursor[0] += n
+            if _payload_came(inbox, place, source, n, event) != EVENT_NONE:
                 return event.kind
             continue
 
@@ -142,7 +144,7 @@ cdef EventKind inbox_next(
             if available < header.length:
                 return EVENT_NONE
             cursor[0] = data + header.length
-            kernel_unmask(data, data, <size_t>header.length, header.mask)
+            simd.unmask(data, data, <size_t>header.length, header.mask)
             return _control(header.opcode, data, <size_t>header.length, event)
         if header.fin and available >= header.length and inbox.opcode == 0:
             cursor[0] = data + header.length
@@ -172,17 +174,12 @@ cdef uint8_t *inbox_window(Inbox *inbox, size_t wish, size_t *room) except? NULL
 cdef EventKind inbox_received(Inbox *inbox, size_t n, Event *event) except *:
     """n masked bytes have been put into the window."""
     cdef uint8_t *place = <uint8_t *>PyBytes_AS_STRING(<object>inbox.body) + inbox.filled
-    inbox.mask = kernel_unmask(place, place, n, inbox.mask)
-    return _payload_came(inbox, place, n, event)
+    return _payload_came(inbox, place, place, n, event)
 
 
 cdef str message_text(Event *event):
-    """A text message as str; it has been validated."""
-    if event.is_ascii and event.length:
-        text = PyUnicode_New(<Py_ssize_t>event.length, 127)
-        memcpy(PyUnicode_1BYTE_DATA(text), event.data, event.length)
-        return text
-    return PyUnicode_DecodeUTF8(<const char *>event.data, <Py_ssize_t>event.length, NULL)
+    """A text message as str."""
+    return text_new(event.data, event.length, &event.text)
 
 
 cdef bytes message_bytes(Event *event):

@@ -5,8 +5,10 @@ cdef enum:
 
 
 cdef int payload_open(Payload *payload, data, bint is_text) except -1:
-    """The bytes of data, until payload_close(). TypeError where it is neither str nor bytes-like."""
+    """The bytes of data, until payload_close(). TypeError where it is neither str nor bytes-like, UnicodeEncodeError
+    for a str with lone surrogates."""
     payload.opcode = OPCODE_TEXT if is_text else OPCODE_BINARY
+    payload.text = NULL
     payload.keeper = NULL
     payload.is_view = False
     if isinstance(data, str):
@@ -15,21 +17,30 @@ cdef int payload_open(Payload *payload, data, bint is_text) except -1:
         payload.opcode = OPCODE_TEXT
         if PyUnicode_IS_COMPACT_ASCII(data):
             payload.keeper = <PyObject *>data
-            payload.data = <const uint8_t *>PyUnicode_1BYTE_DATA(<str>data)
+            payload.data = <const uint8_t *>PyUnicode_DATA(data)
             payload.size = <size_t>PyUnicode_GET_LENGTH(data)
-            return 0
-        data = PyUnicode_AsUTF8String(data)
-        payload.keeper = <PyObject *>data       # which the view holds
-    elif isinstance(data, bytes):
+        else:
+            payload.text = <PyObject *>data
+            payload.size = text_size(data)
+        return 0
+    if isinstance(data, bytes):
         payload.keeper = <PyObject *>data
         payload.data = <const uint8_t *>PyBytes_AS_STRING(data)
         payload.size = <size_t>PyBytes_GET_SIZE(data)
         return 0
-    buffer_get(data, &payload.view)
+    buffer_get(data, &payload.view, "str or a C-contiguous bytes-like object")
     payload.is_view = True
     payload.data = <const uint8_t *>payload.view.buf
     payload.size = <size_t>payload.view.len
     return 0
+
+
+cdef void payload_write(uint8_t *to, const Payload *payload) noexcept:
+    """Its `size` bytes."""
+    if payload.text != NULL:
+        text_write(to, payload.size, <str>payload.text)
+    else:
+        memcpy(to, payload.data, payload.size)
 
 
 cdef int payload_close(Payload *payload) except -1:
@@ -78,7 +89,7 @@ cdef PreparedMessage prepared_in(Hub hub, data, bint is_text):
         else:
             hub.place(message)
         memcpy(message.frame, head, head_size)
-        memcpy(message.frame + head_size, payload.data, payload.size)
+        payload_write(message.frame + head_size, &payload)
     finally:
         payload_close(&payload)
     return message

@@ -6,13 +6,25 @@ from libc.stddef cimport size_t
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 
 
-cdef extern from "kernels.h" nogil:
-    ctypedef struct kernel_utf8:
+cdef extern from "simd.h" nogil:
+    ctypedef struct simd_text:
         uint8_t need
-
-    uint32_t kernel_unmask(uint8_t *to, const uint8_t *source, size_t n, uint32_t key)
-    size_t kernel_ascii(const uint8_t *p, size_t n)
-    size_t kernel_utf8_check(kernel_utf8 *state, const uint8_t *p, size_t n)
+        size_t chars
+    ctypedef struct simd_kernels:
+        const char *name
+        uint32_t (*unmask)(uint8_t *to, const uint8_t *source, size_t n, uint32_t key) noexcept nogil
+        size_t (*check)(simd_text *text, const uint8_t *p, size_t n) noexcept nogil
+        size_t (*unmask_check)(
+            simd_text *text, uint8_t *to, const uint8_t *source, size_t n, uint32_t *key) noexcept nogil
+        void (*decode)(void *to, int width, size_t chars, const uint8_t *source, size_t n) noexcept nogil
+        size_t (*encoded_size)(const void *source, int width, size_t chars) noexcept nogil
+        void (*encode)(uint8_t *to, size_t size, const void *source, int width, size_t chars) noexcept nogil
+    const size_t SIMD_SURROGATE, SIMD_VARIANTS
+    const simd_kernels *simd_variants[]
+    simd_kernels simd
+    bint simd_supported(const simd_kernels *)
+    bint simd_choose(const char *name)
+    int simd_width(const simd_text *)
 
 
 cdef enum Opcode:               # RFC 6455 section 5.2
@@ -59,7 +71,7 @@ cdef enum Fault:                # why a connection is failed (RFC 6455 section 7
 cdef struct Inbox:             # one connection's receiving side
     # the message in progress
     uint8_t opcode              # TEXT or BINARY; 0 between messages
-    kernel_utf8 utf8
+    simd_text text              # what is known of it, where it is text
     uint32_t fragments
     PyObject *body              # a bytes object that is being filled; NULL while there is nothing to keep
     size_t filled               # how much of it is
@@ -80,7 +92,7 @@ cdef enum EventKind:
 cdef struct Event:
     EventKind kind
     uint8_t opcode              # of a message: TEXT or BINARY
-    bint is_ascii               # of a text: all its bytes are; False where it is not known
+    simd_text text              # of a text: what is known of it
     uint8_t *data               # unmasked; lies in the input or in `body`, valid until either changes
     size_t length
     PyObject *body              # of a message that was put together: owned by whoever takes the event

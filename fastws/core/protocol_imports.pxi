@@ -1,6 +1,9 @@
 # What the protocol half uses of C, CPython and the library.
 
+from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
+from cpython.unicode cimport PyUnicode_AsUTF8String, PyUnicode_DATA, PyUnicode_GET_LENGTH, PyUnicode_KIND
+from libc.stdlib cimport getenv
 from libc.string cimport memcpy, memset
 
 from binascii import a2b_base64, b2a_base64
@@ -17,7 +20,6 @@ cdef extern from "Python.h":
     PyObject *PyBytes_New "PyBytes_FromStringAndSize" (const char *, Py_ssize_t) except NULL
     int _PyBytes_Resize(PyObject **, Py_ssize_t) except -1
     str PyUnicode_New(Py_ssize_t, Py_UCS4)
-    void *PyUnicode_1BYTE_DATA(str)
     str PyUnicode_DecodeUTF8(const char *, Py_ssize_t, const char *)
 
 

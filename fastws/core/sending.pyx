@@ -30,9 +30,14 @@ cdef int sending_message(WebSocket ws, const Payload *payload) except -1:
         size = 2 if n < 126 else 4
         place = ws.reserve(size + n)
         header_write(place, 0x80 | payload.opcode, n)
-        memcpy(place + size, payload.data, n)
+        payload_write(place + size, payload)
+        return _status(ws)
+    size = header_write(head, 0x80 | payload.opcode, n)
+    if payload.text != NULL:
+        encoded = PyBytes_FromStringAndSize(NULL, <Py_ssize_t>n)
+        payload_write(<uint8_t *>PyBytes_AS_STRING(encoded), payload)
+        ws.write_large(head, size, <const uint8_t *>PyBytes_AS_STRING(encoded), n, encoded)
     else:
-        size = header_write(head, 0x80 | payload.opcode, n)
         ws.write_large(head, size, payload.data, n, None if payload.keeper == NULL else <object>payload.keeper)
     return _status(ws)
 

@@ -2,10 +2,12 @@
 """The protocol half of fastws alone, for tests: it compiles without the I/O half, so it cannot name a socket."""
 
 include "protocol_imports.pxi"
+include "kernels.pyx"
 include "handshake.pyx"
 include "frame.pyx"
 include "closing.pyx"
 include "message.pyx"
+include "speedups.pyx"
 
 HEAD_STATES = {HEAD_MORE: "more", HEAD_DONE: "done", HEAD_BAD: 400, HEAD_LONG_TARGET: 414, HEAD_TOO_LARGE: 431}
 
@@ -95,20 +97,12 @@ def build_frame(int opcode, bytes payload, bint fin=True):
     return (<const char *>head)[:size] + payload
 
 
-def apply_mask(bytes data, bytes key):
-    cdef uint32_t mask
-    cdef bytearray out = bytearray(len(data))
-    memcpy(&mask, <const char *>key, 4)
-    kernel_unmask(<uint8_t *><char *>out, <const uint8_t *><const char *>data, len(data), mask)
-    return bytes(out)
-
-
 cdef class Utf8:
-    cdef kernel_utf8 state
+    cdef simd_text state
 
     def feed(self, bytes data):
         """The index of the first byte in this piece that cannot be right, or -1."""
-        cdef size_t index = kernel_utf8_check(&self.state, <const uint8_t *><const char *>data, len(data))
+        cdef size_t index = simd.check(&self.state, <const uint8_t *><const char *>data, len(data))
         return -1 if index == <size_t>len(data) else index
 
     def complete(self):

@@ -10,14 +10,15 @@ from setuptools import Extension, setup
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
 CORE = ROOT / "fastws" / "core"
+SIMD = ROOT / "fastws" / "_simd"
 
 os.chdir(ROOT)
 Options.warning_errors = True
 extension = Extension(
     "protocol._protocol",
     [str(HERE.relative_to(ROOT) / "_protocol.pyx")],
-    include_dirs=["fastws/core"],
-    depends=[str(path.relative_to(ROOT)) for path in sorted(CORE.iterdir())],
+    include_dirs=["fastws/core", "fastws/_simd"],
+    depends=[str(path.relative_to(ROOT)) for path in sorted([*CORE.iterdir(), *SIMD.iterdir()])],
     extra_compile_args=["-O2", "-Wall", "-Werror"],
 )
 setup(

@@ -1,0 +1,68 @@
+# The protocol half for others: what fastws.speedups exports.
+
+cdef int buffer_get(data, Py_buffer *view, str wanted) except -1:
+    """The bytes of a C-contiguous bytes-like object; TypeError where it is none."""
+    try:
+        return PyObject_GetBuffer(data, view, PyBUF_SIMPLE)
+    except (BufferError, TypeError) as error:
+        raise TypeError(f"expected {wanted}, got {type(data).__name__}: {error}") from None
+
+
+def apply_mask(data, key):
+    """`data` XORed with the masking key, which is repeated over it (RFC 6455 section 5.3); undoes itself.
+
+    data: any C-contiguous bytes-like object; key: 4 bytes, in wire order. Returns bytes.
+    TypeError for other types, ValueError for a key of another length.
+    """
+    cdef Py_buffer source, mask
+    cdef uint32_t word
+    cdef bytes masked
+    buffer_get(key, &mask, "a bytes-like key")
+    try:
+        if mask.len != 4:
+            raise ValueError(f"a masking key has 4 bytes, got {mask.len}")
+        memcpy(&word, mask.buf, 4)
+    finally:
+        PyBuffer_Release(&mask)
+    buffer_get(data, &source, "a C-contiguous bytes-like object")
+    try:
+        masked = PyBytes_FromStringAndSize(NULL, source.len)
+        simd.unmask(<uint8_t *>PyBytes_AS_STRING(masked), <const uint8_t *>source.buf, <size_t>source.len, word)
+        return masked
+    finally:
+        PyBuffer_Release(&source)
+
+
+def is_utf8(data):
+    """Whether the bytes of `data`, any C-contiguous bytes-like object, are UTF-8 (RFC 3629)."""
+    cdef Py_buffer view
+    cdef simd_text text
+    buffer_get(data, &view, "a C-contiguous bytes-like object")
+    memset(&text, 0, sizeof(text))
+    cdef bint good = (
+        simd.check(&text, <const uint8_t *>view.buf, <size_t>view.len) == <size_t>view.len and text.need == 0)
+    PyBuffer_Release(&view)
+    return good
+
+
+def decode(data):
+    """The str of UTF-8 in `data`, any C-contiguous bytes-like object: as `bytes(data).decode()`, its
+    UnicodeDecodeError included."""
+    cdef Py_buffer view
+    cdef simd_text text
+    buffer_get(data, &view, "a C-contiguous bytes-like object")
+    try:
+        memset(&text, 0, sizeof(text))
+        if simd.check(&text, <const uint8_t *>view.buf, <size_t>view.len) < <size_t>view.len or text.need:
+            return PyUnicode_DecodeUTF8(<const char *>view.buf, view.len, NULL)     # raises, and says where
+        return text_new(<const uint8_t *>view.buf, <size_t>view.len, &text)
+    finally:
+        PyBuffer_Release(&view)
+
+
+def encode(str text not None):
+    """The UTF-8 of a str as bytes: as `text.encode()`, its UnicodeEncodeError included. Nothing is kept in the str."""
+    cdef size_t size = text_size(text)
+    cdef bytes encoded = PyBytes_FromStringAndSize(NULL, <Py_ssize_t>size)
+    text_write(<uint8_t *>PyBytes_AS_STRING(encoded), size, text)
+    return encoded
