@@ -5,8 +5,8 @@ cdef str _choose(const char *name):
     cdef size_t i
     if not simd_choose(name):
         names = [simd_variants[i].name.decode() for i in range(SIMD_VARIANTS) if simd_supported(simd_variants[i])]
-        raise ImportError(
-            f"FASTWS_SIMD={name.decode('utf-8', 'replace')}: this processor has {', '.join(names)}; set one, or nothing")
+        wanted = name.decode("utf-8", "replace")
+        raise ImportError(f"FASTWS_SIMD={wanted}: this processor has {', '.join(names)}; set one of them, or nothing")
     return simd.name.decode()
 
 
