@@ -60,7 +60,8 @@ def workloads(seconds: int) -> list[Workload]:
     return [
         echo(1),
         echo(32),
-        large("text", "non-ASCII text", "--mixed"),
+        large("text", "text in several scripts", "--mixed"),
+        large("chinese", "Chinese text", "--chinese"),
         large("binary", "binary", "--binary"),
         broadcast("broadcast-1", 1000, 1),
         broadcast("broadcast-10k", 10_000, 1, "broadcast-1"),

@@ -7,9 +7,11 @@
  *   VARIANT KERNEL CONTENT BYTES NANOSECONDS
  *
  * bytes of payload, or of UTF-8, which ends up to 3 earlier, where a character does; and the shortest of many runs, the
- * call through the table with it. The variant "memcpy" is the C library's, called likewise. Sources begin 14 bytes after a cache line, as the payload of a large frame does;
- * targets 32 bytes after one, as in a bytes object, and half a page apart from the source: where loads follow stores
- * at the same place in another page, the processor takes them for dependent, and that is not what is measured. */
+ * call through the table with it. The variant "memcpy" is the C library's, called likewise.
+ *
+ * Sources begin 14 bytes after a cache line, as the payload of a large frame does; targets 32 bytes after one, as in a
+ * bytes object, and half a page apart from the source: where loads follow stores at the same place in another page, the
+ * processor takes them for dependent, and that is not what is measured. */
 #define _GNU_SOURCE
 #include "../fastws/_simd/simd.h"
 
