@@ -66,14 +66,16 @@ static uint8_t *room(size_t offset) {
 /* The kernels that know no text. `k` is NULL for memcpy. */
 static void time_payload(const simd_kernels *k) {
     void *(*volatile copy)(void *, const void *, size_t) = memcpy;
-    for (size_t i = 0; i < sizeof SIZES / sizeof *SIZES; i++) {
-        const size_t n = SIZES[i];
+    for (size_t s = 0; s < sizeof SIZES / sizeof *SIZES; s++) {
+        const size_t n = SIZES[s];
         if (!k) {
             print("memcpy", "copy", "binary", n, TIMED(n, copy(target, source, n)));
             continue;
         }
         print(k->name, "unmask", "binary", n, TIMED(n, seen = k->unmask(target, source, n, KEY)));
-        print(k->name, "unmask-in-place", "binary", n, TIMED(n, seen = k->unmask(target, target, n, KEY)));
+        /* Not the same bytes again at once: they would be waited for, which no payload that has come is. */
+        print(k->name, "unmask-in-place", "binary", n,
+              TIMED(n, uint8_t *p = target + (i & 31) * 128; seen = k->unmask(p, p, n, KEY)));
     }
 }
 
