@@ -77,6 +77,26 @@ NAME(faults)(V v, V before)
     return NAME(xor)(NAME(and)(due, NAME(splat)(0x80)), pair);
 }
 
+/* Goes over ASCII, four vectors at a time; returns how many bytes of it. */
+INLINE size_t
+NAME(ascii)(uint8_t *to, const uint8_t *from, size_t n, V mask, int unmasking)
+{
+    size_t i = 0;
+    for (; i + 4 * V_SIZE <= n; i += 4 * V_SIZE) {
+        V v[4];
+        for (int k = 0; k < 4; k++) {
+            v[k] = NAME(load)(from + i + k * V_SIZE);
+            if (unmasking)
+                v[k] = NAME(xor)(v[k], mask);
+        }
+        if (NAME(high)(NAME(or)(NAME(or)(v[0], v[1]), NAME(or)(v[2], v[3]))))
+            break;
+        for (int k = 0; unmasking && k < 4; k++)
+            NAME(store)(to + i + k * V_SIZE, v[k]);
+    }
+    return i;
+}
+
 INLINE size_t
 NAME(walk)(simd_text *text, uint8_t *to, const uint8_t *from, size_t n, uint32_t *key, int unmasking)
 {
@@ -96,11 +116,12 @@ NAME(walk)(simd_text *text, uint8_t *to, const uint8_t *from, size_t n, uint32_t
     const uint32_t word = unmasking ? *key : 0;
     const V mask = NAME(splat32)(word);
     V before = NAME(splat)(0), top = before;
-    size_t chars = 0;
+    size_t chars;
     int wrong = 0, open = 0, any = 0; /* `open`: there was something else than ASCII in the vector before */
     if (unmasking)
         *key = scalar_rotate(word, n - start);
-    for (; i < n; i += V_SIZE) {
+    chars = NAME(ascii)(to + i, from + i, n - i, mask, unmasking);
+    for (i += chars; i < n; i += V_SIZE) {
         const size_t left = n - i;
         V v;
         if (left >= V_SIZE) {
@@ -117,6 +138,11 @@ NAME(walk)(simd_text *text, uint8_t *to, const uint8_t *from, size_t n, uint32_t
         const int high = NAME(high)(v);
         if (!(high | open)) {
             chars += V_SIZE;
+            if (left > V_SIZE) {
+                const size_t run = NAME(ascii)(to + i + V_SIZE, from + i + V_SIZE, left - V_SIZE, mask, unmasking);
+                chars += run;
+                i += run;
+            }
             continue;
         }
         V faults = NAME(faults)(v, before);

@@ -22,7 +22,6 @@ from fastws.http import Accept, Request, Response, error_response
 
 cdef extern from "Python.h":
     bint PyCoro_CheckExact(object)
-    bint PyUnicode_IS_COMPACT_ASCII(object)
     Py_ssize_t refcount "Py_REFCNT" (PyObject *)
 
 

@@ -29,8 +29,10 @@ cdef str text_new(const uint8_t *data, size_t n, const simd_text *text):
 
 cdef size_t text_size(str text) except? 0:
     """How many bytes of UTF-8 it makes; UnicodeEncodeError where it has lone surrogates."""
-    cdef size_t size = simd.encoded_size(
-        PyUnicode_DATA(text), PyUnicode_KIND(text), <size_t>PyUnicode_GET_LENGTH(text))
+    cdef size_t size = <size_t>PyUnicode_GET_LENGTH(text)
+    if PyUnicode_IS_COMPACT_ASCII(text):
+        return size
+    size = simd.encoded_size(PyUnicode_DATA(text), PyUnicode_KIND(text), size)
     if size == SIMD_SURROGATE:
         PyUnicode_AsUTF8String(text)            # raises what str.encode() raises
         raise SystemError("surrogates found where there are none")
@@ -39,4 +41,7 @@ cdef size_t text_size(str text) except? 0:
 
 cdef void text_write(uint8_t *to, size_t size, str text) noexcept:
     """Writes it as UTF-8; `size` is what text_size() said."""
-    simd.encode(to, size, PyUnicode_DATA(text), PyUnicode_KIND(text), <size_t>PyUnicode_GET_LENGTH(text))
+    if PyUnicode_IS_COMPACT_ASCII(text):
+        memcpy(to, PyUnicode_DATA(text), size)
+    else:
+        simd.encode(to, size, PyUnicode_DATA(text), PyUnicode_KIND(text), <size_t>PyUnicode_GET_LENGTH(text))

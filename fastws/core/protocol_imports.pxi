@@ -19,6 +19,7 @@ cdef extern from "Python.h":
     bytes PyBytes_FromStringAndSize(const char *, Py_ssize_t)
     PyObject *PyBytes_New "PyBytes_FromStringAndSize" (const char *, Py_ssize_t) except NULL
     int _PyBytes_Resize(PyObject **, Py_ssize_t) except -1
+    bint PyUnicode_IS_COMPACT_ASCII(object)
     str PyUnicode_New(Py_ssize_t, Py_UCS4)
     str PyUnicode_DecodeUTF8(const char *, Py_ssize_t, const char *)
 
