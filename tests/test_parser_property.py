@@ -75,7 +75,7 @@ def joined(found: list[tuple[list[Any], int | None]]) -> tuple[list[Any], int | 
 
 
 @pytest.mark.parametrize("side", [oracle_frames.FrameReader, FrameParser], ids=["reference", "compiled"])
-@examples(400)
+@examples(200)
 @given(st.data(), st.booleans(), st.integers(0, 7))
 def test_what_is_right_arrives(side: Any, data: st.DataObject, masked: bool, allow_rsv: int) -> None:
     frames, stream = data.draw(right_streams(allow_rsv, masked))
@@ -86,7 +86,7 @@ def test_what_is_right_arrives(side: Any, data: st.DataObject, masked: bool, all
             assert parser.buffered == 0
 
 
-@examples(2500)
+@examples(1000)
 @given(any_stream | st.lists(some_frame, max_size=8).map(b"".join), options, st.data())
 def test_both_say_the_same(stream: bytes, options: dict[str, Any], data: st.DataObject) -> None:
     pieces = data.draw(stream_cuts(stream)) or [b""]
