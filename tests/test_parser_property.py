@@ -86,7 +86,7 @@ def test_what_is_right_arrives(side: Any, data: st.DataObject, masked: bool, all
             assert parser.buffered == 0
 
 
-@examples(1000)
+@examples(600)
 @given(any_stream | st.lists(some_frame, max_size=8).map(b"".join), options, st.data())
 def test_both_say_the_same(stream: bytes, options: dict[str, Any], data: st.DataObject) -> None:
     pieces = data.draw(stream_cuts(stream)) or [b""]
@@ -97,7 +97,7 @@ def test_both_say_the_same(stream: bytes, options: dict[str, Any], data: st.Data
     assert joined(found) == whole
 
 
-@examples(400)
+@examples(250)
 @given(any_stream | st.lists(some_frame, max_size=8).map(b"".join), options, st.data())
 def test_an_error_does_not_depend_on_the_cuts(stream: bytes, options: dict[str, Any], data: st.DataObject) -> None:
     """Its words neither."""

@@ -129,7 +129,7 @@ class TestApplyMask:
 
 
 class TestText:
-    @examples(1000)
+    @examples(500)
     @given(almost_utf8 | long_texts.map(lambda text: text.encode("utf-8", "surrogatepass")), st.integers(0, 40))
     def test_decode_is_cpythons(self, data: bytes, ascii_before: int) -> None:
         data = b"a" * ascii_before + data
@@ -149,7 +149,7 @@ class TestText:
             assert sys.getsizeof(found) == sys.getsizeof(data.decode())
             assert found.isascii() == text.isascii()
 
-    @examples(1000)
+    @examples(500)
     @given(long_texts, st.integers(0, 40))
     def test_encode_is_cpythons(self, text: str, ascii_before: int) -> None:
         text = "a" * ascii_before + text

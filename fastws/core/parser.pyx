@@ -120,7 +120,7 @@ cdef class FrameParser:
         self.head_size = size + 4 if self.masked else size
         used[0] = self.head_size - before
         self.inbox.in_frame = True
-        self.inbox.fin = True               # for _body_room(): nothing follows the frame
+        self.inbox.fin = True               # for _body_room(), whose bytes object is never larger than the frame
         self.inbox.mask = header.mask
         self.inbox.remaining = header.length
         if not header.fin:
@@ -137,8 +137,6 @@ cdef class FrameParser:
         cdef Fault fault
         cdef bytes payload = b""
         if self.inbox.filled:
-            if <size_t>PyBytes_GET_SIZE(<object>self.inbox.body) != self.inbox.filled:
-                _PyBytes_Resize(&self.inbox.body, <Py_ssize_t>self.inbox.filled)
             payload = <bytes>self.inbox.body
             Py_CLEAR(self.inbox.body)
         self.inbox.filled = 0
