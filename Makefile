@@ -67,7 +67,7 @@ test-asan: $(VENV)/.built $(VENV)/.tools  ## what peers and callbacks may do, un
 	LD_PRELOAD="$$(gcc -print-file-name=libasan.so) $$(gcc -print-file-name=libubsan.so)" \
 	ASAN_OPTIONS=detect_leaks=0 PYTHONMALLOC=malloc \
 		../../$(BIN)/python -m pytest $(PARALLEL) tests/hostile tests/test_protocol.py \
-		tests/test_topics_property.py
+		tests/test_topics_property.py tests/test_speedups.py tests/test_parser.py tests/test_parser_property.py
 
 copy-checkout = git ls-files -z --cached --others --exclude-standard | tar -c --null -T - | tar -x -C $(1)
 

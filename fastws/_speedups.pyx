@@ -16,6 +16,7 @@ include "core/frame.pyx"        # frame headers
 include "core/closing.pyx"      # close codes and bodies
 include "core/message.pyx"      # frames into messages
 include "core/speedups.pyx"     # the above for others
+include "core/parser.pyx"       # and frames for them
 
 # The I/O half: sockets, buffers, deadlines. It knows no WebSocket words.
 include "core/buffer.pyx"       # memory that Python may look into

@@ -39,9 +39,10 @@ TESTED_IN = {
     "__init__": ["test_layout.py"],
     "__main__": ["test_run.py", "test_cli.py"],
     "constants": ["test_layout.py"],
+    "frames": ["test_parser.py"],
 }
 
-PROTOCOL_HALF = ["kernels", "handshake", "frame", "closing", "message", "speedups"]
+PROTOCOL_HALF = ["kernels", "handshake", "frame", "closing", "message", "speedups", "parser"]
 IO_HALF = ["buffer", "address", "outbox", "socket", "listener", "reactor"]
 
 

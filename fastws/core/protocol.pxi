@@ -99,6 +99,25 @@ cdef struct Event:
     uint16_t code               # of a close or a fault
     Fault fault
 
+cdef class FrameParser:         # frames for others: section 5 without a connection
+    cdef Limits limits
+    cdef uint8_t allowed        # of the first byte, the reserved bits that an extension may set
+    cdef bint masked
+    # the frame in progress
+    cdef uint8_t head[MAX_FRAME_HEADER]
+    cdef size_t head_size       # how much of it is there
+    cdef Inbox inbox            # the payload is its body; `opcode` is that of the message in progress
+    # the end
+    cdef bint closed            # by a Close frame
+    cdef str error              # or by a fault
+    cdef uint16_t error_code
+
+    cdef int _parse(self, const uint8_t *p, size_t n, list frames) except -1
+    cdef bint _header(self, size_t n, size_t *used) except -1
+    cdef int _finish(self, list frames) except -1
+    cdef int _fail_header(self, Fault fault) except -1
+    cdef int _fail(self, str error, uint16_t code) except -1
+
 cdef enum HeadState:
     HEAD_MORE                   # no end of the head yet
     HEAD_DONE

@@ -8,6 +8,7 @@ include "frame.pyx"
 include "closing.pyx"
 include "message.pyx"
 include "speedups.pyx"
+include "parser.pyx"
 
 HEAD_STATES = {HEAD_MORE: "more", HEAD_DONE: "done", HEAD_BAD: 400, HEAD_LONG_TARGET: 414, HEAD_TOO_LARGE: 431}
 
