@@ -19,6 +19,9 @@ cdef extern from "poller.h" nogil:
     int poller_remove(int poller, int fd)
     int poller_take(int poller, poller_event *events, int capacity)
 
+cdef extern from "memory.h" nogil:
+    void memory_keep()
+
 cdef struct Chunk:              # a stretch of unsent bytes: its own, or those of a Python object that it holds
     Chunk *next
     PyObject *owner

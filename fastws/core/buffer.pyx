@@ -11,6 +11,13 @@ cdef class Buffer:
         PyMem_Free(self.data)
 
 
+def keep_freed_memory():
+    """Has the C library keep some freed memory for the next large messages; for a program that is nothing but a server.
+    Does nothing where its environment says how it is to allocate."""
+    if not (getenv("MALLOC_TRIM_THRESHOLD_") or getenv("MALLOC_MMAP_THRESHOLD_") or getenv("GLIBC_TUNABLES")):
+        memory_keep()
+
+
 @cython.final
 cdef class Window:
     """Exports a stretch of a Buffer, read-only. Whatever still exports it keeps the whole Buffer alive, and the
