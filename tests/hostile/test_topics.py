@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from harness import RawClient, ServerThread, Serving, bystander, close_code, eventually, fill, make_app
+from harness import PATIENCE, RawClient, ServerThread, Serving, bystander, close_code, eventually, fill, make_app
 
 from fastws import QUEUED
 
@@ -101,9 +101,9 @@ def test_s04_subscribers_that_stop_reading(serve: Serving, size: int, policy: st
 
         server.call(publish, timeout=30)
         for reader in readers:
-            reader.join(20)
+            reader.join(20 * PATIENCE)
         assert not failed
-        assert watch.worst < 1.5
+        assert watch.worst < 1.5 * PATIENCE
         if code is not None:
             eventually(lambda: len(room.closed) == len(slow), 3.0, "the slow ones are closed")
             assert [one for _, one in room.closed] == [code] * len(slow)
