@@ -94,8 +94,8 @@ def serving(source: str, *, by_command: bool = False, how: signal.Signals = sign
 
 
 def reserve_port() -> socket.socket:
-    """While this socket is open a server may have its port, and nobody is given it who asks for any port, as the servers
-    of other tests do. That is what Linux makes of SO_REUSEADDR where a socket is bound and does not listen."""
+    """While this socket is open a server may have its port, and nobody is given it who asks for any port, as other
+    tests' servers do. That is what Linux makes of SO_REUSEADDR where a socket is bound and does not listen."""
     sock = socket.socket()
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     sock.bind(("127.0.0.1", 0))
