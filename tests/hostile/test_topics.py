@@ -65,7 +65,7 @@ def read_all(client: RawClient, count: int, size: int, failed: list[BaseExceptio
 POLICIES: dict[str, tuple[dict[str, Any], int | None]] = {  # options, and the code that the slow one is closed with
     "close": ({"slow_consumer": "close"}, 1008),
     "drop": ({"slow_consumer": "drop"}, None),
-    "send_timeout": ({"max_backpressure": 1 << 40, "send_timeout": 0.3}, 1006),
+    "send_timeout": ({"max_backpressure": 1 << 40, "send_timeout": 0.3 * PATIENCE}, 1006),
 }
 
 
