@@ -65,11 +65,11 @@ def test_m03_finished_in_time(serve: Serving) -> None:
     server = serve(make_app(recorder.handler(), message_timeout=IN_TIME))
     with bystander(server):
         client = RawClient.open(server.port)
-        for _ in range(6):
+        for _ in range(12):
             client.send_frame(BINARY, b"a", fin=False)
-            time.sleep(IN_TIME / 4)
+            time.sleep(IN_TIME / 8)
             client.send_frame(CONT, b"b")
-        eventually(lambda: recorder.events == [("open",), *[("message", b"ab")] * 6])
+        eventually(lambda: recorder.events == [("open",), *[("message", b"ab")] * 12])
 
 
 def test_s08_a_peer_that_does_not_answer_pings(serve: Serving) -> None:
