@@ -171,7 +171,7 @@ def test_message_does_not_count_the_application_s_pause(serve: Serving) -> None:
     server.call(ws.pause_reading)
     time.sleep(0.8 * PATIENCE)
     server.call(ws.resume_reading)
-    client.expect_silence(0.1)
+    client.expect_silence(0.2 * PATIENCE)
     client.send_frame(CONT, b"two")
     recorder.wait_for(("open",), ("message", "one two"))
     client.send_frame(TEXT, b"one ", fin=False)
