@@ -10,11 +10,16 @@ import sys
 from collections.abc import Awaitable, Callable, Generator, Iterator
 from typing import Any
 
+import hypothesis
 import pytest
 from harness import RawClient, Serving, Traps, new_loop, open_fds
 from harness.tasks import Bench, returns
 
 LOOP_KINDS = ["uvloop", "asyncio"]
+
+# How long an example takes says how busy the machine is.
+hypothesis.settings.register_profile("patient", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
+hypothesis.settings.load_profile("patient")
 
 
 @pytest.fixture(scope="session", autouse=True)

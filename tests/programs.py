@@ -77,8 +77,8 @@ def running(*arguments: str, port: int = 0) -> Iterator[Program]:
 @contextlib.contextmanager
 def serving(source: str, *, by_command: bool = False, how: signal.Signals = signal.SIGTERM) -> Iterator[int]:
     """The port on which a program serves that would be on 8765, or an example by its name; then it ends well."""
-    port = free_port()
     with contextlib.ExitStack() as stack:
+        port = stack.enter_context(reserve_port()).getsockname()[1]
         if by_command:
             arguments = ["-m", "fastws", "serve", f"examples.{source}:app", "--port", str(port)]
         else:
@@ -93,10 +93,13 @@ def serving(source: str, *, by_command: bool = False, how: signal.Signals = sign
         program.end(how)
 
 
-def free_port() -> int:
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return int(sock.getsockname()[1])
+def reserve_port() -> socket.socket:
+    """While this socket is open a server may have its port, and nobody is given it who asks for any port, as other
+    tests' servers do. That is what Linux makes of SO_REUSEADDR where a socket is bound and does not listen."""
+    sock = socket.socket()
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    sock.bind(("127.0.0.1", 0))
+    return sock
 
 
 def talks(port: int, path: str = "/") -> None:

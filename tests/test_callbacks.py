@@ -8,7 +8,7 @@ from collections.abc import Callable, Generator
 from typing import Any
 
 import pytest
-from harness import CLOSE, PING, PONG, TEXT, RawClient, ServerThread, Serving, build, eventually, make_app
+from harness import CLOSE, PATIENCE, PING, PONG, TEXT, RawClient, ServerThread, Serving, build, eventually, make_app
 
 
 def frames(*messages: str) -> bytes:
@@ -204,10 +204,10 @@ def test_messages_of_a_peer_that_left_are_delivered_one_timeout_each(serve: Serv
 
     class Handler:
         async def message(self, ws: Any, data: str) -> None:
-            await asyncio.sleep(0.25)
+            await asyncio.sleep(0.15 * PATIENCE)
             done.append(data)
 
-    server = serve(make_app(Handler, close_timeout=0.6, max_waiting=5))
+    server = serve(make_app(Handler, close_timeout=0.6 * PATIENCE, max_waiting=5))
     client = RawClient.open(server.port)
     client.send_raw(frames(*"abcdef"))
     client.send_close(1000)

@@ -1,6 +1,7 @@
 """Every deadline, with short options: who is hit, who is not, what is left behind, and 0 for off.
 
-Waits are generous upwards; downwards they only say that a deadline did not come at once."""
+Waits are generous upwards; downwards they only say that a deadline did not come at once. What a peer does in time it
+does PATIENCE times more slowly, for PATIENCE times longer: a busy machine may hold it up, and is no slow peer."""
 
 from __future__ import annotations
 
@@ -16,6 +17,7 @@ from harness import (
     BINARY,
     CLOSE,
     CONT,
+    PATIENCE,
     PING,
     PONG,
     TEXT,
@@ -52,14 +54,11 @@ def no_timer_left(serve: Serving) -> Iterator[None]:
         client.close()
     for server in serve.threads:
         eventually(lambda server=server: not any(at_rest(server.stats()).values()), 3.0, "nothing held")
-    until = time.monotonic() + 5.0
-    while timers() > before:
-        assert time.monotonic() < until, "timers are left"
-        time.sleep(0.1)
+    eventually(lambda: timers() <= before, 5.0, "no timers left")
 
 
 def start(serve: Serving, recorder: Recorder | None = None, **options: Any) -> ServerThread:
-    return serve(make_app((recorder or Recorder()).handler(), **{**OFF, "close_timeout": 0.3, **options}))
+    return serve(make_app((recorder or Recorder()).handler(), **{**OFF, "close_timeout": 1.0, **options}))
 
 
 # handshake_timeout
@@ -67,7 +66,7 @@ def start(serve: Serving, recorder: Recorder | None = None, **options: Any) -> S
 
 @pytest.mark.parametrize("sent", [b"", b"G", request_bytes()[:-2]], ids=["nothing", "a byte", "nearly all"])
 def test_handshake(serve: Serving, sent: bytes) -> None:
-    server = start(serve, handshake_timeout=0.3)
+    server = start(serve, handshake_timeout=0.3 * PATIENCE)
     client = RawClient.connect(server.port)
     client.send_raw(sent)
     client.expect_silence(0.1)
@@ -94,11 +93,13 @@ def test_handshake_is_absolute(serve: Serving) -> None:
     wire = request_bytes()
     for at in range(8):
         client.send_raw(wire[at : at + 1])
-        time.sleep(0.15)
+        time.sleep(0.2)
     client.send_raw(wire[8:])
+    last = time.monotonic()
     client.expect_eof(within=5.0)
     eventually(lambda: cancelled)
-    assert 2.9 < cancelled[0] - began < 4.1  # and not 3 s after the last byte
+    assert cancelled[0] - began > 2.9
+    assert cancelled[0] - last < 2.9
 
 
 # message_timeout
@@ -148,29 +149,29 @@ def test_message(serve: Serving, first: bytes, rest: bytes) -> None:
 def test_message_spares_who_finishes_others(serve: Serving) -> None:
     """Always in the middle of some message, never long in the same."""
     recorder = Recorder()
-    server = start(serve, recorder, message_timeout=0.5)
+    server = start(serve, recorder, message_timeout=0.5 * PATIENCE)
     client = RawClient.open(server.port)
     count = 45
     wire = b"".join(build(TEXT, b"%04d" % number) for number in range(count))
     size = len(wire) // count
     client.send_raw(wire[: size // 2])
     for number in range(count):
-        time.sleep(0.03)
+        time.sleep(0.03 * PATIENCE)
         client.send_raw(wire[size // 2 + number * size : size // 2 + (number + 1) * size])
     recorder.wait_for(("open",), *(("message", f"{number:04}") for number in range(count)))
 
 
 def test_message_does_not_count_the_application_s_pause(serve: Serving) -> None:
     recorder = Recorder()
-    server = start(serve, recorder, message_timeout=0.5)
+    server = start(serve, recorder, message_timeout=0.5 * PATIENCE)
     client = RawClient.open(server.port)
     client.send_frame(TEXT, b"one ", fin=False)
     server.settle()
     ws = newest(server)
     server.call(ws.pause_reading)
-    time.sleep(0.8)
+    time.sleep(0.8 * PATIENCE)
     server.call(ws.resume_reading)
-    client.expect_silence(0.1)
+    client.expect_silence(0.2 * PATIENCE)
     client.send_frame(CONT, b"two")
     recorder.wait_for(("open",), ("message", "one two"))
     client.send_frame(TEXT, b"one ", fin=False)
@@ -186,7 +187,7 @@ def test_message_does_not_count_the_application_s_pause(serve: Serving) -> None:
 
 def test_a_silent_peer_is_pinged_then_closed(serve: Serving) -> None:
     recorder = Recorder()
-    server = start(serve, recorder, ping_interval=0.3, ping_timeout=0.3)
+    server = start(serve, recorder, ping_interval=0.3 * PATIENCE, ping_timeout=0.3 * PATIENCE)
     client = RawClient.open(server.port)
     client.expect_silence(0.15)
     assert client.recv_frame() == Frame(True, PING, b"")
@@ -199,7 +200,7 @@ def test_a_silent_peer_is_pinged_then_closed(serve: Serving) -> None:
 @pytest.mark.parametrize("life", ["pong", "message", "ping", "byte"])
 def test_any_byte_is_life(serve: Serving, life: str) -> None:
     recorder = Recorder()
-    server = start(serve, recorder, ping_interval=0.3, ping_timeout=0.4)
+    server = start(serve, recorder, ping_interval=0.2 * PATIENCE, ping_timeout=0.4 * PATIENCE)
     client = RawClient.open(server.port)
     slow = build(TEXT, b"slowly")
     for at in range(4):
@@ -215,11 +216,11 @@ def test_any_byte_is_life(serve: Serving, life: str) -> None:
 
 
 def test_a_talking_peer_is_not_pinged(serve: Serving) -> None:
-    server = start(serve, ping_interval=0.5, ping_timeout=0.2)
+    server = start(serve, ping_interval=0.5 * PATIENCE, ping_timeout=0.2)
     client = RawClient.open(server.port)
     for _ in range(15):
         client.send("x")
-        time.sleep(0.05)
+        time.sleep(0.05 * PATIENCE)
     assert not client.buffer
     client.expect_silence(0.05)
     assert client.recv_frame().opcode == PING
@@ -227,17 +228,17 @@ def test_a_talking_peer_is_not_pinged(serve: Serving) -> None:
 
 def test_a_pause_of_the_application_is_no_silence_of_the_peer(serve: Serving) -> None:
     recorder = Recorder()
-    server = start(serve, recorder, ping_interval=0.2, ping_timeout=0.2)
+    server = start(serve, recorder, ping_interval=0.2 * PATIENCE, ping_timeout=0.2 * PATIENCE)
     client = RawClient.open(server.port)
     ws = newest(server)
     assert client.recv_frame().opcode == PING
     server.call(ws.pause_reading)
     client.send_frame(PONG)
-    time.sleep(0.6)
+    time.sleep(0.6 * PATIENCE)
     server.call(ws.resume_reading)
     eventually(lambda: recorder.events == [("open",), ("pong", b"")])
     server.call(ws.pause_reading)
-    time.sleep(0.6)
+    time.sleep(0.6 * PATIENCE)
     server.call(ws.resume_reading)
     assert client.recv_frame().opcode == PING  # it is looked after again
     assert client.recv_frame() == Frame(True, CLOSE, b"\x03\xf3ping_timeout")
@@ -261,7 +262,7 @@ def test_an_upgrade_that_takes_longer_than_ping_interval(serve: Serving) -> None
 
 def test_send(serve: Serving) -> None:
     recorder = Recorder()
-    server = start(serve, recorder, send_timeout=0.4, max_backpressure=1 << 30)
+    server = start(serve, recorder, send_timeout=0.4 * PATIENCE, max_backpressure=1 << 30)
     slow_client(server)
     other = RawClient.open(server.port)
     ws = server.call(lambda: list(server.server.connections)[-1])
@@ -278,15 +279,15 @@ def test_send(serve: Serving) -> None:
 def test_send_spares_who_takes_a_little(serve: Serving) -> None:
     """The kernel says that there is room only when a third of its buffer is free, which takes a slow peer long."""
     recorder = Recorder()
-    server = start(serve, recorder, send_timeout=0.5, max_backpressure=1 << 30)
+    server = start(serve, recorder, send_timeout=0.5 * PATIENCE, max_backpressure=1 << 30)
     client = slow_client(server)
     ws = newest(server)
     sent = [*fill(server, ws), bytes(10 << 20)]
     server.call(ws.send, sent[-1])
-    until = time.monotonic() + 2.0
+    until = time.monotonic() + 1.5 * PATIENCE
     while time.monotonic() < until:
         client.buffer += client.sock.recv(8192)
-        time.sleep(0.02)
+        time.sleep(0.03)
     assert recorder.events == [("open",)]
     assert server.call(lambda: ws.buffered_amount) > 0
     assert [client.recv() for _ in sent] == sent
@@ -314,7 +315,7 @@ def test_send_counts_from_when_it_stalled(serve: Serving) -> None:
 
 def test_our_close_is_never_answered(serve: Serving) -> None:
     recorder = Recorder()
-    server = start(serve, recorder, close_timeout=0.4)
+    server = start(serve, recorder, close_timeout=0.4 * PATIENCE)
     client = RawClient.open(server.port)
     server.call(newest(server).close, 4000, "bye")
     assert client.recv_frame().opcode == CLOSE
@@ -330,7 +331,7 @@ def test_our_close_is_never_answered(serve: Serving) -> None:
 
 @pytest.mark.parametrize("ending", ["answers ours", "closes", "breaks the protocol", "is refused"])
 def test_a_peer_that_never_closes_its_socket(serve: Serving, ending: str) -> None:
-    server = start(serve, close_timeout=0.3)
+    server = start(serve, close_timeout=0.3 * PATIENCE)
     if ending == "is refused":
         client = RawClient.connect(server.port)
         client.send_raw(request_bytes("/nowhere"))

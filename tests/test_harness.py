@@ -202,7 +202,7 @@ def test_fixtures_fail_on_what_is_left_behind(tmp_path: Path, ci: str) -> None:
     environment = {
         **os.environ,
         "CI": ci,
-        "PATIENCE": "0.1",
+        "PATIENCE": "0.2",
         "PYTHONPATH": os.pathsep.join([str(HERE), *filter(None, sys.path)]),
     }
     command = [

@@ -156,6 +156,7 @@ def is_served(client: RawClient, within: float) -> bool:
 def test_descriptors_run_out(limited: Limited) -> None:
     early = RawClient.open(limited.port)
     clients = connected(limited.port, LIMIT + 20)
+    eventually(lambda: len(os.listdir(f"/proc/{limited.process.pid}/fd")) == LIMIT)
     served = [client for client in clients if is_served(client, 0.3 if client is clients[0] else 0.02)]
     waiting = [client for client in clients if client not in served]
     assert 30 < len(served) < LIMIT and len(waiting) > 20

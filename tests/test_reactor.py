@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 from harness import (
+    PATIENCE,
     TEXT,
     RawClient,
     Recorder,
@@ -281,7 +282,7 @@ def test_what_ends_the_loop(
 
     def pump(until: Callable[[], bool]) -> None:
         """Runs the loop, which an exception may leave."""
-        deadline = time.monotonic() + 3.0
+        deadline = time.monotonic() + 3.0 * PATIENCE
 
         async def wait() -> None:
             while not until() and time.monotonic() < deadline:
@@ -309,7 +310,7 @@ def test_what_ends_the_loop(
         assert not {("victim", "never"), ("victim", "late")} & set(handler.events)
         for one in list(RawClient.opened):
             one.close()
-        loop.run_until_complete(asyncio.wait_for(server.stop(1.0), 5.0))
+        loop.run_until_complete(asyncio.wait_for(server.stop(1.0), 5.0 * PATIENCE))
         assert handler.events.count(CLOSED) == len(victims)
         assert ("after", "close") in handler.events and ("bystander", "close") in handler.events
         assert not any(app.stats().values())

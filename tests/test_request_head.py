@@ -206,13 +206,13 @@ def test_the_work_is_linear() -> None:
     """One byte at a time costs a call each, not a look at what came before: twice the bytes, about twice the time."""
 
     def took(size: int) -> float:
-        began = time.perf_counter()
+        began = time.thread_time()
         request = RequestHead(1 << 20, 8192, 100)
         request.scan(b"GET / HTTP/1.1\r\nA: ")
         for _ in range(size):
             request.scan(b"b")
         assert request.scanned == size + 19
-        return time.perf_counter() - began
+        return time.thread_time() - began
 
     small = min(took(20_000) for _ in range(5))
     large = min(took(160_000) for _ in range(5))

@@ -119,10 +119,10 @@ def test_what_is_not_a_duplicate():
 
 def test_time_is_linear_in_the_path():
     router = make("/{a}/{b}/{c}/{d}/x/{rest:path}")
-    start = time.perf_counter()
+    start = time.thread_time()
     assert router.find("/" + "a/" * 100_000) is None
     assert router.find("/" + "/" * 100_000) is None
-    assert time.perf_counter() - start < 1
+    assert time.thread_time() - start < 1
 
 
 @given(st.text(min_size=1).filter(lambda text: "/" not in text), st.text())

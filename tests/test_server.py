@@ -146,12 +146,14 @@ else:
 
 app = fastws.App()
 kept = []
+begun = asyncio.Event()
 @app.websocket("/")
 class Handler:
     def open(self, ws):
         kept.append(ws)
     async def message(self, ws, data):
         print("got", data)
+        begun.set()
         await asyncio.sleep(60)
 
 loop = new_event_loop()
@@ -159,7 +161,7 @@ async def main():
     server = await app.start("127.0.0.1", 0)
     client = socket.create_connection(("127.0.0.1", server.port))
     client.sendall({request!r} + {frame!r})
-    await asyncio.sleep(0.1)
+    await begun.wait()
     assert len(server.connections) == 1
     return server if "keep" in sys.argv else None
 

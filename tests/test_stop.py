@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from harness import (
+    PATIENCE,
     RawClient,
     Recorder,
     Traps,
@@ -60,7 +61,7 @@ def test_stop_terminates_those_who_do_not_answer(run: Any) -> None:
         client = await client_of(server.port)
         began = time.monotonic()
         await server.stop(0.2)
-        assert 0.19 < time.monotonic() - began < 1
+        assert 0.19 < time.monotonic() - began < PATIENCE
         assert recorder.events == [("open",), ("close", 1001, "server is stopping")]
         await elsewhere(client.recv_frame)
         client.close()
@@ -75,7 +76,7 @@ def test_stop_at_once(run: Any, timeout: float) -> None:
         client = await client_of(server.port)
         began = time.monotonic()
         await server.stop(timeout)
-        assert time.monotonic() - began < 0.5
+        assert time.monotonic() - began < 0.5 * PATIENCE
         client.close()
 
     run(main)
@@ -92,7 +93,7 @@ def test_stop_again_and_at_the_same_time(run: Any) -> None:
         assert not any(stop.done() for stop in [*stops, waiting])
         await server.stop(0.1)
         await asyncio.gather(*stops, waiting)
-        assert time.monotonic() - began < 2
+        assert time.monotonic() - began < 2 * PATIENCE
         await server.stop()
         await server.wait_closed()
         client.close()
@@ -124,7 +125,7 @@ def test_stop_that_is_cancelled(run: Any) -> None:
         assert stopping.cancelled() and waiting.cancelled()
         client.send_close(1001)
         client.close()
-        await asyncio.wait_for(server.wait_closed(), 3)
+        await asyncio.wait_for(server.wait_closed(), 3 * PATIENCE)
         await server.stop()
 
     run(main)
@@ -149,7 +150,7 @@ def test_stop_from_its_own_callback(run: Any) -> None:
         servers.append(await app.start("127.0.0.1", 0))
         client = await client_of(servers[0].port)
         client.send("stop")
-        await asyncio.wait_for(servers[0].wait_closed(), 5)
+        await asyncio.wait_for(servers[0].wait_closed(), 5 * PATIENCE)
         await asyncio.sleep(0)
         assert ended == ["cancelled"]
         assert app.stats()["sockets"] == 0
@@ -160,11 +161,13 @@ def test_stop_from_its_own_callback(run: Any) -> None:
 
 def test_stop_while_callbacks_run(run: Any) -> None:
     app = fastws.App()
+    begun: list[Any] = []
     ended: list[str] = []
 
     @app.websocket("/")
     class Handler:
         async def message(self, ws: Any, data: Any) -> None:
+            begun.append(data)
             try:
                 await asyncio.sleep(60)
             except asyncio.CancelledError:
@@ -178,7 +181,7 @@ def test_stop_while_callbacks_run(run: Any) -> None:
         server = await app.start("127.0.0.1", 0)
         client = await client_of(server.port)
         client.send("wait")
-        await asyncio.sleep(0.1)
+        await until(lambda: begun)
         await server.stop(0.1)
         assert ended == ["cancelled", "close 1001"]
         client.close()
@@ -195,7 +198,7 @@ def test_a_long_close_callback(run: Any, traps: Traps) -> None:
     class Handler:
         async def close(self, ws: Any, code: int, reason: str) -> None:
             try:
-                await asyncio.sleep(0.3 if ws.query_string else 60)
+                await asyncio.sleep(0.05 if ws.query_string else 60)
                 ended.append("in time")
             except asyncio.CancelledError:
                 ended.append("cancelled")
@@ -206,7 +209,7 @@ def test_a_long_close_callback(run: Any, traps: Traps) -> None:
         clients = [await client_of(server.port, path) for path in ("/", "/?short")]
         began = time.monotonic()
         await server.stop(0)
-        assert 0.9 < time.monotonic() - began < 3
+        assert 0.9 < time.monotonic() - began < 3 * PATIENCE
         assert ended == ["in time", "cancelled"]
         for client in clients:
             client.close()
@@ -235,7 +238,7 @@ def test_a_callback_that_ignores_its_cancellation(run: Any, traps: Traps) -> Non
         await until(lambda: release)
         began = time.monotonic()
         await server.stop(0)
-        assert time.monotonic() - began < 4
+        assert time.monotonic() - began < 4 * PATIENCE
         assert app.stats()["sockets"] == 0
         client.close()
         release[0].set()
@@ -252,9 +255,11 @@ WAIT_FOR_TASK = sys.version_info < (3, 12)
 @pytest.mark.parametrize("timeout", [0, 0.2])
 def test_stop_while_connections_are_opening(run: Any, timeout: float) -> None:
     app = fastws.App()
+    begun: list[str] = []
     ended: list[str] = []
 
     async def forever(request: Any) -> None:
+        begun.append(request.path)
         try:
             await asyncio.sleep(60)
         except asyncio.CancelledError:
@@ -276,11 +281,10 @@ def test_stop_while_connections_are_opening(run: Any, timeout: float) -> None:
         clients[1].send_raw(b"GET / HT")
         clients[2].send_raw(request_bytes("/ws"))
         clients[3].send_raw(b"GET /http HTTP/1.1\r\nHost: a\r\n\r\n")
-        await until(lambda: server.stats()["handshakes"] == 4)
-        await asyncio.sleep(0.05)
+        await until(lambda: server.stats()["handshakes"] == 4 and len(begun) == 2)
         began = time.monotonic()
         await server.stop(timeout)
-        assert time.monotonic() - began < 1
+        assert time.monotonic() - began < PATIENCE
         assert sorted(ended) == ["/http", "/ws"]
         for client in clients:
             with contextlib.suppress(ConnectionResetError):

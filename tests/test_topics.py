@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from harness import CLOSE, PING, PONG, RawClient, Serving, build, eventually, make_app, slow_client
+from harness import CLOSE, PATIENCE, PING, PONG, RawClient, Serving, build, eventually, make_app, slow_client
 
 import fastws
 
@@ -182,7 +182,7 @@ def test_a_connection_leaves_in_the_call_that_ends_it(serve: Serving, end: str) 
 
 def test_a_connection_leaves_although_its_callback_goes_on(serve: Serving) -> None:
     leaving = Leaving()
-    leaving.app = app = make_app(leaving, close_timeout=0.3)
+    leaving.app = app = make_app(leaving, close_timeout=0.3 * PATIENCE)
     server = serve(app)
     client = RawClient.open(server.port)
     client.send("wait")

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from harness import BINARY, CLOSE, TEXT, RawClient, ServerThread, eventually, parse
+from harness import BINARY, CLOSE, PATIENCE, TEXT, RawClient, ServerThread, eventually, parse
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -136,7 +136,7 @@ class Bench:
         done = threading.Event()
         self.todo[peer.ws] = (act, done)
         peer.client.send("act")
-        assert done.wait(10)
+        assert done.wait(10 * PATIENCE)
         if self.failed:
             raise self.failed.pop()
 

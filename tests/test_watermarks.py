@@ -77,20 +77,21 @@ def test_no_drain_where_nothing_was_queued(serve: Serving) -> None:
 
 def test_drain_comes_at_low_water_and_not_before(serve: Serving) -> None:
     pump = Pump()
-    server = serve(make_app(pump, high_water=4 << 20, low_water=3 << 20, **ROOMY))
+    server = serve(make_app(pump, high_water=7 << 20, low_water=6 << 20, **ROOMY))
     client = slow_client(server)
     ws = newest(server)
     sent = fill(server, ws)
-    for _ in range(100):
+    for _ in range(150):
         sent.append(bytes(CHUNK))
         server.call(ws.send, sent[-1])
-    assert amount(server, ws) > 5 << 20
+    assert amount(server, ws) > 8 << 20
     for message in sent:
         assert client.recv() == message
         if not pump.drains:
             assert amount(server, ws) > 0
     server.settle()
-    assert len(pump.drains) == 1 and 0 < pump.drains[0] <= 3 << 20
+    # The kernel took all that it has room for (at most 4 MiB: tcp(7), tcp_wmem) from what was more than low water.
+    assert len(pump.drains) == 1 and 0 < pump.drains[0] <= 6 << 20
 
 
 def test_a_pump_in_drain_never_stalls(serve: Serving) -> None:

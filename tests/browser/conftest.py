@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from harness.server import PATIENCE
 from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
-from programs import Program, free_port
+from programs import Program, reserve_port
 
 TIMEOUT = 10 * PATIENCE  # seconds, for everything that waits
 
@@ -29,7 +29,8 @@ class Demo:
     """`fastws demo`, or a Python program that serves it otherwise, on a port that stays the same."""
 
     def __init__(self, source: str | None = None) -> None:
-        self.port = free_port()
+        self.reserved = reserve_port()
+        self.port = self.reserved.getsockname()[1]
         self.url = f"http://127.0.0.1:{self.port}/"
         self._arguments = [*(["-c", source] if source else ["-m", "fastws", "demo", "--port"]), str(self.port)]
         self.start()
@@ -53,6 +54,7 @@ def serve_demo() -> Iterator[Callable[..., Demo]]:
     yield serve_demo
     for one in started:
         one.end()
+        one.reserved.close()
 
 
 @pytest.fixture

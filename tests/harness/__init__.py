@@ -21,7 +21,7 @@ from .frames import (
 from .in_loop import client_of, echo_app, echoes, elsewhere, serves, unix_client, unix_echoes, until
 from .leaks import Serving, Traps, at_rest, held, open_fds
 from .recorder import ANY, Recorder, echo, make_app
-from .server import ServerThread, eventually, new_loop, on_loop
+from .server import PATIENCE, ServerThread, eventually, new_loop, on_loop
 from .slow import CHUNK, fill, newest, slow_client
 
 __all__ = [
@@ -31,6 +31,7 @@ __all__ = [
     "CLOSE",
     "CONT",
     "KEY",
+    "PATIENCE",
     "PING",
     "PONG",
     "TEXT",

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from .client import RawClient
 from .leaks import at_rest, open_fds
 from .recorder import Event, Recorder
-from .server import ServerThread, eventually
+from .server import PATIENCE, ServerThread, eventually
 
 
 class Watch:
@@ -50,7 +50,7 @@ class Watch:
 
     def stop(self) -> None:
         self._stop.set()
-        self._thread.join(10)
+        self._thread.join(10 * PATIENCE)
         if self._failed is not None:
             raise AssertionError("the bystander's connection did not survive") from self._failed
         self.echo()

@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from .frames import BINARY, CLOSE, CONT, PING, TEXT, BadFrame, Frame, build, build_close, close_code, parse
+from .server import PATIENCE
 
 GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 KEY = b"dGhlIHNhbXBsZSBub25jZQ=="
@@ -60,17 +61,17 @@ def _latin1(text: str | bytes) -> bytes:
 
 
 class RawClient:
-    """A socket, what was read from it and not yet used, and a timeout in seconds for everything that waits."""
+    """A socket, what was read from it and not yet used, and a timeout in seconds, times PATIENCE, for each wait."""
 
     opened: list[RawClient] = []  # those not yet closed: the fixtures close what a test left open
 
     def __init__(self, sock: socket.socket, timeout: float = 5.0) -> None:
         self.sock = sock
-        self.timeout = timeout
+        self.timeout = timeout * PATIENCE
         self.buffer = bytearray()
         self.ended = False  # the server's FIN was read
         self._message: tuple[int, bytearray] | None = None
-        sock.settimeout(timeout)
+        sock.settimeout(self.timeout)
         RawClient.opened.append(self)
 
     @classmethod
@@ -82,7 +83,7 @@ class RawClient:
         if receive_buffer is not None:  # before connect: the window is agreed on there
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        sock.settimeout(timeout)
+        sock.settimeout(timeout * PATIENCE)
         try:
             sock.connect((host, port))
         except BaseException:

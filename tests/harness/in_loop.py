@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 from .client import RawClient
+from .server import PATIENCE
 
 
 def echo_app(**options: Any) -> Any:
@@ -46,9 +47,12 @@ async def serves(port: int, host: str = "127.0.0.1") -> None:
 
 
 async def until(check: Callable[[], Any], within: float = 3.0) -> None:
-    deadline = time.monotonic() + within
-    while not check():
-        assert time.monotonic() < deadline
+    deadline = time.monotonic() + within * PATIENCE
+    while True:
+        late = time.monotonic() > deadline
+        if check():
+            return
+        assert not late
         await asyncio.sleep(0.005)
 
 

@@ -45,7 +45,7 @@ class ServerThread:
         self._failed: BaseException | None = None
         self._thread = threading.Thread(target=self._run, name="server", daemon=True)
         self._thread.start()
-        self._ready.wait(10)
+        assert self._ready.wait(10 * PATIENCE), "the server did not start"
         if self._failed is not None:
             raise self._failed
 
@@ -84,7 +84,7 @@ class ServerThread:
             result = function(*args)
             return await result if inspect.isawaitable(result) else result
 
-        return asyncio.run_coroutine_threadsafe(run(), self.loop).result(timeout)
+        return asyncio.run_coroutine_threadsafe(run(), self.loop).result(timeout * PATIENCE)
 
     def settle(self) -> None:
         """Returns when the server has handled what had arrived (loopback delivers before `send` returns)."""
@@ -108,7 +108,7 @@ class ServerThread:
     def stop(self) -> None:
         if self._thread.is_alive():
             self.loop.call_soon_threadsafe(self._end.set)
-            self._thread.join(20)
+            self._thread.join(20 * PATIENCE)
             assert not self._thread.is_alive(), "the server's thread did not end"
         if self._failed is not None:
             raise self._failed
@@ -117,8 +117,10 @@ class ServerThread:
 def eventually(check: Callable[[], Any], within: float = 3.0, what: str = "") -> Any:
     """`check()` as soon as it is true; fails with its last value after `within` seconds."""
     deadline = time.monotonic() + within * PATIENCE
-    while not (value := check()):
-        if time.monotonic() > deadline:
+    while True:
+        late = time.monotonic() > deadline  # before the check: a process that was held up looks once more
+        if value := check():
+            return value
+        if late:
             raise AssertionError(f"{what or 'not so'} within {within} s: {value!r}")
         time.sleep(0.005)
-    return value

@@ -15,11 +15,13 @@ from typing import NamedTuple
 
 import pytest
 
+from .server import PATIENCE
+
 STRACE = Path("/usr/bin/strace")
 LINE = re.compile(r"^(?P<pid>\d+) +(?P<name>\w+)\((?P<arguments>.*)\) += (?P<result>.+)$")
 UNFINISHED = re.compile(r"^(?P<pid>\d+) +(?P<start>\w+\(.*) <unfinished \.\.\.>$")
 RESUMED = re.compile(r"^(?P<pid>\d+) +<\.\.\. (?P<name>\w+) resumed>(?P<rest>.*)$")
-QUIET = 0.2  # seconds in which attaching has settled and what is under way has ended
+QUIET = 0.2 * PATIENCE  # seconds in which attaching has settled and what is under way has ended
 
 WAITS = {"epoll_wait", "epoll_pwait", "epoll_pwait2"}
 RECEIVES = {"recv", "recvfrom", "recvmsg", "read", "readv"}
@@ -62,7 +64,7 @@ class Strace:
             str(self._pid),
         ]
         self._process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + 10 * PATIENCE
         status = Path(f"/proc/{self._pid}/status")
         while "TracerPid:\t0\n" in status.read_text():
             if self._process.poll() is not None or time.monotonic() > deadline:

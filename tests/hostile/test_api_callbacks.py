@@ -232,7 +232,7 @@ def test_a02_acting_from_a_callback(serve: Serving, callback: str, target: str, 
     def act(ws: Any) -> None:
         if callback == "drain":
             if ws.id in drained:
-                return  # what its first one sent, or had published to it, was queued and brought another
+                return  # what its first `drain` sent, or had published to it, was queued and brought another one
             drained.add(ws.id)
         name = next(turn)
         whom = ws if target == "self" else others[-1]

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from harness import RawClient, Recorder, Serving, bystander, eventually, make_app, request_bytes
+from harness import PATIENCE, RawClient, Recorder, Serving, bystander, eventually, make_app, request_bytes
 
 METHODS: dict[str, Callable[[Any], Any]] = {
     "send": lambda ws: ws.send("x"),
@@ -106,7 +106,7 @@ def test_a05_drained_on_a_closed_connection(serve: Serving) -> None:
     waiter.start()
     eventually(lambda: server.stats()["buffered_bytes"] > 0)
     client.reset()
-    waiter.join(5)
+    waiter.join(5 * PATIENCE)
     assert outcome, "drained() never ended"
     assert server.call(waiting) == outcome[0]
 
@@ -165,13 +165,13 @@ def test_a05_stop_with_open_connections(serve: Serving) -> None:
     half = RawClient.connect(server.port)
     half.send_raw(request_bytes()[:50])
     eventually(lambda: len(server.server.connections) == 2 and server.stats()["handshakes"] == 1)
-    stopping = threading.Thread(target=server.stop_server, args=(0.5,))
+    stopping = threading.Thread(target=server.stop_server, args=(2.0,))
     stopping.start()
     for client in (polite, silent):
         assert client.recv_frame().payload[:2] == (1001).to_bytes(2, "big")
     polite.send_close(1001)
-    polite.expect_eof(0.4)
-    stopping.join(5)
+    polite.expect_eof(1.5)
+    stopping.join(5 * PATIENCE)
     silent.expect_eof(1.0)
     assert half.eof() or half.recv_http().status == 503
     assert sorted(event[0] for event in recorder.events) == ["close", "close", "open", "open"]

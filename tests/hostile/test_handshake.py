@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from harness import (
     KEY,
+    PATIENCE,
     TEXT,
     RawClient,
     Recorder,
@@ -369,7 +370,7 @@ CLIENT_HELLO = bytes.fromhex("16030100c8010000c40303") + bytes(range(200))
 )
 def test_h17_other_protocols(serve: Serving, wire: bytes) -> None:
     recorder = Recorder()
-    server = serve(make_app(recorder.handler(upgrade=True), handshake_timeout=0.3))
+    server = serve(make_app(recorder.handler(upgrade=True), handshake_timeout=0.3 * PATIENCE))
     with bystander(server, recorder):
         for pieces in ([wire], [wire[:1], wire[1:]], [wire[:9], wire[9:]]):
             client = RawClient.connect(server.port)

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from harness import RawClient, ServerThread, Serving, bystander, close_code, eventually, fill, make_app
+from harness import PATIENCE, RawClient, ServerThread, Serving, bystander, close_code, eventually, fill, make_app
 
 from fastws import QUEUED
 
@@ -65,7 +65,7 @@ def read_all(client: RawClient, count: int, size: int, failed: list[BaseExceptio
 POLICIES: dict[str, tuple[dict[str, Any], int | None]] = {  # options, and the code that the slow one is closed with
     "close": ({"slow_consumer": "close"}, 1008),
     "drop": ({"slow_consumer": "drop"}, None),
-    "send_timeout": ({"max_backpressure": 1 << 40, "send_timeout": 0.3}, 1006),
+    "send_timeout": ({"max_backpressure": 1 << 40, "send_timeout": 0.3 * PATIENCE}, 1006),
 }
 
 
@@ -101,9 +101,9 @@ def test_s04_subscribers_that_stop_reading(serve: Serving, size: int, policy: st
 
         server.call(publish, timeout=30)
         for reader in readers:
-            reader.join(20)
+            reader.join(20 * PATIENCE)
         assert not failed
-        assert watch.worst < 1.5
+        assert watch.worst < 1.5 * PATIENCE
         if code is not None:
             eventually(lambda: len(room.closed) == len(slow), 3.0, "the slow ones are closed")
             assert [one for _, one in room.closed] == [code] * len(slow)

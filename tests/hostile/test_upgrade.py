@@ -11,6 +11,7 @@ from harness import (
     ANY,
     BINARY,
     CONT,
+    PATIENCE,
     PING,
     TEXT,
     RawClient,
@@ -306,7 +307,7 @@ def test_h20_upgrade_returns_nonsense(serve: Serving, answer: object) -> None:
 
 def test_h20_upgrade_never_returns(serve: Serving) -> None:
     recorder, gate = Recorder(), Gate()
-    server = serve(make_app(hooked(recorder, gate.hook()), handshake_timeout=0.4))
+    server = serve(make_app(hooked(recorder, gate.hook()), handshake_timeout=0.4 * PATIENCE))
     with bystander(server, recorder):
         client = RawClient.connect(server.port)
         client.send_raw(request_bytes() + build(TEXT, b"x"))

@@ -1,0 +1,23 @@
+/* What is asked of the C library's allocator. */
+#ifndef FASTWS_MEMORY_H
+#define FASTWS_MEMORY_H
+
+#include <stdlib.h>
+
+#ifdef __GLIBC__
+#include <malloc.h>
+#endif
+
+/* A message of 1 MiB is more than glibc keeps: it would give the memory back to the kernel after each one, and pay for
+ * the next with 256 page faults, which cost more than all else that is done to it. Both must be set: setting either
+ * stops glibc from adapting the other. Other allocators do well by themselves. */
+static inline void
+memory_keep(void)
+{
+#ifdef __GLIBC__
+    mallopt(M_MMAP_THRESHOLD, 4 << 20);
+    mallopt(M_TRIM_THRESHOLD, 16 << 20);
+#endif
+}
+
+#endif
