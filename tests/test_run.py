@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import platform
 import re
 import signal
 import subprocess
@@ -400,3 +401,36 @@ def test_a_request_under_way(start: Any) -> None:
     honest.send_close(1001)
     honest.close()
     assert process.wait() == 0
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc is told what to keep")
+@pytest.mark.parametrize("told", [False, True])
+def test_large_messages_do_not_take_new_memory_each_time(
+    start: Any, monkeypatch: pytest.MonkeyPatch, told: bool
+) -> None:
+    """app.run keeps what large messages have freed, but for where the environment decides."""
+    for name in ("MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_", "GLIBC_TUNABLES"):
+        monkeypatch.delenv(name, raising=False)
+    if told:
+        monkeypatch.setenv("MALLOC_TRIM_THRESHOLD_", "131072")
+    process = start()
+    client = RawClient.open(process.port)
+    frame = build(TEXT, ("日本" * (1 << 20))[: (1 << 20) // 3 - 1].encode())
+
+    def echo(times: int) -> int:
+        """The page faults of the server meanwhile."""
+        before = page_faults(process.popen.pid)
+        for _ in range(times):
+            client.send_raw(frame)
+            client.recv_frame()
+        return page_faults(process.popen.pid) - before
+
+    echo(5)
+    assert (echo(20) > 20 * 100) == told  # 256 pages are 1 MiB
+    client.close()
+    process.signal(signal.SIGTERM)
+    assert process.wait() == 0
+
+
+def page_faults(pid: int) -> int:
+    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[7])
