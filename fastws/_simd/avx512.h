@@ -1,7 +1,7 @@
 /* Vectors of 64 bytes, and masked loads and stores for the rest: AVX-512 with BW, VBMI and VBMI2, since 2019. */
 
 #define NAME(name) avx512_##name
-#define TARGET __attribute__((target("avx512f,avx512bw,avx512vl,avx512vbmi,avx512vbmi2,popcnt,bmi2")))
+#define TARGET __attribute__((target("avx512f,avx512bw,avx512vl,avx512cd,avx512vbmi,avx512vbmi2,popcnt,bmi2")))
 #define INLINE static inline __attribute__((always_inline)) TARGET
 #define V __m512i
 #define V_SIZE 64

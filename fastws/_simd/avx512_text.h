@@ -4,20 +4,29 @@
 INLINE V avx512_wide16(V v) { return _mm512_cvtepu8_epi16(_mm512_castsi512_si256(v)); }
 INLINE V avx512_wide32(V v) { return _mm512_cvtepu8_epi32(_mm512_castsi512_si128(v)); }
 
-/* `count` characters put together from six bits of each vector. */
+/* `count` characters put together from six bits of each vector; they have 16 bits, however wide they are stored. */
 INLINE void
-avx512_put16(uint8_t *to, size_t count, V a, V b, V c)
+avx512_put16(uint8_t *to, int width, size_t count, V a, V b, V c)
 {
     for (size_t done = 0; done < count; done += 32) {
         const V low = avx512_or(avx512_wide16(a), _mm512_slli_epi16(avx512_wide16(b), 6));
         const V all = avx512_or(low, _mm512_slli_epi16(avx512_wide16(c), 12));
-        _mm512_mask_storeu_epi16(to + done * 2, (__mmask32)(avx512_lanes(count) >> done), all);
+        const __mmask32 lanes = (__mmask32)avx512_lanes(count - done < 32 ? count - done : 32);
+        if (width == 2) {
+            _mm512_mask_storeu_epi16(to + done * 2, lanes, all);
+        } else {
+            const V first = _mm512_cvtepu16_epi32(_mm512_castsi512_si256(all));
+            const V second = _mm512_cvtepu16_epi32(_mm512_extracti64x4_epi64(all, 1));
+            _mm512_mask_storeu_epi32(to + done * 4, (__mmask16)lanes, first);
+            _mm512_mask_storeu_epi32(to + done * 4 + V_SIZE, (__mmask16)(lanes >> 16), second);
+        }
         a = _mm512_alignr_epi64(a, a, 4);
         b = _mm512_alignr_epi64(b, b, 4);
         c = _mm512_alignr_epi64(c, c, 4);
     }
 }
 
+/* The same of four vectors, for more than 16 bits. */
 INLINE void
 avx512_put32(uint8_t *to, size_t count, V a, V b, V c, V d)
 {
@@ -33,18 +42,6 @@ avx512_put32(uint8_t *to, size_t count, V a, V b, V c, V d)
     }
 }
 
-INLINE void
-avx512_widen(uint8_t *to, int width, V ascii)
-{
-    const V none = avx512_splat(0);
-    if (width == 1)
-        avx512_store(to, ascii);
-    else if (width == 2)
-        avx512_put16(to, V_SIZE, ascii, none, none);
-    else
-        avx512_put32(to, V_SIZE, ascii, none, none, none);
-}
-
 /* A character is put together where its last byte is, from that one, `a`, and up to three before it: b, c, d. */
 INLINE void
 avx512_decode_as(uint8_t *to, int width, const uint8_t *p, size_t n)
@@ -56,7 +53,10 @@ avx512_decode_as(uint8_t *to, int width, const uint8_t *p, size_t n)
         const size_t left = n - i < V_SIZE ? n - i : V_SIZE;
         const V v = avx512_load_first(p + i, left);
         if (left == V_SIZE && !avx512_high(v)) {
-            avx512_widen(to, width, v);
+            if (width == 1)
+                avx512_store(to, v);
+            else
+                avx512_put16(to, width, V_SIZE, v, avx512_splat(0), avx512_splat(0));
             to += V_SIZE * width;
             before = v;
             more_before = 0;
@@ -74,19 +74,18 @@ avx512_decode_as(uint8_t *to, int width, const uint8_t *p, size_t n)
             a = avx512_or(a, _mm512_slli_epi16(b, 6)); /* b is at most 3: its bits stay in its lane */
             avx512_store_part(to, _mm512_maskz_compress_epi8(last, a), count);
         } else {
-            V c = _mm512_maskz_mov_epi8(more2, avx512_prev(v, before, 2)), d;
-            if (width == 4) { /* of 16 bits the shift by 12 leaves no more than is wanted */
+            V c = _mm512_maskz_mov_epi8(more2, avx512_prev(v, before, 2));
+            if (width == 4) /* of 16 bits the shift by 12 leaves no more than is wanted */
                 c = avx512_and(c, _mm512_mask_mov_epi8(avx512_splat(0x0F), more3, six_bits));
-                d = _mm512_maskz_mov_epi8(more3, avx512_and(avx512_prev(v, before, 3), avx512_splat(0x07)));
-                d = _mm512_maskz_compress_epi8(last, d);
-            }
             a = _mm512_maskz_compress_epi8(last, a);
             b = _mm512_maskz_compress_epi8(last, b);
             c = _mm512_maskz_compress_epi8(last, c);
-            if (width == 2)
-                avx512_put16(to, count, a, b, c);
-            else
-                avx512_put32(to, count, a, b, c, d);
+            if (width == 2 || !more3) {
+                avx512_put16(to, width, count, a, b, c);
+            } else {
+                const V d = avx512_and(avx512_prev(v, before, 3), avx512_splat(0x07));
+                avx512_put32(to, count, a, b, c, _mm512_maskz_compress_epi8(last, _mm512_maskz_mov_epi8(more3, d)));
+            }
         }
         to += count * (size_t)width;
         before = v;
@@ -135,20 +134,29 @@ avx512_encode32(uint8_t *to, V c, size_t n, __mmask32 over1)
     return avx512_put_bytes(to, _mm512_mask_mov_epi16(c, over1, spread), wanted, set);
 }
 
+/* For each count of leading zeros of a character: which of the four bytes it is spread over it takes bits from, and
+ * what is set there besides. */
+#define FOUR(x) x, x, x, x
+#define FIVE(x) FOUR(x), x
+static const uint32_t avx512_wanted[32] = {
+    0x7F000000, FIVE(0), FIVE(0), FIVE(0x3F3F3F07), FIVE(0x3F3F0F00), FOUR(0x3F1F0000), FIVE(0x7F000000), 0x7F000000,
+    0x7F000000,
+};
+static const uint32_t avx512_set[32] = {
+    0, FIVE(0), FIVE(0), FIVE(0x808080F0), FIVE(0x8080E000), FOUR(0x80C00000),
+};
+#undef FOUR
+#undef FIVE
+
 /* 16 characters, each spread over four bytes, its last byte in the last. */
 INLINE uint8_t *
 avx512_encode16(uint8_t *to, V c, size_t n)
 {
-    const __mmask16 over1 = _mm512_cmpge_epu32_mask(c, avx512_splat32(0x80));
-    const __mmask16 over2 = _mm512_cmpge_epu32_mask(c, avx512_splat32(0x800));
-    const __mmask16 over3 = _mm512_cmpge_epu32_mask(c, avx512_splat32(0x10000));
-    V wanted = _mm512_maskz_mov_epi32((__mmask16)avx512_lanes(n), avx512_splat32(0x7F000000));
-    V set = _mm512_maskz_mov_epi32(over1, avx512_splat32(0x80C00000));
-    wanted = _mm512_mask_mov_epi32(wanted, over1, avx512_splat32(0x3F1F0000));
-    wanted = _mm512_mask_mov_epi32(wanted, over2, avx512_splat32(0x3F3F0F00));
-    set = _mm512_mask_mov_epi32(set, over2, avx512_splat32(0x8080E000));
-    wanted = _mm512_mask_mov_epi32(wanted, over3, avx512_splat32(0x3F3F3F07));
-    set = _mm512_mask_mov_epi32(set, over3, avx512_splat32(0x808080F0));
+    const V zeros = _mm512_lzcnt_epi32(c);
+    const V wanted = _mm512_maskz_permutex2var_epi32(
+        (__mmask16)avx512_lanes(n), _mm512_loadu_si512(avx512_wanted), zeros, _mm512_loadu_si512(avx512_wanted + 16));
+    const V set = _mm512_permutex2var_epi32(
+        _mm512_loadu_si512(avx512_set), zeros, _mm512_loadu_si512(avx512_set + 16));
     const V shifts = _mm512_set1_epi64(0x20262C3200060C12); /* by 18, 12, 6 and 0 bits, in both halves of eight bytes */
     return avx512_put_bytes(to, _mm512_multishift_epi64_epi8(shifts, c), wanted, set);
 }

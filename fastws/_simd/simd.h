@@ -30,10 +30,12 @@ typedef struct {
      * whatever follows; `text` is of no use after that. */
     size_t (*check)(simd_text *text, const uint8_t *p, size_t n);
 
-    /* Both in one pass; rotates *key. Of what is behind a byte that cannot be right, some may not have been written. */
+    /* Both in one pass; rotates *key. After a byte that cannot be right, *key is of no use, and what is behind that
+     * byte may not have been written. */
     size_t (*unmask_check)(simd_text *text, uint8_t *to, const uint8_t *from, size_t n, uint32_t *key);
 
-    /* Writes the characters of n bytes that have been checked, each `width` bytes wide; see simd_width(). */
+    /* Writes the characters of n bytes that have been checked, each `width` bytes wide, and aligned to that; see
+     * simd_width(). */
     void (*decode)(void *to, int width, size_t chars, const uint8_t *from, size_t n);
 
     /* How many bytes of UTF-8 `chars` characters of that width make; SIMD_SURROGATE where there is a surrogate. */
@@ -86,7 +88,9 @@ simd_supported(const simd_kernels *kernels)
     __builtin_cpu_init();
     if (kernels == &avx512_kernels)
         return __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl") &&
-               __builtin_cpu_supports("avx512vbmi") && __builtin_cpu_supports("avx512vbmi2");
+               __builtin_cpu_supports("avx512cd") && __builtin_cpu_supports("avx512vbmi") &&
+               __builtin_cpu_supports("avx512vbmi2") && __builtin_cpu_supports("bmi2") &&
+               __builtin_cpu_supports("popcnt");
     if (kernels == &avx2_kernels)
         return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("popcnt");
     if (kernels == &sse_kernels)
