@@ -5,19 +5,6 @@
 #include "case_check.h"
 #include "case_transcode.h"
 
-#define MUTATED 512 /* characters at most */
-
-/* A text that is damaged but now and then, of which half have fewer than 64 characters. Returns its bytes' number. */
-static size_t
-random_text(uint64_t *seed, uint32_t *characters, uint8_t *bytes)
-{
-    const uint32_t dice = random_below(seed, 16);
-    const size_t count = random_below(seed, dice < 8 ? 64 : dice < 15 ? 160 : MUTATED);
-    random_characters(seed, (int)random_below(seed, MIXES), characters, count);
-    const size_t n = reference_write(bytes, characters, count);
-    return random_below(seed, 8) ? random_damage(seed, bytes, n) : n;
-}
-
 static void
 try_mutation(const simd_kernels *kernels, const uint8_t *bytes, size_t n, const uint32_t *characters,
              const reference_text *wanted, uint64_t seed)
@@ -40,8 +27,8 @@ try_mutation(const simd_kernels *kernels, const uint8_t *bytes, size_t n, const 
 static void
 try_mutations(const simd_kernels *const *kernels, size_t variants, unsigned long count, uint64_t seed)
 {
-    static uint32_t characters[MUTATED + 64];
-    static uint8_t bytes[4 * (MUTATED + 64)];
+    static uint32_t characters[MUTATED_BYTES];
+    static uint8_t bytes[MUTATED_BYTES];
     unsigned long good = 0;
     for (unsigned long i = 0; i < count; i++) {
         now.seed = seed; /* with which this text comes first */

@@ -6,8 +6,8 @@
 #include <stdint.h>
 #include <string.h>
 
-/* The grammar's productions: a lead byte, the range of the second byte, and how many follow the lead. Those of two bytes
- * stand in two rows because the first makes characters below U+0100. */
+/* The grammar's productions: a lead byte, the range of the second byte, and how many follow the lead. Those of two
+ * bytes stand in two rows because the first makes characters below U+0100. */
 static const struct {
     uint8_t first, last, tails, low, high;
     int width; /* bytes that str needs for such characters */
@@ -32,7 +32,7 @@ typedef struct {
     int width;      /* of the widest */
 } reference_text;
 
-static size_t
+static inline size_t
 reference_row(uint8_t byte)
 {
     size_t row = 0;
@@ -42,7 +42,7 @@ reference_row(uint8_t byte)
 }
 
 /* Reads n bytes from the start of a text; writes its whole characters where `characters` is not NULL. */
-static reference_text
+static inline reference_text
 reference_read(const uint8_t *p, size_t n, uint32_t *characters)
 {
     static const uint8_t payload[] = {0x7F, 0x1F, 0x0F, 0x07};
@@ -76,7 +76,7 @@ reference_read(const uint8_t *p, size_t n, uint32_t *characters)
 }
 
 /* The UTF-8 of the characters, written where `to` is not NULL; (size_t)-1 where one is a surrogate. */
-static size_t
+static inline size_t
 reference_write(uint8_t *to, const uint32_t *characters, size_t count)
 {
     static const uint8_t lead[] = {0x00, 0xC0, 0xE0, 0xF0};
@@ -95,7 +95,7 @@ reference_write(uint8_t *to, const uint32_t *characters, size_t count)
 }
 
 /* The bytes per character that str would have for them: 1, 2 or 4. */
-static int
+static inline int
 reference_width(const uint32_t *characters, size_t count)
 {
     uint32_t largest = 0;
@@ -105,7 +105,7 @@ reference_width(const uint32_t *characters, size_t count)
 }
 
 /* The characters as str holds them, `width` bytes each. */
-static void
+static inline void
 reference_pack(void *to, int width, const uint32_t *characters, size_t count)
 {
     for (size_t i = 0; i < count; i++) {
@@ -117,7 +117,7 @@ reference_pack(void *to, int width, const uint32_t *characters, size_t count)
 }
 
 /* RFC 6455 section 5.3; returns the key as it applies to what follows. */
-static uint32_t
+static inline uint32_t
 reference_unmask(uint8_t *to, const uint8_t *from, size_t n, uint32_t key)
 {
     uint8_t bytes[4], rotated[4];

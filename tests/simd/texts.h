@@ -6,6 +6,8 @@
 #include <stdint.h>
 #include <string.h>
 
+#include "reference.h"
+
 /* splitmix64 */
 static inline uint64_t
 random_next(uint64_t *state)
@@ -101,6 +103,20 @@ random_damage(uint64_t *state, uint8_t *p, size_t n)
         }
     }
     return n;
+}
+
+#define MUTATED 512 /* characters at most, before they are damaged */
+#define MUTATED_BYTES (4 * MUTATED + 64)
+
+/* A text that is damaged but now and then, of which half have fewer than 64 characters. Returns its bytes' number. */
+static inline size_t
+random_text(uint64_t *seed, uint32_t *characters, uint8_t *bytes)
+{
+    const uint32_t dice = random_below(seed, 16);
+    const size_t count = random_below(seed, dice < 8 ? 64 : dice < 15 ? 160 : MUTATED);
+    random_characters(seed, (int)random_below(seed, MIXES), characters, count);
+    const size_t n = reference_write(bytes, characters, count);
+    return random_below(seed, 8) ? random_damage(seed, bytes, n) : n;
 }
 
 #endif
