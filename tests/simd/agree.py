@@ -1,4 +1,4 @@
-"""fastws.speedups against CPython, with the variant that FASTWS_SIMD names. `python agree.py [SEED]` tells what it tried.
+"""fastws.speedups against CPython, with the variant that FASTWS_SIMD names: `python agree.py [SEED]` tells its counts.
 
 The variant is chosen at import, so that each is a process of its own; test_speedups_variants.py starts them.
 """
