@@ -169,25 +169,46 @@ scalar_decode(void *to, int width, size_t chars, const uint8_t *from, size_t n)
     }
 }
 
-static inline size_t
-scalar_size_of(const void *from, int width, size_t chars)
-{
-    size_t size = chars;
-    for (size_t i = 0; i < chars; i++) {
-        const uint32_t character = scalar_get(from, width, i);
-        size += (character >= 0x80) + (character >= 0x800) + (character >= 0x10000);
-        if (width > 1 && character >= 0xD800 && character <= 0xDFFF)
-            return SIMD_SURROGATE;
+/* Counters no wider than the characters, so that compilers make vectors of them; emptied before they overflow. */
+#define SCALAR_SIZE(name, type, counter, most, wide)                                                                 \
+    static inline __attribute__((always_inline)) size_t name(const type *from, size_t chars)                         \
+    {                                                                                                                \
+        size_t size = chars;                                                                                         \
+        while (chars) {                                                                                              \
+            const size_t n = chars < (most) ? chars : (most);                                                        \
+            counter more = 0, surrogates = 0;                                                                        \
+            for (size_t i = 0; i < n; i++) {                                                                         \
+                more = (counter)(more + (from[i] >= 0x80));                                                          \
+                if (wide) {                                                                                          \
+                    more = (counter)(more + (from[i] >= 0x800));                                                     \
+                    surrogates |= (from[i] & (type)~0x7FF) == 0xD800;                                                \
+                }                                                                                                    \
+                if ((wide) > 2)                                                                                      \
+                    more = (counter)(more + (from[i] >= 0x10000));                                                   \
+            }                                                                                                        \
+            if (surrogates)                                                                                          \
+                return SIMD_SURROGATE;                                                                               \
+            size += more;                                                                                            \
+            from += n;                                                                                               \
+            chars -= n;                                                                                              \
+        }                                                                                                            \
+        return size;                                                                                                 \
     }
-    return size;
+
+SCALAR_SIZE(scalar_size1, uint8_t, uint8_t, 255, 0)
+SCALAR_SIZE(scalar_size2, uint16_t, uint16_t, 32767, 2)
+SCALAR_SIZE(scalar_size4, uint32_t, uint32_t, (size_t)1 << 30, 4)
+
+static inline __attribute__((always_inline)) size_t
+scalar_size(const void *from, int width, size_t chars)
+{
+    return width == 1 ? scalar_size1(from, chars) : width == 2 ? scalar_size2(from, chars) : scalar_size4(from, chars);
 }
 
 static size_t
 scalar_encoded_size(const void *from, int width, size_t chars)
 {
-    return width == 1   ? scalar_size_of(from, 1, chars)
-           : width == 2 ? scalar_size_of(from, 2, chars)
-                        : scalar_size_of(from, 4, chars);
+    return scalar_size(from, width, chars);
 }
 
 /* From the character `i` on, which goes to `to`. */

@@ -53,9 +53,24 @@ simd_width(const simd_text *text)
 }
 
 #include "scalar.h"
+#include "vectors.h"
+
+#if defined(__x86_64__)
+#include <immintrin.h>
+#include "avx512.h"
+#include "avx2.h"
+#include "sse.h"
+#elif defined(__aarch64__)
+#include "neon.h"
+#endif
 
 /* Best first. */
 static const simd_kernels *const simd_variants[] = {
+#if defined(__x86_64__)
+    &avx512_kernels, &avx2_kernels, &sse_kernels,
+#elif defined(__aarch64__)
+    &neon_kernels,
+#endif
     &scalar_kernels,
 };
 
@@ -67,7 +82,17 @@ static simd_kernels simd;
 static inline int
 simd_supported(const simd_kernels *kernels)
 {
-    return kernels == &scalar_kernels;
+#if defined(__x86_64__)
+    __builtin_cpu_init();
+    if (kernels == &avx512_kernels)
+        return __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl") &&
+               __builtin_cpu_supports("avx512vbmi") && __builtin_cpu_supports("avx512vbmi2");
+    if (kernels == &avx2_kernels)
+        return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("popcnt");
+    if (kernels == &sse_kernels)
+        return __builtin_cpu_supports("ssse3") && __builtin_cpu_supports("sse4.1") && __builtin_cpu_supports("popcnt");
+#endif
+    return kernels != NULL;
 }
 
 /* Fills `simd` with the variant of that name, or the best one where name is NULL or empty. Returns 0 where this
