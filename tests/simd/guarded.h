@@ -17,7 +17,7 @@
 #endif
 
 #define ROOM ((size_t)64 << 10) /* of a buffer: a multiple of every processor's pages */
-#define MARGIN ((size_t)192)    /* bytes beside it that must not change: three of the longest vectors */
+#define MARGIN ((size_t)64)     /* bytes beside it that must not change: one of the longest vectors */
 #define UNTOUCHED 0xA5
 
 typedef struct {
@@ -39,6 +39,8 @@ guarded_make(guarded *memory)
     }
     memory->begin = all + ROOM;
     memory->end = all + 2 * ROOM;
+    memory->p = memory->begin;
+    ASAN_POISON_MEMORY_REGION(memory->begin, ROOM);
 }
 
 /* How many bytes below and above the buffer are watched. */
@@ -56,23 +58,31 @@ guarded_above(const guarded *memory)
     return room < MARGIN ? room : MARGIN;
 }
 
+/* The buffer and what is watched of its sides. */
+static size_t
+guarded_around(const guarded *memory)
+{
+    return guarded_below(memory) + memory->n + guarded_above(memory);
+}
+
 /* A buffer of n bytes at that offset, or AT_END. It holds `content`, or marks where that is NULL. */
 static uint8_t *
 guarded_place(guarded *memory, int at, const void *content, size_t n)
 {
     if (n + 64 * 4 > ROOM)
         fail("a buffer of %zu bytes is too large for the test", n);
-    ASAN_UNPOISON_MEMORY_REGION(memory->begin, ROOM);
+    ASAN_POISON_MEMORY_REGION(memory->p - guarded_below(memory), guarded_around(memory));
     memory->p = at == AT_END ? memory->end - n : memory->begin + at;
     memory->n = n;
+    ASAN_UNPOISON_MEMORY_REGION(memory->p - guarded_below(memory), guarded_around(memory));
     memset(memory->p - guarded_below(memory), UNTOUCHED, guarded_below(memory));
     memset(memory->p + n, UNTOUCHED, guarded_above(memory));
     if (content)
         memcpy(memory->p, content, n);
     else
         memset(memory->p, UNTOUCHED, n);
-    ASAN_POISON_MEMORY_REGION(memory->begin, (size_t)(memory->p - memory->begin));
-    ASAN_POISON_MEMORY_REGION(memory->p + n, (size_t)(memory->end - memory->p) - n);
+    ASAN_POISON_MEMORY_REGION(memory->p - guarded_below(memory), guarded_below(memory));
+    ASAN_POISON_MEMORY_REGION(memory->p + n, guarded_above(memory));
     return memory->p;
 }
 
@@ -84,7 +94,7 @@ guarded_intact(const guarded *memory)
     const uint8_t *above = memory->p + memory->n, *below = memory->p - guarded_below(memory);
     if (!untouched[0])
         memset(untouched, UNTOUCHED, sizeof(untouched));
-    ASAN_UNPOISON_MEMORY_REGION(memory->begin, ROOM);
+    ASAN_UNPOISON_MEMORY_REGION(below, guarded_around(memory));
     if (!memcmp(below, untouched, guarded_below(memory)) && !memcmp(above, untouched, guarded_above(memory)))
         return;
     for (size_t i = 0; i < MARGIN; i++) {
