@@ -21,7 +21,8 @@ build-protocol = $(foreach build,$(PROTOCOL),$(1)$(BIN)/python $(build) &&) true
 export PIP_ROOT_USER_ACTION := ignore
 
 .DELETE_ON_ERROR:
-.PHONY: help run build protocol node-ws test lint browser screenshot test-versions $(VERSIONS:%=test-%) test-asan simd simd-here simd-emulated autobahn bench clean
+.PHONY: help run build protocol node-ws test lint browser screenshot test-versions $(VERSIONS:%=test-%) test-asan simd \
+	simd-here simd-emulated autobahn bench bench-kernels clean
 
 help:  ## list the targets
 	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 22
@@ -93,6 +94,10 @@ bench: $(VENV)/.built  ## server CPU per message beside other servers
 	@$(BIN)/python $(PIP_INSTALL) --group bench
 	$(BIN)/python bench/echo.py
 
+bench-kernels: $(VENV)/.built  ## the SIMD kernels beside memcpy, CPython and other libraries
+	@$(BIN)/python $(PIP_INSTALL) --group bench
+	$(BIN)/python bench/kernels.py
+
 clean:  ## remove everything that was made here
 	rm -rf .venv .venv-* build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	rm -rf fastws/*.so fastws/_speedups.c tests/protocol/*.so tests/protocol/_protocol.c tests/simd/*.so
@@ -100,7 +105,7 @@ clean:  ## remove everything that was made here
 	find . -name __pycache__ -prune -exec rm -rf {} +
 
 # Developers and CI let no warning pass; `make run` builds with whatever compiler a user has.
-build test simd lint autobahn bench: export FASTWS_STRICT := 1
+build test simd lint autobahn bench bench-kernels: export FASTWS_STRICT := 1
 
 # An editable install: the extension lies in fastws/, the dependencies and the `fastws` command in .venv.
 $(VENV)/.built: $(VENV)/.created $(SOURCES)
@@ -109,7 +114,7 @@ $(VENV)/.built: $(VENV)/.created $(SOURCES)
 	@touch $@
 
 $(VENV)/.tools: $(VENV)/.created
-	@$(BIN)/python $(PIP_INSTALL) --group test --group lint
+	@$(BIN)/python $(PIP_INSTALL) --group test --group lint --group bench
 	@touch $@
 
 # pip knows --group from 25.1 on. The headers are looked for here because a compiler's own complaint is hard to read.

@@ -46,6 +46,11 @@ def workloads(seconds: int) -> list[Workload]:
         load = ["echo", "--connections", "100", "--size", "64", "--window", str(window), "--seconds", str(seconds)]
         return Workload(f"echo-{window}", title, "us CPU", "message", load, lambda s: s.cpu_us)
 
+    def large(kind: str, content: str, flag: str) -> Workload:
+        title = f"echo, 1 MiB of {content}, 4 connections, 1 in flight"
+        load = ["echo", "--connections", "4", "--size", str(1 << 20), flag, "--seconds", str(seconds)]
+        return Workload(f"echo-1m-{kind}", title, "us CPU", "message", load, lambda s: s.cpu_us)
+
     def broadcast(name: str, subscribers: int, burst: int, grown_from: str = "") -> Workload:
         title = f"broadcast, 64 B text, to {subscribers:,} subscribers, {burst} at a time"
         load = ["broadcast", "--connections", str(subscribers), "--size", "64", "--burst", str(burst)]
@@ -55,6 +60,9 @@ def workloads(seconds: int) -> list[Workload]:
     return [
         echo(1),
         echo(32),
+        large("text", "text in several scripts", "--mixed"),
+        large("chinese", "Chinese text", "--chinese"),
+        large("binary", "binary", "--binary"),
         broadcast("broadcast-1", 1000, 1),
         broadcast("broadcast-10k", 10_000, 1, "broadcast-1"),
         broadcast("broadcast-16", 1000, 16),

@@ -1,6 +1,6 @@
 /* The load generator of fastws' benchmarks: one thread, one epoll, no library.
  *
- *   loadgen echo      --port P --connections C --size B --window N --seconds S [--binary]
+ *   loadgen echo      --port P --connections C --size B --window N --seconds S [--mixed|--chinese|--binary]
  *   loadgen broadcast --port P --connections C --size B --burst N --seconds S [--binary]
  *   loadgen connect   --port P --connections TOTAL --at-once K
  *   loadgen idle      --port P --connections M
@@ -23,6 +23,7 @@
  * overall --limit) is one line on stderr and a non-zero exit; nothing waits for ever. Pings are answered. */
 #define _GNU_SOURCE
 #include "loadgen/options.h"
+#include "loadgen/payload.h"
 #include "loadgen/connection.h"
 #include "loadgen/batch.h"
 
@@ -131,6 +132,7 @@ static long broadcast(double seconds) {
 /* The publisher comes last, so that it publishes to subscribers that the server has all noticed. */
 static void warm_broadcast(void) {
     if (opt.size < DIGITS) die("a broadcast message has %d bytes at least, its number", DIGITS);
+    if (opt.kind == MIXED || opt.kind == ALL_CHINESE) die("the number of a broadcast message could cut a character");
     make_conns(opt.connections + 1);
     struct conn *publisher = &conns[opt.connections];
     build_batch(publisher);

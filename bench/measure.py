@@ -18,6 +18,7 @@ from types import TracebackType
 
 BENCH = Path(__file__).resolve().parent
 BUILD = BENCH / "build"
+KERNELS = BENCH.parent / "fastws" / "_simd"
 C_FLAGS = ["-O2", "-std=gnu11", "-Wall", "-Wextra"]
 START_TIMEOUT = 15.0
 RUN_TIMEOUT = 300
@@ -27,16 +28,17 @@ class BenchError(Exception):
     """A run failed, or cannot be begun; the text says why."""
 
 
-def compiled(name: str) -> Path:
-    """Path of the program made from bench/NAME.c and the headers in bench/NAME, compiled if one of them is newer."""
+def compiled(name: str, *flags: str) -> Path:
+    """Path of the program made from bench/NAME.c and headers (its own in bench/NAME), compiled if one is newer."""
     source, target = BENCH / f"{name}.c", BUILD / name
-    changed = max(path.stat().st_mtime for path in [source, *(BENCH / name).glob("*.h")])
+    changed = max(path.stat().st_mtime for path in [source, *(BENCH / name).glob("*.h"), *KERNELS.glob("*.h")])
     if not target.exists() or target.stat().st_mtime < changed:
         compiler = os.environ.get("CC") or shutil.which("cc") or shutil.which("gcc")
         if compiler is None:
             raise BenchError("no C compiler found: install cc, or set CC")
         BUILD.mkdir(exist_ok=True)
-        done = subprocess.run([compiler, *C_FLAGS, "-o", target, source], capture_output=True, text=True, check=False)
+        command = [compiler, *C_FLAGS, *flags, "-o", target, source]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode:
             raise BenchError(f"{source.name} does not compile:\n{done.stderr}")
     return target

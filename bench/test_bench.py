@@ -265,6 +265,43 @@ def test_answers_in_pieces_between_pings(built: Path, serve: Callable[[Behaviour
     assert set(pongs) == {b"\x8a\x84ping"}
 
 
+def text_of(built: Path, serve: Callable[[Behaviour], int], kind: str, size: int) -> str:
+    """What the generator's first frame holds, of 0 to 125 or 65,536 and more bytes."""
+    texts: list[str] = []
+    head = 6 if size < 126 else 14
+
+    def behaviour(s: socket.socket) -> None:
+        s.sendall(OK_101)
+        frame = read_exactly(s, head + size)
+        texts.append(bytes(b ^ frame[head - 4 + i % 4] for i, b in enumerate(frame[head:])).decode())
+        s.shutdown(socket.SHUT_RDWR)
+
+    load(built, serve(alone(behaviour)), "echo", kind, "--connections", "1", "--size", str(size))
+    return texts[0]
+
+
+@pytest.mark.parametrize("kind", ["--mixed", "--chinese"])
+def test_text_is_utf8_of_the_size_asked_for(built: Path, serve: Callable[[Behaviour], int], kind: str) -> None:
+    for size in (0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 61, 62, 63, 64, 124, 125):
+        assert len(text_of(built, serve, kind, size).encode()) == size
+
+
+@pytest.mark.parametrize(
+    ("kind", "bounds"),
+    [
+        ("--mixed", [(0.1, 0.3), (0.4, 0.55), (0.25, 0.4), (0.005, 0.03)]),
+        ("--chinese", [(0, 0.001), (0, 0), (0.999, 1)]),
+    ],
+)
+def test_how_wide_characters_are(
+    built: Path, serve: Callable[[Behaviour], int], kind: str, bounds: list[tuple[float, float]]
+) -> None:
+    widths = [len(character.encode()) for character in text_of(built, serve, kind, 70_000)]
+    assert max(widths) == len(bounds)
+    for width, (least, most) in enumerate(bounds, 1):
+        assert least <= width * widths.count(width) / 70_000 <= most
+
+
 @pytest.mark.parametrize("name", echo.SERVERS)
 def test_each_server_takes_part(built: Path, name: str) -> None:
     """Ten connections and bursts of three: every message is delivered, and counted once."""
@@ -276,6 +313,14 @@ def test_each_server_takes_part(built: Path, name: str) -> None:
             count = json.loads(done.stdout.splitlines()[1])["count"]
             assert count > 0
             assert count % burst == 0
+
+
+@pytest.mark.parametrize("name", echo.SERVERS)
+@pytest.mark.parametrize("kind", ["--mixed", "--binary"])
+def test_each_server_echoes_a_mebibyte(built: Path, name: str, kind: str) -> None:
+    with measure.Server(echo.available([name])[name], min(os.sched_getaffinity(0))) as server:
+        done = load(built, server.port, "echo", "--size", str(1 << 20), "--connections", "4", "--seconds", "1", kind)
+        assert done.returncode == 0, done.stderr
 
 
 @pytest.mark.parametrize(("size", "burst"), [(8, 1), (65535, 16), (1 << 20, 8)])

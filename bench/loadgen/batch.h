@@ -4,15 +4,10 @@ enum { DIGITS = 8 };        /* of the number that a broadcast message begins wit
 
 static size_t frame_in;     /* bytes of one frame of the server's; the client's has a mask of 4 more */
 
-static uint64_t random64(void) {    /* xorshift64*: the same bytes for the same --seed */
-    opt.seed ^= opt.seed >> 12, opt.seed ^= opt.seed << 25, opt.seed ^= opt.seed >> 27;
-    return opt.seed * 0x2545F4914F6CDD1DULL;
-}
-
 static size_t header(uint8_t *p, uint8_t mask_bit) {    /* RFC 6455 section 5.2 */
     uint64_t size = (uint64_t)opt.size;
     unsigned more = size < 126 ? 0 : size < 65536 ? 2 : 8;
-    p[0] = opt.binary ? 0x82 : 0x81;
+    p[0] = opt.kind == BINARY ? 0x82 : 0x81;
     p[1] = mask_bit | (uint8_t)(more == 0 ? size : more == 2 ? 126 : 127);
     for (unsigned i = 0; i < more; i++) p[2 + i] = (uint8_t)(size >> 8 * (more - 1 - i));
     return 2 + more;
@@ -35,11 +30,8 @@ static void build_batch(struct conn *c) {
         uint32_t mask = (uint32_t)(random64() >> 32);
         uint8_t *key = memcpy(out, &mask, 4);
         out += 4;
-        for (long i = 0; i < opt.size; i++) {
-            uint64_t r = random64() >> 32;
-            in[i] = (uint8_t)(opt.binary ? r : ' ' + r % 95);
-            out[i] = in[i] ^ key[i & 3];
-        }
+        fill(in, (size_t)opt.size);
+        for (long i = 0; i < opt.size; i++) out[i] = in[i] ^ key[i & 3];
         out += opt.size, in += opt.size;
     }
 }

@@ -7,12 +7,14 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+enum kind { ASCII, MIXED, ALL_CHINESE, BINARY };     /* of payload */
+
 static struct {
     int port;
     long connections, size, window, at_once, limit;
     double seconds;
     uint64_t seed;
-    bool binary;
+    enum kind kind;
 } opt = {.connections = 100, .size = 64, .window = 1, .at_once = 64, .limit = 300, .seconds = 2, .seed = 1};
 
 __attribute__((noreturn, format(printf, 1, 2))) static void die(const char *format, ...) {
@@ -38,7 +40,8 @@ static bool read_options(int argc, char **argv) {
     static const struct option names[] = {
         {"port", 1, 0, 'p'},   {"connections", 1, 0, 'c'}, {"size", 1, 0, 's'},    {"window", 1, 0, 'w'},
         {"burst", 1, 0, 'w'},  {"at-once", 1, 0, 'a'},     {"seconds", 1, 0, 't'}, {"limit", 1, 0, 'l'},
-        {"seed", 1, 0, 'r'},   {"binary", 0, 0, 'b'},      {0, 0, 0, 0}};
+        {"seed", 1, 0, 'r'},   {"binary", 0, 0, 'b'},      {"mixed", 0, 0, 'm'},
+        {"chinese", 0, 0, 'z'}, {0, 0, 0, 0}};
     for (int o; (o = getopt_long(argc, argv, "", names, NULL)) != -1;) switch (o) {
             case 'p': opt.port = (int)number(optarg, 1, 65535); break;
             case 'c': opt.connections = number(optarg, 1, 1000000); break;
@@ -48,7 +51,9 @@ static bool read_options(int argc, char **argv) {
             case 't': opt.seconds = (double)number(optarg, 1, 600); break;
             case 'l': opt.limit = number(optarg, 1, 3600); break;
             case 'r': opt.seed = (uint64_t)number(optarg, 1, 1L << 60); break;
-            case 'b': opt.binary = true; break;
+            case 'b': opt.kind = BINARY; break;
+            case 'm': opt.kind = MIXED; break;
+            case 'z': opt.kind = ALL_CHINESE; break;
             default: return false;
         }
     return true;

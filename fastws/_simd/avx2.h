@@ -1,5 +1,6 @@
 /* Vectors of 32 bytes: AVX2, since 2013. */
 
+#define VARIANT "avx2"
 #define NAME(name) avx2_##name
 #define TARGET __attribute__((target("avx2,popcnt")))
 #define INLINE static inline __attribute__((always_inline)) TARGET
@@ -28,76 +29,20 @@ avx2_lookup(const uint8_t *table, V index)
 #define avx2_prev(v, before, count) \
     _mm256_alignr_epi8(v, _mm256_permute2x128_si256(before, v, 0x21), 16 - (count))
 
-/* The bytes that are no continuation. */
+/* Which bytes are continuations; and that as bits, of lanes that are all ones or zeros. */
+INLINE V avx2_continuations(V v) { return _mm256_cmpgt_epi8(_mm256_set1_epi8(-64), v); }
+INLINE uint64_t avx2_bits(V v) { return (uint32_t)_mm256_movemask_epi8(v); }
+
+/* How many are none. */
 INLINE size_t
 avx2_starts(V v)
 {
-    return (size_t)_mm_popcnt_u32((unsigned)_mm256_movemask_epi8(_mm256_cmpgt_epi8(v, _mm256_set1_epi8(-65))));
+    return V_SIZE - (size_t)_mm_popcnt_u64(avx2_bits(avx2_continuations(v)));
 }
 
-#include "parts.h"
 /* To be called before code for other processors: its SSE instructions would wait for the upper halves of our registers,
  * and GCC 12 forgets to see to it before a function that it knows. */
 INLINE void avx2_leave(void) { _mm256_zeroupper(); }
 
-#include "unmask.h"
-#include "utf8.h"
-
-INLINE u8x16
-avx2_shuffle(u8x16 v, const uint8_t *order)
-{
-    return (u8x16)_mm_shuffle_epi8((__m128i)v, _mm_loadu_si128((const __m128i *)order));
-}
-
-/* Lanes that are all ones, as bits. */
-INLINE unsigned
-avx2_bits16(u16x8 v)
-{
-    return (unsigned)_mm_movemask_epi8(_mm_packs_epi16((__m128i)v, _mm_setzero_si128()));
-}
-
-INLINE unsigned
-avx2_bits32(u32x4 v)
-{
-    return (unsigned)_mm_movemask_ps((__m128)v);
-}
-
-/* Eight bytes as eight numbers. */
-INLINE u16x8
-avx2_wide16(const uint8_t *p)
-{
-    return (u16x8)_mm_cvtepu8_epi16(_mm_loadl_epi64((const __m128i *)p));
-}
-
-INLINE u32x4
-avx2_wide32(const uint8_t *p)
-{
-    int four;
-    memcpy(&four, p, 4);
-    return (u32x4)_mm_cvtepu8_epi32(_mm_cvtsi32_si128(four));
-}
-
-INLINE u32x4
-avx2_wide32from16(const uint16_t *p)
-{
-    return (u32x4)_mm_cvtepu16_epi32(_mm_loadl_epi64((const __m128i *)p));
-}
-
-INLINE void
-avx2_store_narrow(uint8_t *p, u16x8 v)
-{
-    _mm_storel_epi64((__m128i *)p, _mm_packus_epi16((__m128i)v, (__m128i)v));
-}
-
-#include "decode.h"
-#include "encode.h"
-
-#undef NAME
-#undef TARGET
-#undef INLINE
-#undef V
-#undef V_SIZE
-
-static const simd_kernels avx2_kernels = {
-    "avx2", avx2_unmask, avx2_check, avx2_unmask_check, avx2_decode, avx2_encoded_size, avx2_encode,
-};
+#include "halves_x86.h"
+#include "variant.h"

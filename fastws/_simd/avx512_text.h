@@ -11,8 +11,7 @@ avx512_put16(uint8_t *to, size_t count, V a, V b, V c)
     for (size_t done = 0; done < count; done += 32) {
         const V low = avx512_or(avx512_wide16(a), _mm512_slli_epi16(avx512_wide16(b), 6));
         const V all = avx512_or(low, _mm512_slli_epi16(avx512_wide16(c), 12));
-        const size_t n = count - done < 32 ? count - done : 32;
-        _mm512_mask_storeu_epi16(to + done * 2, (__mmask32)avx512_lanes(n), all);
+        _mm512_mask_storeu_epi16(to + done * 2, (__mmask32)(avx512_lanes(count) >> done), all);
         a = _mm512_alignr_epi64(a, a, 4);
         b = _mm512_alignr_epi64(b, b, 4);
         c = _mm512_alignr_epi64(c, c, 4);
@@ -26,13 +25,24 @@ avx512_put32(uint8_t *to, size_t count, V a, V b, V c, V d)
         const V low = avx512_or(avx512_wide32(a), _mm512_slli_epi32(avx512_wide32(b), 6));
         const V high = avx512_or(avx512_wide32(c), _mm512_slli_epi32(avx512_wide32(d), 6));
         const V all = avx512_or(low, _mm512_slli_epi32(high, 12));
-        const size_t n = count - done < 16 ? count - done : 16;
-        _mm512_mask_storeu_epi32(to + done * 4, (__mmask16)avx512_lanes(n), all);
+        _mm512_mask_storeu_epi32(to + done * 4, (__mmask16)(avx512_lanes(count) >> done), all);
         a = _mm512_alignr_epi64(a, a, 2);
         b = _mm512_alignr_epi64(b, b, 2);
         c = _mm512_alignr_epi64(c, c, 2);
         d = _mm512_alignr_epi64(d, d, 2);
     }
+}
+
+INLINE void
+avx512_widen(uint8_t *to, int width, V ascii)
+{
+    const V none = avx512_splat(0);
+    if (width == 1)
+        avx512_store(to, ascii);
+    else if (width == 2)
+        avx512_put16(to, V_SIZE, ascii, none, none);
+    else
+        avx512_put32(to, V_SIZE, ascii, none, none, none);
 }
 
 /* A character is put together where its last byte is, from that one, `a`, and up to three before it: b, c, d. */
@@ -45,6 +55,13 @@ avx512_decode_as(uint8_t *to, int width, const uint8_t *p, size_t n)
     for (size_t i = 0; i < n; i += V_SIZE) {
         const size_t left = n - i < V_SIZE ? n - i : V_SIZE;
         const V v = avx512_load_first(p + i, left);
+        if (left == V_SIZE && !avx512_high(v)) {
+            avx512_widen(to, width, v);
+            to += V_SIZE * width;
+            before = v;
+            more_before = 0;
+            continue;
+        }
         const uint64_t more = _mm512_cmplt_epi8_mask(v, _mm512_set1_epi8(-64)); /* where a is a continuation, */
         const uint64_t more2 = more & (more << 1 | more_before >> 63);          /* and b, */
         const uint64_t more3 = more2 & (more << 2 | more_before >> 62);         /* and c */
@@ -89,39 +106,76 @@ avx512_decode(void *to, int width, size_t chars, const uint8_t *from, size_t n)
 }
 
 INLINE V
-avx512_load_characters(const void *from, int width, size_t i, __mmask16 lanes)
+avx512_load16(const void *from, int width, size_t i, size_t n)
 {
+    const __mmask32 lanes = (__mmask32)avx512_lanes(n);
     if (width == 1)
-        return _mm512_cvtepu8_epi32(_mm_maskz_loadu_epi8(lanes, (const uint8_t *)from + i));
-    if (width == 2)
-        return _mm512_cvtepu16_epi32(_mm256_maskz_loadu_epi16(lanes, (const uint16_t *)from + i));
-    return _mm512_maskz_loadu_epi32(lanes, (const uint32_t *)from + i);
+        return _mm512_cvtepu8_epi16(_mm256_maskz_loadu_epi8(lanes, (const uint8_t *)from + i));
+    return _mm512_maskz_loadu_epi16(lanes, (const uint16_t *)from + i);
 }
 
-/* Each of 16 characters is spread over four bytes, its last byte in the last; those that it needs are kept. */
+/* Writes those bytes of the lanes that have bits in `wanted`, which come from `spread`, and others that are set. */
+INLINE uint8_t *
+avx512_put_bytes(uint8_t *to, V spread, V wanted, V set)
+{
+    const uint64_t kept = _mm512_test_epi8_mask(wanted, wanted);
+    const size_t count = (size_t)_mm_popcnt_u64(kept);
+    avx512_store_part(to, _mm512_maskz_compress_epi8(kept, avx512_or(avx512_and(spread, wanted), set)), count);
+    return to + count;
+}
+
+/* At most 32 characters, below U+0800. */
+INLINE uint8_t *
+avx512_encode32(uint8_t *to, V c, size_t n, __mmask32 over1)
+{
+    const V spread = avx512_or(_mm512_srli_epi16(c, 6), _mm512_slli_epi16(c, 8));
+    V wanted = _mm512_maskz_mov_epi16((__mmask32)avx512_lanes(n), _mm512_set1_epi16(0x7F));
+    wanted = _mm512_mask_mov_epi16(wanted, over1, _mm512_set1_epi16(0x3F1F));
+    const V set = _mm512_maskz_mov_epi16(over1, _mm512_set1_epi16((short)0x80C0));
+    return avx512_put_bytes(to, _mm512_mask_mov_epi16(c, over1, spread), wanted, set);
+}
+
+/* 16 characters, each spread over four bytes, its last byte in the last. */
+INLINE uint8_t *
+avx512_encode16(uint8_t *to, V c, size_t n)
+{
+    const __mmask16 over1 = _mm512_cmpge_epu32_mask(c, avx512_splat32(0x80));
+    const __mmask16 over2 = _mm512_cmpge_epu32_mask(c, avx512_splat32(0x800));
+    const __mmask16 over3 = _mm512_cmpge_epu32_mask(c, avx512_splat32(0x10000));
+    V wanted = _mm512_maskz_mov_epi32((__mmask16)avx512_lanes(n), avx512_splat32(0x7F000000));
+    V set = _mm512_maskz_mov_epi32(over1, avx512_splat32(0x80C00000));
+    wanted = _mm512_mask_mov_epi32(wanted, over1, avx512_splat32(0x3F1F0000));
+    wanted = _mm512_mask_mov_epi32(wanted, over2, avx512_splat32(0x3F3F0F00));
+    set = _mm512_mask_mov_epi32(set, over2, avx512_splat32(0x8080E000));
+    wanted = _mm512_mask_mov_epi32(wanted, over3, avx512_splat32(0x3F3F3F07));
+    set = _mm512_mask_mov_epi32(set, over3, avx512_splat32(0x808080F0));
+    const V shifts = _mm512_set1_epi64(0x20262C3200060C12); /* by 18, 12, 6 and 0 bits, in both halves of eight bytes */
+    return avx512_put_bytes(to, _mm512_multishift_epi64_epi8(shifts, c), wanted, set);
+}
+
 INLINE void
 avx512_encode_as(uint8_t *to, const void *from, int width, size_t chars)
 {
-    for (size_t i = 0; i < chars; i += 16) {
-        const __mmask16 lanes = (__mmask16)avx512_lanes(chars - i < 16 ? chars - i : 16);
-        const V c = avx512_load_characters(from, width, i, lanes);
-        const __mmask16 over1 = _mm512_cmpge_epu32_mask(c, avx512_splat32(0x80));
-        const __mmask16 over2 = _mm512_cmpge_epu32_mask(c, avx512_splat32(0x800));
-        const __mmask16 over3 = _mm512_cmpge_epu32_mask(c, avx512_splat32(0x10000));
-        /* For characters of one byte, two, three and four: which bits they take from the spread ones, and which are
-         * set besides. */
-        V bits = _mm512_maskz_mov_epi32(lanes, avx512_splat32(0x7F000000)), set = avx512_splat(0);
-        bits = _mm512_mask_mov_epi32(bits, over1, avx512_splat32(0x3F1F0000));
-        set = _mm512_mask_mov_epi32(set, over1, avx512_splat32(0x80C00000));
-        bits = _mm512_mask_mov_epi32(bits, over2, avx512_splat32(0x3F3F0F00));
-        set = _mm512_mask_mov_epi32(set, over2, avx512_splat32(0x8080E000));
-        bits = _mm512_mask_mov_epi32(bits, over3, avx512_splat32(0x3F3F3F07));
-        set = _mm512_mask_mov_epi32(set, over3, avx512_splat32(0x808080F0));
-        const V spread = _mm512_multishift_epi64_epi8(_mm512_set1_epi64(0x20262C3200060C12), c);
-        const uint64_t kept = _mm512_test_epi8_mask(bits, bits);
-        const size_t count = (size_t)_mm_popcnt_u64(kept);
-        avx512_store_part(to, _mm512_maskz_compress_epi8(kept, avx512_or(avx512_and(spread, bits), set)), count);
-        to += count;
+    size_t n;
+    for (size_t i = 0; i < chars; i += n) {
+        if (width < 4) {
+            n = chars - i < 32 ? chars - i : 32;
+            const V c = avx512_load16(from, width, i, n);
+            const __mmask32 over1 = _mm512_test_epi16_mask(c, _mm512_set1_epi16((short)0xFF80));
+            if (!over1) {
+                _mm256_mask_storeu_epi8(to, (__mmask32)avx512_lanes(n), _mm512_cvtepi16_epi8(c));
+                to += n;
+            } else if (width == 1 || !_mm512_test_epi16_mask(c, _mm512_set1_epi16((short)0xF800))) {
+                to = avx512_encode32(to, c, n, over1);
+            } else {
+                n = n < 16 ? n : 16;
+                to = avx512_encode16(to, _mm512_cvtepu16_epi32(_mm512_castsi512_si256(c)), n);
+            }
+        } else {
+            n = chars - i < 16 ? chars - i : 16;
+            to = avx512_encode16(
+                to, _mm512_maskz_loadu_epi32((__mmask16)avx512_lanes(n), (const uint32_t *)from + i), n);
+        }
     }
 }
 

@@ -1,11 +1,11 @@
-/* UTF-8 into characters with vectors of 16 bytes; included once for each variant that has no better way.
+/* UTF-8 into characters with vectors; included once for each variant that has no better way.
  *
- * The character that begins at each byte is computed as if one began there, from that byte and those behind it; then a
- * shuffle keeps those where one does begin. */
+ * A character is put together where its last byte is, from that one and up to three before it, as if each byte were a
+ * last one; then a shuffle moves together the lanes that are. */
 
 #ifndef FASTWS_SIMD_DECODE_H
 #define FASTWS_SIMD_DECODE_H
-static uint8_t decode_kept16[256][16], decode_kept32[16][16]; /* by the lanes to keep: shuffles that move them down */
+static uint8_t decode_kept16[256][16], decode_kept32[16][16]; /* shuffles, by the lanes to keep */
 
 __attribute__((constructor)) static void
 decode_tables(void)
@@ -22,70 +22,86 @@ decode_tables(void)
 }
 #endif
 
-/* Eight characters at most, those that begin in p[0..7]; reads up to p[9]. Returns how many. */
-INLINE size_t
-NAME(decode8)(uint8_t *to, int width, const uint8_t *p)
+INLINE void
+NAME(widen)(uint8_t *to, int width, const uint8_t *ascii)
 {
-    const u16x8 first = NAME(wide16)(p), second = NAME(wide16)(p + 1) & 0x3F;
-    const u16x8 two = (first & 0x1F) << 6 | second;
-    u16x8 many = two;
-    if (width == 2) {
-        const u16x8 three = first << 12 | second << 6 | (NAME(wide16)(p + 2) & 0x3F);
-        const u16x8 is_three = (u16x8)(first >= 0xE0);
-        many = (three & is_three) | (two & ~is_three);
-    }
-    const u16x8 is_one = (u16x8)(first < 0x80);
-    const unsigned begin = NAME(bits16)((u16x8)((first & 0xC0) != 0x80));
-    const u8x16 kept = NAME(shuffle)((u8x16)((first & is_one) | (many & ~is_one)), decode_kept16[begin]);
-    if (width == 2) {
-        memcpy(to, &kept, 16);
-    } else {
-        NAME(store_narrow)(to, (u16x8)kept);
-    }
-    return (size_t)__builtin_popcount(begin);
+    if (width == 1)
+        memcpy(to, ascii, V_SIZE);
+    for (int i = 0; width == 2 && i < V_SIZE; i += 8)
+        NAME(put)(to + i * 2, (u8x16)NAME(wide16)(ascii + i));
+    for (int i = 0; width == 4 && i < V_SIZE; i += 4)
+        NAME(put)(to + i * 4, (u8x16)NAME(wide32)(ascii + i));
 }
 
-/* Four at most, those that begin in p[0..3]; reads up to p[6]. */
-INLINE size_t
-NAME(decode4)(uint8_t *to, const uint8_t *p)
+/* Writes the characters whose last bytes are marked in `last`, and up to seven lanes of no meaning behind them. */
+INLINE void
+NAME(gather)(uint8_t *to, int width, uint32_t last, const uint8_t six_bits[4][V_SIZE])
 {
-    const u32x4 first = NAME(wide32)(p), second = NAME(wide32)(p + 1) & 0x3F, third = NAME(wide32)(p + 2) & 0x3F;
-    const u32x4 two = (first & 0x1F) << 6 | second, three = (first & 0xF) << 12 | second << 6 | third;
-    const u32x4 four = (first & 7) << 18 | second << 12 | third << 6 | (NAME(wide32)(p + 3) & 0x3F);
-    const u32x4 is_one = (u32x4)(first < 0x80), is_two = (u32x4)(first < 0xE0), is_four = (u32x4)(first >= 0xF0);
-    const u32x4 many = (four & is_four) | (two & is_two) | (three & ~(is_two | is_four));
-    const unsigned begin = NAME(bits32)((u32x4)((first & 0xC0) != 0x80));
-    const u8x16 kept = NAME(shuffle)((u8x16)((first & is_one) | (many & ~is_one)), decode_kept32[begin]);
-    memcpy(to, &kept, 16);
-    return (size_t)__builtin_popcount(begin);
+    const int lanes = width == 4 ? 4 : 8;
+    for (int i = 0; i < V_SIZE; i += lanes) {
+        const unsigned kept = last >> i & ((1u << lanes) - 1);
+        const uint8_t *const a = six_bits[0] + i, *const b = six_bits[1] + i, *const c = six_bits[2] + i;
+        if (width == 1) {
+            const i16x8 all = NAME(wide16)(a) | NAME(wide16)(b) << 6;
+            NAME(put_narrow)(to, (i16x8)NAME(shuffle)((u8x16)all, decode_kept16[kept]));
+        } else if (width == 2) {
+            const i16x8 all = NAME(wide16)(a) | NAME(wide16)(b) << 6 | NAME(wide16)(c) << 12;
+            NAME(put)(to, NAME(shuffle)((u8x16)all, decode_kept16[kept]));
+        } else {
+            const i32x4 low = NAME(wide32)(a) | NAME(wide32)(b) << 6;
+            const i32x4 high = NAME(wide32)(c) | NAME(wide32)(six_bits[3] + i) << 6;
+            NAME(put)(to, NAME(shuffle)((u8x16)(low | high << 12), decode_kept32[kept]));
+        }
+        to += __builtin_popcount(kept) * width;
+    }
 }
 
 INLINE void
 NAME(decode_as)(uint8_t *to, int width, size_t chars, const uint8_t *p, size_t n)
 {
-    const size_t lanes = width == 4 ? 4 : 8;
+    V before = NAME(splat)(0), more_before = before;
+    uint8_t six_bits[4][V_SIZE];
     size_t i = 0, o = 0;
-    while (i + lanes + 3 <= n && o + lanes <= chars) {
-        uint64_t eight;
-        if (i + 8 <= n && o + 8 <= chars && (memcpy(&eight, p + i, 8), !(eight & 0x8080808080808080u))) {
-            for (int k = 0; k < 8; k++)
-                scalar_put(to, width, o + (size_t)k, p[i + (size_t)k]);
-            i += 8;
-            o += 8;
-            continue;
+    for (; i + V_SIZE < n; i += V_SIZE) {
+        const V v = NAME(load)(p + i), more = NAME(continuations)(v);
+        uint8_t *const place = to + o * (size_t)width;
+        if (!NAME(high)(v)) {
+            NAME(widen)(place, width, p + i);
+            o += V_SIZE;
+        } else {
+            const uint64_t next = (p[i + V_SIZE] & 0xC0) == 0x80;
+            const uint32_t last = (uint32_t)(~(NAME(bits)(more) | next << V_SIZE) >> 1) & UINT32_MAX >> (32 - V_SIZE);
+            const size_t count = (size_t)__builtin_popcount(last);
+            if (o + count + 8 > chars)
+                break;
+            const V more2 = NAME(and)(more, NAME(prev)(more, more_before, 1));
+            const V more3 = NAME(and)(more2, NAME(prev)(more, more_before, 2));
+            const V c = NAME(and)(NAME(prev)(v, before, 2), more2);
+            NAME(store)(six_bits[0], NAME(and)(v, NAME(splat)(0x7F)));
+            NAME(store)(six_bits[1], NAME(and)(NAME(and)(NAME(prev)(v, before, 1), NAME(splat)(0x3F)), more));
+            if (width == 2) /* the shift by 12 leaves no more than is wanted */
+                NAME(store)(six_bits[2], c);
+            if (width == 4) {
+                const V bits = NAME(or)(NAME(splat)(0x0F), NAME(and)(more3, NAME(splat)(0x30)));
+                NAME(store)(six_bits[2], NAME(and)(c, bits));
+                NAME(store)(six_bits[3], NAME(and)(NAME(and)(NAME(prev)(v, before, 3), NAME(splat)(7)), more3));
+            }
+            NAME(gather)(place, width, last, (const uint8_t(*)[V_SIZE])six_bits);
+            o += count;
         }
-        o += width == 4 ? NAME(decode4)(to + o * 4, p + i) : NAME(decode8)(to + o * (size_t)width, width, p + i);
-        i += lanes;
+        before = v;
+        more_before = more;
     }
-    while (i < n && (p[i] & 0xC0) == 0x80) /* of a character that has been written */
-        i++;
+    NAME(leave)();
+    if (i < n && (p[i] & 0xC0) == 0x80)
+        i = utf8_back(p, 0, i);
     scalar_decode_from(to, width, p, n, i, o);
 }
 
 static TARGET void
 NAME(decode)(void *to, int width, size_t chars, const uint8_t *from, size_t n)
 {
-    switch (width) {
+    switch (width) { /* so that each loop is compiled for its width */
     case 1: NAME(decode_as)(to, 1, chars, from, n); break;
     case 2: NAME(decode_as)(to, 2, chars, from, n); break;
     default: NAME(decode_as)(to, 4, chars, from, n);

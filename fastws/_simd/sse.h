@@ -1,5 +1,6 @@
 /* Vectors of 16 bytes: SSSE3, SSE4.1 and POPCNT, which the x86-64 processors since 2009 have. */
 
+#define VARIANT "sse"
 #define NAME(name) sse_##name
 #define TARGET __attribute__((target("ssse3,sse4.1,popcnt")))
 #define INLINE static inline __attribute__((always_inline)) TARGET
@@ -22,74 +23,18 @@ INLINE int sse_any(V v) { return !_mm_testz_si128(v, v); }
 
 #define sse_prev(v, before, count) _mm_alignr_epi8(v, before, 16 - (count))
 
-/* The bytes that are no continuation. */
+/* Which bytes are continuations; and that as bits, of lanes that are all ones or zeros. */
+INLINE V sse_continuations(V v) { return _mm_cmplt_epi8(v, _mm_set1_epi8(-64)); }
+INLINE uint64_t sse_bits(V v) { return (uint64_t)_mm_movemask_epi8(v); }
+
+/* How many are none. */
 INLINE size_t
 sse_starts(V v)
 {
-    return (size_t)_mm_popcnt_u32((unsigned)_mm_movemask_epi8(_mm_cmpgt_epi8(v, _mm_set1_epi8(-65))));
+    return V_SIZE - (size_t)_mm_popcnt_u64(sse_bits(sse_continuations(v)));
 }
 
 INLINE void sse_leave(void) {}
 
-#include "parts.h"
-#include "unmask.h"
-#include "utf8.h"
-
-INLINE u8x16
-sse_shuffle(u8x16 v, const uint8_t *order)
-{
-    return (u8x16)_mm_shuffle_epi8((__m128i)v, _mm_loadu_si128((const __m128i *)order));
-}
-
-/* Lanes that are all ones, as bits. */
-INLINE unsigned
-sse_bits16(u16x8 v)
-{
-    return (unsigned)_mm_movemask_epi8(_mm_packs_epi16((__m128i)v, _mm_setzero_si128()));
-}
-
-INLINE unsigned
-sse_bits32(u32x4 v)
-{
-    return (unsigned)_mm_movemask_ps((__m128)v);
-}
-
-/* Eight bytes as eight numbers. */
-INLINE u16x8
-sse_wide16(const uint8_t *p)
-{
-    return (u16x8)_mm_cvtepu8_epi16(_mm_loadl_epi64((const __m128i *)p));
-}
-
-INLINE u32x4
-sse_wide32(const uint8_t *p)
-{
-    int four;
-    memcpy(&four, p, 4);
-    return (u32x4)_mm_cvtepu8_epi32(_mm_cvtsi32_si128(four));
-}
-
-INLINE u32x4
-sse_wide32from16(const uint16_t *p)
-{
-    return (u32x4)_mm_cvtepu16_epi32(_mm_loadl_epi64((const __m128i *)p));
-}
-
-INLINE void
-sse_store_narrow(uint8_t *p, u16x8 v)
-{
-    _mm_storel_epi64((__m128i *)p, _mm_packus_epi16((__m128i)v, (__m128i)v));
-}
-
-#include "decode.h"
-#include "encode.h"
-
-#undef NAME
-#undef TARGET
-#undef INLINE
-#undef V
-#undef V_SIZE
-
-static const simd_kernels sse_kernels = {
-    "sse", sse_unmask, sse_check, sse_unmask_check, sse_decode, sse_encoded_size, sse_encode,
-};
+#include "halves_x86.h"
+#include "variant.h"
