@@ -18,6 +18,7 @@ PRINT = "from fastws import speedups; print(speedups.SIMD)"
 
 def python(*arguments: str, variant: str | None) -> subprocess.CompletedProcess[str]:
     environment = {name: value for name, value in os.environ.items() if name != "FASTWS_SIMD"}
+    environment["PYTHONPATH"] = str(Path(speedups.__file__).parent.parent)  # the fastws that is tested here
     if variant is not None:
         environment["FASTWS_SIMD"] = variant
     return subprocess.run(
