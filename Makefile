@@ -15,12 +15,14 @@ export PATIENCE ?= 3
 PIP_INSTALL = -m pip install -qq --disable-pip-version-check
 SOURCES := setup.py pyproject.toml $(shell find fastws -name '*.pyx' -o -name '*.pxd' -o -name '*.pxi' -o -name '*.h')
 NO_BROWSER := --ignore=tests/browser
-PROTOCOL := $(wildcard tests/protocol/build.py)
+PROTOCOL := $(wildcard tests/protocol/build.py tests/simd/build.py)
+build-protocol = $(foreach build,$(PROTOCOL),$(1)$(BIN)/python $(build) &&) true
 
 export PIP_ROOT_USER_ACTION := ignore
 
 .DELETE_ON_ERROR:
-.PHONY: help run build protocol node-ws test lint browser screenshot test-versions $(VERSIONS:%=test-%) test-asan autobahn bench bench-kernels clean
+.PHONY: help run build protocol node-ws test lint browser screenshot test-versions $(VERSIONS:%=test-%) test-asan simd \
+	simd-here simd-emulated autobahn bench bench-kernels clean
 
 help:  ## list the targets
 	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 22
@@ -63,11 +65,26 @@ SANITIZE := -fsanitize=address,undefined -fno-sanitize-recover=undefined
 test-asan: $(VENV)/.built $(VENV)/.tools  ## what peers and callbacks may do, under AddressSanitizer and UBSan
 	@tree=build/test-asan; set -e; rm -rf $$tree; mkdir -p $$tree; $(call copy-checkout,$$tree); cd $$tree; \
 	export CFLAGS='$(SANITIZE) -fno-omit-frame-pointer -O1 -g' LDFLAGS='$(SANITIZE)'; \
-	../../$(BIN)/python setup.py -q build_ext --inplace; ../../$(BIN)/python $(PROTOCOL); \
+	../../$(BIN)/python setup.py -q build_ext --inplace; $(call build-protocol,../../); \
 	LD_PRELOAD="$$(gcc -print-file-name=libasan.so) $$(gcc -print-file-name=libubsan.so)" \
 	ASAN_OPTIONS=detect_leaks=0 PYTHONMALLOC=malloc \
 		../../$(BIN)/python -m pytest $(PARALLEL) tests/hostile tests/test_protocol.py \
-		tests/test_topics_property.py tests/test_speedups.py tests/test_parser.py tests/test_parser_property.py
+		tests/test_topics_property.py tests/test_speedups.py tests/test_parser.py tests/test_parser_property.py \
+		tests/simd/test_mutations.py tests/simd/test_speedups_variants.py
+
+# What make test does, with more of it and for processors that are not this one.
+SIMD_MUTATIONS ?= 10000000
+simd: build  ## the kernels: every variant on guarded memory, millions of damaged texts, NEON under qemu
+	@mkdir -p build/simd
+	@$(MAKE) --silent -j 2 simd-here simd-emulated
+
+simd-here:
+	gcc -O3 -Wall -Wextra -Werror -Ifastws/_simd tests/simd/check.c -o build/simd/check
+	build/simd/check --mutations $(SIMD_MUTATIONS)
+	SIMD_MUTATIONS=$(SIMD_MUTATIONS) $(BIN)/python -m pytest -n 2 tests/simd/test_mutations.py
+
+simd-emulated:
+	tests/simd/emulated.sh build/simd $(SIMD_MUTATIONS)
 
 copy-checkout = git ls-files -z --cached --others --exclude-standard | tar -c --null -T - | tar -x -C $(1)
 
@@ -84,12 +101,12 @@ bench-kernels: $(VENV)/.built  ## the SIMD kernels beside memcpy, CPython and ot
 
 clean:  ## remove everything that was made here
 	rm -rf .venv .venv-* build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
-	rm -rf fastws/*.so fastws/_speedups.c tests/protocol/*.so tests/protocol/_protocol.c
+	rm -rf fastws/*.so fastws/_speedups.c tests/protocol/*.so tests/protocol/_protocol.c tests/simd/*.so
 	rm -rf tests/autobahn/reports tests/clients/node/node_modules bench/build
 	find . -name __pycache__ -prune -exec rm -rf {} +
 
 # Developers and CI let no warning pass; `make run` builds with whatever compiler a user has.
-build test lint autobahn bench bench-kernels: export FASTWS_STRICT := 1
+build test simd lint autobahn bench bench-kernels: export FASTWS_STRICT := 1
 
 # An editable install: the extension lies in fastws/, the dependencies and the `fastws` command in .venv.
 $(VENV)/.built: $(VENV)/.created $(SOURCES)
@@ -111,11 +128,12 @@ $(VENV)/.created: pyproject.toml
 	@$(BIN)/python $(PIP_INSTALL) --group build
 	@touch $@
 
-# The protocol half compiled alone, for its own tests.
-protocol: $(PROTOCOL:%=$(VENV)/.protocol)
+# The protocol half compiled alone, for its own tests; and with every variant of the kernels.
+protocol: $(if $(PROTOCOL),$(VENV)/.protocol)
 
-$(VENV)/.protocol: $(PROTOCOL) $(wildcard tests/protocol/*.p[yx][xd]) $(VENV)/.created $(SOURCES)
-	$(BIN)/python $(PROTOCOL)
+$(VENV)/.protocol: $(PROTOCOL) $(wildcard tests/protocol/*.p[yx][xd] tests/simd/*.p[yx][xd] tests/simd/*.h) \
+		$(VENV)/.created $(SOURCES)
+	$(call build-protocol)
 	@touch $@
 
 # A client of tests/clients that is no Python package. The other versions' tests go without: their copies of the
@@ -160,6 +178,6 @@ $(VERSIONS:%=test-%): test-%:
 	$$bin/python $(PIP_INSTALL) --group build --group test; \
 	$$bin/python $(PIP_INSTALL) ./$$tree; \
 	cd $$tree; \
-	$(PROTOCOL:%=../../$$bin/python %;) \
+	$(foreach build,$(PROTOCOL),../../$$bin/python $(build);) \
 	rm fastws/__init__.py; \
 	../../$$bin/python -m pytest $(PARALLEL) $(NO_BROWSER)
