@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import doctest
 import mmap
 import os
@@ -169,6 +170,26 @@ class TestText:
     def test_encode_takes_str(self, wrong: Any) -> None:
         with pytest.raises(TypeError):
             speedups.encode(wrong)
+
+    @pytest.mark.parametrize("text", ["", "plain", "Grüße", "日本", "🎉"])
+    def test_encode_takes_subclasses(self, text: str) -> None:
+        class Text(str):
+            __slots__ = ()
+
+        assert speedups.encode(Text(text)) == text.encode()
+
+    @pytest.mark.before(3, 12)  # which knows only one kind of str
+    def test_encode_of_an_old_str(self) -> None:
+        """A C extension may have made a str whose characters CPython has not looked at yet."""
+        for text in ("日本é", "plain"):
+            make = ctypes.pythonapi.PyUnicode_FromUnicode
+            make.restype, make.argtypes = ctypes.py_object, (ctypes.c_wchar_p, ctypes.c_ssize_t)
+            old = make(None, len(text))
+            place = ctypes.pythonapi.PyUnicode_AsUnicode
+            place.restype, place.argtypes = ctypes.c_void_p, (ctypes.py_object,)
+            wide = (ctypes.c_wchar * len(text))(*text)
+            ctypes.memmove(place(old), wide, ctypes.sizeof(wide))
+            assert speedups.encode(old) == text.encode()
 
 
 def test_apply_mask_drops_into_websockets(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -27,8 +27,9 @@ cdef str text_new(const uint8_t *data, size_t n, const simd_text *text):
     return new
 
 
-cdef size_t text_size(str text) except? 0:
-    """How many bytes of UTF-8 it makes; UnicodeEncodeError where it has lone surrogates."""
+cdef size_t text_size(object text) except? 0:
+    """How many bytes of UTF-8 a str makes; UnicodeEncodeError where it has lone surrogates."""
+    text_ready(text)
     cdef size_t size = <size_t>PyUnicode_GET_LENGTH(text)
     if PyUnicode_IS_COMPACT_ASCII(text):
         return size
@@ -39,7 +40,7 @@ cdef size_t text_size(str text) except? 0:
     return size
 
 
-cdef void text_write(uint8_t *to, size_t size, str text) noexcept:
+cdef void text_write(uint8_t *to, size_t size, object text) noexcept:
     """Writes it as UTF-8; `size` is what text_size() said."""
     if PyUnicode_IS_COMPACT_ASCII(text):
         memcpy(to, PyUnicode_DATA(text), size)

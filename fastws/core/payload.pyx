@@ -38,7 +38,7 @@ cdef int payload_open(Payload *payload, data, bint is_text) except -1:
 cdef void payload_write(uint8_t *to, const Payload *payload) noexcept:
     """Its `size` bytes."""
     if payload.text != NULL:
-        text_write(to, payload.size, <str>payload.text)
+        text_write(to, payload.size, <object>payload.text)
     else:
         memcpy(to, payload.data, payload.size)
 

@@ -15,6 +15,17 @@ from fastws.frames import Frame, ProtocolError
 from fastws.http import host_allowed, is_host, origin_allowed, split_target
 
 
+cdef extern from *:
+    """
+    /* Until 3.12 a str that was made by a deprecated function has its characters elsewhere at first. */
+    #if PY_VERSION_HEX < 0x030C0000
+    #define text_ready(text) PyUnicode_READY(text)
+    #else
+    #define text_ready(text) 0
+    #endif
+    """
+    int text_ready(object) except -1
+
 cdef extern from "Python.h":
     void Py_CLEAR(PyObject *)
     bytes PyBytes_FromStringAndSize(const char *, Py_ssize_t)

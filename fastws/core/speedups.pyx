@@ -60,8 +60,10 @@ def decode(data):
         PyBuffer_Release(&view)
 
 
-def encode(str text not None):
+def encode(text):
     """The UTF-8 of a str as bytes: as `text.encode()`, its UnicodeEncodeError included. Nothing is kept in the str."""
+    if not isinstance(text, str):
+        raise TypeError(f"expected str, got {type(text).__name__}")
     cdef size_t size = text_size(text)
     cdef bytes encoded = PyBytes_FromStringAndSize(NULL, <Py_ssize_t>size)
     text_write(<uint8_t *>PyBytes_AS_STRING(encoded), size, text)
