@@ -179,6 +179,7 @@ class TestText:
         assert speedups.encode(Text(text)) == text.encode()
 
     @pytest.mark.before(3, 12)  # which knows only one kind of str
+    @pytest.mark.filterwarnings("ignore:PyUnicode_FromUnicode")
     def test_encode_of_an_old_str(self) -> None:
         """A C extension may have made a str whose characters CPython has not looked at yet."""
         for text in ("日本é", "plain"):

@@ -116,11 +116,10 @@ NAME(walk)(simd_text *text, uint8_t *to, const uint8_t *from, size_t n, uint32_t
     const uint32_t word = unmasking ? *key : 0;
     const V mask = NAME(splat32)(word);
     V before = NAME(splat)(0), top = before;
-    size_t chars;
     int wrong = 0, open = 0, any = 0; /* `open`: there was something else than ASCII in the vector before */
     if (unmasking)
         *key = scalar_rotate(word, n - start);
-    chars = NAME(ascii)(to + i, from + i, n - i, mask, unmasking);
+    size_t chars = NAME(ascii)(unmasking ? to + i : NULL, from + i, n - i, mask, unmasking);
     for (i += chars; i < n; i += V_SIZE) {
         const size_t left = n - i;
         V v;
@@ -139,7 +138,8 @@ NAME(walk)(simd_text *text, uint8_t *to, const uint8_t *from, size_t n, uint32_t
         if (!(high | open)) {
             chars += V_SIZE;
             if (left > V_SIZE) {
-                const size_t run = NAME(ascii)(to + i + V_SIZE, from + i + V_SIZE, left - V_SIZE, mask, unmasking);
+                const size_t next = i + V_SIZE;
+                const size_t run = NAME(ascii)(unmasking ? to + next : NULL, from + next, n - next, mask, unmasking);
                 chars += run;
                 i += run;
             }

@@ -12,8 +12,8 @@ cdef class Buffer:
 
 
 def keep_freed_memory():
-    """Has the C library keep some freed memory for the next large messages; for a program that is nothing but a server.
-    Does nothing where its environment says how it is to allocate."""
+    """Has the C library keep some freed memory for large blocks to come; for a program that is nothing but a server.
+    Does nothing where the environment says how to allocate."""
     if not (getenv("MALLOC_TRIM_THRESHOLD_") or getenv("MALLOC_MMAP_THRESHOLD_") or getenv("GLIBC_TUNABLES")):
         memory_keep()
 

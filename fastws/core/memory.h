@@ -8,9 +8,9 @@
 #include <malloc.h>
 #endif
 
-/* A message of 1 MiB is more than glibc keeps: it would give the memory back to the kernel after each one, and pay for
+/* A block of 1 MiB is more than glibc keeps: it would give the memory back to the kernel after each one, and pay for
  * the next with 256 page faults, which cost more than all else that is done to it. Both must be set: setting either
- * stops glibc from adapting the other. Other allocators do well by themselves. */
+ * stops glibc from adapting the other. */
 static inline void
 memory_keep(void)
 {
