@@ -71,8 +71,8 @@ cdef enum Fault:                # why a connection is failed (RFC 6455 section 7
 cdef struct Inbox:             # one connection's receiving side
     # the message in progress
     uint8_t opcode              # TEXT or BINARY; 0 between messages
-    simd_text text              # what is known of it, where it is text
     uint32_t fragments
+    simd_text text              # what is known of it, where it is text
     PyObject *body              # a bytes object that is being filled; NULL while there is nothing to keep
     size_t filled               # how much of it is
     # the data frame in progress
