@@ -426,7 +426,8 @@ def test_large_messages_do_not_take_new_memory_each_time(
         return page_faults(process.popen.pid) - before
 
     echo(5)
-    assert (echo(20) > 20 * 100) == told  # 256 pages are 1 MiB
+    faults = echo(20)  # 256 pages are 1 MiB, where the kernel does not hand out huge ones
+    assert faults > 20 if told else faults < 20 * 50
     client.close()
     process.signal(signal.SIGTERM)
     assert process.wait() == 0
