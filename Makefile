@@ -163,9 +163,10 @@ test-versions: $(VERSIONS:%=test-%)  ## install into, and test under, every CPyt
 	@echo "test-versions: all done; skipped as not here:" \
 		"$(or $(strip $(foreach v,$(VERSIONS),$(if $(call find-python,$v),,$v))),none)"
 
-# All the tests but those in a browser or in C. Each version installs a copy of the checkout, free of what other builds left there, with an isolated build. Then the
-# copy loses fastws/__init__.py: a folder without one gives way to a package further down sys.path, so that the tests
-# and the commands that they start get the installed package in any directory, and can still read the sources.
+# All the tests but those in a browser or in C. Each version installs a copy of the checkout, free of what other builds
+# left there, with an isolated build. Then the copy loses fastws/__init__.py: a folder without one gives way to a package
+# further down sys.path, so that the tests and the commands that they start get the installed package in any directory,
+# and can still read the sources.
 $(VERSIONS:%=test-%): test-%:
 	@python='$(call find-python,$*)'; tree=build/test-$*; bin=.venv-$*/bin; set -e; \
 	if [ -z "$$python" ]; then \
