@@ -21,8 +21,7 @@ cdef Fault close_parse(const uint8_t *data, size_t n, uint16_t *code) noexcept n
     code[0] = <uint16_t>(data[0] << 8 | data[1])
     if not close_code_legal(code[0]):
         return FAULT_CLOSE_CODE
-    memset(&text, 0, sizeof(text))
-    if simd.check(&text, data + 2, n - 2) < n - 2 or text.need:
+    if not text_check(&text, data + 2, n - 2):
         return FAULT_CLOSE_UTF8
     return FAULT_NONE
 

@@ -13,6 +13,12 @@ cdef str _choose(const char *name):
 SIMD = _choose(getenv("FASTWS_SIMD"))
 
 
+cdef bint text_check(simd_text *text, const uint8_t *data, size_t n) noexcept nogil:
+    """Whether the n bytes are a whole text; `text` is then what is known of it."""
+    memset(text, 0, sizeof(simd_text))
+    return simd.check(text, data, n) == n and text.need == 0
+
+
 cdef str text_new(const uint8_t *data, size_t n, const simd_text *text):
     """The str of n bytes, all of a text that has been checked. The only copy: made in the width that it needs."""
     cdef int width = simd_width(text)

@@ -38,9 +38,7 @@ def is_utf8(data):
     cdef Py_buffer view
     cdef simd_text text
     buffer_get(data, &view, "a C-contiguous bytes-like object")
-    memset(&text, 0, sizeof(text))
-    cdef bint good = (
-        simd.check(&text, <const uint8_t *>view.buf, <size_t>view.len) == <size_t>view.len and text.need == 0)
+    cdef bint good = text_check(&text, <const uint8_t *>view.buf, <size_t>view.len)
     PyBuffer_Release(&view)
     return good
 
@@ -52,8 +50,7 @@ def decode(data):
     cdef simd_text text
     buffer_get(data, &view, "a C-contiguous bytes-like object")
     try:
-        memset(&text, 0, sizeof(text))
-        if simd.check(&text, <const uint8_t *>view.buf, <size_t>view.len) < <size_t>view.len or text.need:
+        if not text_check(&text, <const uint8_t *>view.buf, <size_t>view.len):
             return PyUnicode_DecodeUTF8(<const char *>view.buf, view.len, NULL)     # raises, and says where
         return text_new(<const uint8_t *>view.buf, <size_t>view.len, &text)
     finally:
