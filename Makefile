@@ -17,7 +17,7 @@ PIP_INSTALL = -m pip install -qq --disable-pip-version-check
 SOURCES := setup.py pyproject.toml $(shell find fastws -name '*.pyx' -o -name '*.pxd' -o -name '*.pxi' -o -name '*.h')
 NO_BROWSER := --ignore=tests/browser
 PROTOCOL := $(wildcard tests/protocol/build.py tests/simd/build.py)
-build-protocol = $(foreach build,$(PROTOCOL),$(1)$(BIN)/python $(build) &&) true
+build-protocol = $(foreach build,$(PROTOCOL),$(1) $(build) || exit 1;)
 
 export PIP_ROOT_USER_ACTION := ignore
 
@@ -66,7 +66,7 @@ SANITIZE := -fsanitize=address,undefined -fno-sanitize-recover=undefined
 test-asan: $(VENV)/.built $(VENV)/.tools  ## what peers and callbacks may do, under AddressSanitizer and UBSan
 	@tree=build/test-asan; set -e; rm -rf $$tree; mkdir -p $$tree; $(call copy-checkout,$$tree); cd $$tree; \
 	export CFLAGS='$(SANITIZE) -fno-omit-frame-pointer -O1 -g' LDFLAGS='$(SANITIZE)'; \
-	../../$(BIN)/python setup.py -q build_ext --inplace; $(call build-protocol,../../); \
+	../../$(BIN)/python setup.py -q build_ext --inplace; $(call build-protocol,../../$(BIN)/python) \
 	LD_PRELOAD="$$(gcc -print-file-name=libasan.so) $$(gcc -print-file-name=libubsan.so)" \
 	ASAN_OPTIONS=detect_leaks=0 PYTHONMALLOC=malloc \
 		../../$(BIN)/python -m pytest $(PARALLEL) tests/hostile tests/test_protocol.py \
@@ -135,7 +135,7 @@ protocol: $(if $(PROTOCOL),$(VENV)/.protocol)
 
 $(VENV)/.protocol: $(PROTOCOL) $(wildcard tests/protocol/*.p[yx][xd] tests/simd/*.p[yx][xd] tests/simd/*.h) \
 		$(VENV)/.created $(SOURCES)
-	$(call build-protocol)
+	$(call build-protocol,$(BIN)/python)
 	@touch $@
 
 # A client of tests/clients that is no Python package. The other versions' tests go without: their copies of the
@@ -181,6 +181,6 @@ $(VERSIONS:%=test-%): test-%:
 	$$bin/python $(PIP_INSTALL) --group build --group test; \
 	$$bin/python $(PIP_INSTALL) ./$$tree; \
 	cd $$tree; \
-	$(foreach build,$(PROTOCOL),../../$$bin/python $(build);) \
+	$(call build-protocol,../../$$bin/python) \
 	rm fastws/__init__.py; \
 	../../$$bin/python -m pytest $(PARALLEL) $(NO_BROWSER) --ignore=tests/simd/test_check.py
