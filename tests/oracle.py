@@ -69,6 +69,19 @@ class Utf8:
         return not self._awaited
 
 
+def advance(parser: Generator[None, int, None], data: bytes) -> ProtocolError | None:
+    """Sends the bytes to the parser one by one; the error of the one that broke a rule, if one did. A parser that has
+    ended takes no more."""
+    try:
+        for byte in data:
+            parser.send(byte)
+    except StopIteration:
+        pass
+    except ProtocolError as error:
+        return error
+    return None
+
+
 class Reader:
     """A server's receiving side: a client's bytes in, events out.
 
@@ -80,22 +93,13 @@ class Reader:
         self._max_message_size = max_message_size
         self._max_fragments = max_fragments
         self._events: list[tuple] = []
-        self._over = False
         self._parser = self._parse()
         next(self._parser)
 
     def feed(self, data: bytes) -> list[tuple]:
         """What these bytes bring about."""
-        for byte in data:
-            if self._over:
-                break
-            try:
-                self._parser.send(byte)
-            except StopIteration:
-                self._over = True
-            except ProtocolError as error:
-                self._over = True
-                self._events.append(("fail", error.code, error.message))
+        if error := advance(self._parser, data):
+            self._events.append(("fail", error.code, error.message))
         events, self._events = self._events, []
         return events
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Generator
 
-from oracle import CLOSE, CONTINUATION, CONTROL, OPCODES, ProtocolError, apply_mask, parse_close, require
+from oracle import CLOSE, CONTINUATION, CONTROL, OPCODES, advance, apply_mask, parse_close, require
 
 Frame = tuple[bool, int, bytes, int]
 
@@ -18,21 +18,12 @@ class FrameReader:
         self._allow_rsv = allow_rsv
         self._frames: list[Frame] = []
         self._code: int | None = None
-        self._over = False
         self._parser = self._parse()
         next(self._parser)
 
     def feed(self, data: bytes) -> tuple[list[Frame], int | None]:
-        for byte in data:
-            if self._over:
-                break
-            try:
-                self._parser.send(byte)
-            except StopIteration:
-                self._over = True
-            except ProtocolError as error:
-                self._over = True
-                self._code = error.code
+        if error := advance(self._parser, data):
+            self._code = error.code
         frames, self._frames = self._frames, []
         return frames, self._code
 
