@@ -34,6 +34,12 @@ DEFAULTS = {
     "keep_request": False,
     "max_waiting": 16,
     "max_topics": 1024,
+    "max_connections": 0,
+    "max_connections_per_ip": 0,
+    "max_pending_handshakes": 1000,
+    "max_message_rate": 0,
+    "max_control_rate": 100,
+    "tcp_user_timeout": 60,
 }
 
 LARGEST = 2**63 - 1
@@ -48,6 +54,16 @@ INTS = {
     "high_water": (0, LARGEST, {"low_water": 0}),
     "low_water": (0, 65_536, {}),
     "max_backpressure": (0, LARGEST, {}),
+    "max_connections": (0, 2**31 - 1, {}),
+    "max_connections_per_ip": (0, 2**31 - 1, {}),
+    "max_pending_handshakes": (1, 2**31 - 1, {}),
+}
+NUMBERS = {
+    **dict.fromkeys(TIMEOUTS, (0, 1000000)),
+    "close_timeout": (0.01, 1_000_000),
+    "tcp_user_timeout": (0, 86_400),
+    "max_message_rate": (0, 1_000_000),
+    "max_control_rate": (0, 1_000_000),
 }
 CHOICES = {"text": ["str", "utf8"], "binary": ["bytes", "view"], "slow_consumer": ["close", "drop"]}
 
@@ -57,7 +73,7 @@ def test_defaults() -> None:
 
 
 def test_every_option_is_judged_here() -> None:
-    judged = {*INTS, *CHOICES, *TIMEOUTS, "origins", "allowed_hosts", "keep_request"}
+    judged = {*INTS, *CHOICES, *NUMBERS, "origins", "allowed_hosts", "keep_request"}
     assert judged == {field.name for field in dataclasses.fields(Options)}
 
 
@@ -78,16 +94,16 @@ def test_sizes_and_counts(name: str) -> None:
             Options(**{**others, name: value})
 
 
-@pytest.mark.parametrize("name", TIMEOUTS)
-def test_durations(name: str) -> None:
-    least = 0.01 if name == "close_timeout" else 0
-    for value in (least, 0.01, 1, 1e6):
+@pytest.mark.parametrize("name", NUMBERS)
+def test_durations_and_rates(name: str) -> None:
+    least, most = NUMBERS[name]
+    for value in (least, 0.01, 1, most):
         assert getattr(Options(**{name: value}), name) == value
         fastws.App(**{name: value}).websocket("/")(print)
-    for value in (-1, -1e-9, 1_000_001, math.inf, -math.inf, math.nan):
+    for value in (-1, -1e-9, most + 1, math.inf, -math.inf, math.nan):
         with pytest.raises(ValueError) as caught:
             Options(**{name: value})
-        assert str(caught.value) == f"{name}={value!r} is out of range: give {least} to 1000000"
+        assert str(caught.value) == f"{name}={value!r} is out of range: give {least} to {most}"
     wrong: list[Any] = ["1", None, True]
     for value in wrong:
         with pytest.raises(TypeError, match=f"^{name} is a number, got {value!r}: give "):
