@@ -6,6 +6,7 @@ from fastws.constants import ReadyState, SendStatus
 from fastws.http import Accept, Headers, Request, Response
 from fastws.options import Options
 from fastws.server import Server
+from fastws.stats import Stats
 
 __version__ = "0.1.0"
 
@@ -27,6 +28,7 @@ __all__ = [
     "Response",
     "SendStatus",
     "Server",
+    "Stats",
     "WebSocket",
     "prepare",
 ]

@@ -47,9 +47,15 @@ cdef class Window:              # a stretch of a Buffer, for memoryview()
     cdef uint8_t *data
     cdef Py_ssize_t size
 
+ctypedef uint8_t flag           # a bint in one byte, for what there are very many of
+
 cdef class Reactor
 cdef class Endpoint
 cdef class Socket(Endpoint)
+
+cdef struct Bucket:             # of tokens, for a rate
+    float tokens
+    uint32_t at                 # when they were counted, in milliseconds like Reactor.now
 
 ctypedef Socket (*make_socket)(Reactor reactor, object service)
 
@@ -64,7 +70,7 @@ cdef class Listener(Endpoint):
     cdef object sock
     cdef object service
     cdef make_socket make
-    cdef int burst
+    cdef int burst, most
     cdef uint32_t batch         # of the reactor, when it accepted last
     cdef bint resting, told
     cdef uint32_t rested_at     # milliseconds, like Reactor.now
@@ -74,8 +80,9 @@ cdef class Listener(Endpoint):
     cdef int shut_down(self) except -1
 
 cdef class Socket(Endpoint):
-    cdef Socket previous, next  # in the reactor's list
-    cdef bint linked
+    cdef Socket previous, next  # in its roster
+    cdef flag linked
+    cdef flag settled           # in Reactor.settled, else in Reactor.transient
     cdef Address address
     cdef Outbox outbox
     cdef uint8_t *held          # input that could not be processed yet
@@ -83,18 +90,19 @@ cdef class Socket(Endpoint):
     cdef uint32_t stalled_at    # since when the peer takes nothing, while `blocked`
     cdef uint32_t paused_at     # since when there are `pauses`
     cdef uint8_t pauses         # reasons not to read; 0 while reading
-    cdef bint blocked           # the kernel's send buffer is full
-    cdef bint dirty             # listed for the end of the turn
-    cdef bint resumed           # what is held is to be processed
-    cdef bint deaf              # input is thrown away
-    cdef bint shut_after        # shut down once the outbox is empty
-    cdef bint shut
-    cdef bint broken            # a send failed; the poller will tell
+    cdef flag blocked           # the kernel's send buffer is full
+    cdef flag dirty             # listed for the end of the turn
+    cdef flag resumed           # what is held is to be processed
+    cdef flag deaf              # input is thrown away
+    cdef flag shut_after        # shut down once the outbox is empty
+    cdef flag shut
+    cdef flag broken            # a send failed; the poller will tell
     # receive: what a subclass answers
     cdef Py_ssize_t on_input(self, uint8_t *data, size_t n) except -1
     cdef uint8_t *on_window(self, size_t *room) except? NULL
     cdef int on_windowed(self, size_t n) except -1
     cdef int on_end(self) except -1
+    cdef int on_evicted(self) except -1
     cdef int on_peer_shut(self) except -1
     # send, time, turn: what a subclass answers
     cdef int on_blocked(self) except -1
@@ -128,6 +136,12 @@ cdef class Socket(Endpoint):
     cdef int hang_up(self) except -1
     cdef int drop(self) except -1
 
+cdef class Roster:              # sockets in the order in which they came
+    cdef Socket newest, oldest
+    cdef Py_ssize_t count
+    cdef int add(self, Socket socket) except -1
+    cdef int remove(self, Socket socket) except -1
+
 cdef class Reactor:
     cdef readonly object loop
     cdef readonly object starter        # starts coroutines (fastws.tasks)
@@ -143,9 +157,10 @@ cdef class Reactor:
     cdef size_t corked
     cdef Socket corked_for
     # who is here
-    cdef Socket sockets
+    cdef Roster settled                 # those with a claim to stay
+    cdef Roster transient               # those without: they are still coming, or already going
+    cdef Py_ssize_t max_transient
     cdef public object on_empty         # called when the last socket has gone
-    cdef readonly Py_ssize_t socket_count
     cdef list listeners
     cdef list dirty                     # sockets with something to do at the end of the turn
     cdef list dead                      # dropped in this turn: the poller may still name them
@@ -156,6 +171,8 @@ cdef class Reactor:
     cdef Py_ssize_t opened
     cdef int link(self, Socket socket) except -1
     cdef int unlink(self, Socket socket) except -1
+    cdef int settle(self, Socket socket, bint settled) except -1
+    cdef int _evict(self) except -1
     cdef int listen(self, Listener listener) except -1
     cdef int ask_turn(self) except -1
     cdef int _turn(self) except -1
@@ -208,6 +225,14 @@ cdef class Service:             # what the connections of a server are for
     cdef Hub hub
     cdef Reactor reactor
     cdef dict topics            # by name: those with subscribers
+    # how many may be here
+    cdef Py_ssize_t max_connections, max_connections_per_ip     # 0 is off
+    cdef Py_ssize_t placed      # connections that have a place
+    cdef dict placed_from       # by address, where there is a limit
+    # what became of the others: counts by reason, see fastws/stats.py
+    cdef uint64_t answered
+    cdef dict refused, closed
+    cdef bint stopping
     cdef uint32_t handshake_timeout, close_timeout      # milliseconds; 0 is off
 
 cdef class Route:               # the callbacks and limits of one WebSocket route
@@ -218,6 +243,7 @@ cdef class Route:               # the callbacks and limits of one WebSocket rout
     cdef Py_ssize_t max_waiting
     cdef uint32_t max_topics
     cdef uint32_t close_timeout, message_timeout, ping_interval, ping_timeout, send_timeout     # ms; 0 is off
+    cdef float max_message_rate, max_control_rate       # per second; 0 is off
     cdef bint text_as_utf8, binary_as_view, drop_when_slow, keep_request
 
 cdef enum Phase:
@@ -236,11 +262,12 @@ cdef enum:                      # reasons for Socket.pauses
 
 cdef class Asides:              # what few connections need, and only for a while
     cdef object task            # of the async callback that runs
-    cdef list waiting           # (callback, arguments, is_text) of what comes behind it
+    cdef list waiting           # (callback, arguments, is_text, size) of what comes behind it
+    cdef size_t waiting_size    # in bytes, of the messages among them
     cdef list drain_waiters
     cdef bytes pong             # owed to a peer that takes nothing: the latest only
-    cdef bint busy              # an async callback has begun and not ended
-    cdef bint stepping          # its first step runs just now
+    cdef flag busy              # an async callback has begun and not ended
+    cdef flag stepping          # its first step runs just now
 
 cdef class WebSocket(Socket):
     cdef object __weakref__
@@ -256,7 +283,10 @@ cdef class WebSocket(Socket):
     cdef uint32_t heard_at      # when the last byte came
     cdef uint32_t pinged_at
     cdef uint32_t message_at    # when the message in progress began
-    cdef bint in_message, ping_sent, drain_due, close_due, peer_left, is_text_message
+    cdef Bucket messages, controls
+    cdef uint32_t pongs_asked   # by Pings of ours; these are free
+    cdef flag in_message, ping_sent, drain_due, close_due, peer_left, is_text_message
+    cdef flag has_place         # among max_connections
     cdef readonly uint64_t id
     cdef public object data
     cdef readonly str path, query_string, subprotocol
@@ -271,8 +301,9 @@ cdef class WebSocket(Socket):
     cdef int closed_by_peer(self, Event *event) except -1
     cdef bint is_busy(self) noexcept
     cdef int enter(self, Phase phase) except -1
-    cdef int fail(self, unsigned int code, str reason) except -1
-    cdef int finish(self, Phase phase, unsigned int code, str reason, bint clean) except -1
+    cdef int end(self, str cause) except -1
+    cdef int fail(self, str cause, unsigned int code, str reason) except -1
+    cdef int finish(self, Phase phase, str cause, unsigned int code, str reason, bint clean) except -1
     # helpers
     cdef Asides aside(self)
     cdef int check_thread(self) except -1

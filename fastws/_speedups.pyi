@@ -2,7 +2,6 @@
 server.py build."""
 
 import asyncio
-import logging
 import socket
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from typing import Any, Final, final
@@ -12,6 +11,8 @@ from typing_extensions import Buffer
 from fastws.constants import ReadyState, SendStatus
 from fastws.frames import Frame
 from fastws.http import Request
+from fastws.logs import Log
+from fastws.stats import Stats
 from fastws.tasks import Starter
 
 @final
@@ -69,6 +70,8 @@ class Route:
         max_backpressure: int,
         max_waiting: int,
         max_topics: int,
+        max_message_rate: float,
+        max_control_rate: float,
         close_timeout: float,
         message_timeout: float,
         ping_interval: float,
@@ -116,6 +119,8 @@ class Service:
         max_header_size: int,
         max_request_line: int,
         max_headers: int,
+        max_connections: int,
+        max_connections_per_ip: int,
         handshake_timeout: float,
         close_timeout: float,
     ) -> None: ...
@@ -123,9 +128,12 @@ class Service:
 @final
 class Reactor:
     loop: Final[asyncio.AbstractEventLoop]
-    socket_count: Final[int]
     on_empty: Callable[[], object] | None
-    def __init__(self, loop: asyncio.AbstractEventLoop, starter: Starter, log: logging.Logger, tick: float) -> None: ...
+    @property
+    def socket_count(self) -> int: ...
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, starter: Starter, log: Log, tick: float, max_transient: int
+    ) -> None: ...
     def stop_listening(self) -> None: ...
     def close(self) -> None: ...
 
@@ -135,6 +143,6 @@ def detach(service: Service) -> None: ...
 def listen(reactor: Reactor, sock: socket.socket, service: Service) -> None: ...
 def count_connections(reactor: Reactor) -> int: ...
 def list_connections(reactor: Reactor) -> list[WebSocket]: ...
-def close_all(reactor: Reactor, code: int, reason: str) -> None: ...
+def close_all(reactor: Reactor, service: Service, code: int, reason: str) -> None: ...
 def terminate_all(reactor: Reactor) -> None: ...
-def stats(reactor: Reactor, service: Service) -> dict[str, int]: ...
+def stats(reactor: Reactor, service: Service) -> Stats: ...

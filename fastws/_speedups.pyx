@@ -24,10 +24,12 @@ include "core/address.pyx"      # peers' addresses
 include "core/outbox.pyx"       # bytes not taken yet
 include "core/socket.pyx"       # read, cork, queue, pause, shut
 include "core/listener.pyx"     # accept
+include "core/roster.pyx"       # who is here
 include "core/reactor.pyx"      # the poller on the running loop, turns, the one timer
 
 # The connection joins the two, and alone calls the user's code.
 include "core/route.pyx"        # what the application decided
+include "core/limits.pyx"       # how many, and how often
 include "core/payload.pyx"      # what is given to send, and frames made once
 include "core/topics.pyx"       # who is subscribed to what
 include "core/opening.pyx"      # request -> 101 and `open`, or a refusal

@@ -3,27 +3,43 @@
 import asyncio
 import inspect
 import logging
+import resource
 import signal
 import socket
 import threading
 from collections.abc import Awaitable, Callable, Coroutine
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
 
 from fastws import _speedups
 from fastws.http import Request, Response
 from fastws.options import Options
 from fastws.routing import Router
-from fastws.server import CANCEL_TIMEOUT, STOP_TIMEOUT, Server, SocketFile, listening, open_sockets, open_unix_socket
+from fastws.server import (
+    CANCEL_TIMEOUT,
+    STOP_TIMEOUT,
+    Server,
+    SocketFile,
+    find_the_vanished,
+    listening,
+    open_sockets,
+    open_unix_socket,
+)
+from fastws.stats import Stats, total
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
 
 T = TypeVar("T")
 HttpCallback = Callable[[Request], Response | Awaitable[Response]]
+Callbacks = dict[str, Callable[..., Any] | None]
 Loop = Literal["auto", "uvloop", "asyncio"]
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 CALLBACKS = ("upgrade", "open", "message", "drain", "ping", "pong", "close")
+
+#: Connections in a process, and so open files, are never more than this.
+_MANY_FILES = 1 << 20
 
 log = logging.getLogger("fastws")
 
@@ -34,10 +50,11 @@ class App:
     def __init__(self, **options: Any) -> None:
         self.options = Options().replaced(options)
         self._websockets: Router[_speedups.Route] = Router()
+        self._routes: list[tuple[str, Callbacks, dict[str, object]]] = []  # with the options of their own
         self._http: Router[HttpCallback] = Router()
         self._servers: list[Server] = []
         self._hub = _speedups.Hub()
-        self._shortest = self.options.shortest_timeout()
+        self._past = total(())  # what servers that have ended have counted
 
     # routes
 
@@ -49,11 +66,12 @@ class App:
         whatever else can be called, which is the `message` callback. `options` are those of this route. TypeError or
         ValueError for a handler without callbacks, an unknown option, a value out of range, a malformed path.
         """
-        own = self.options.for_route(options)
+        self.options.for_route(options)  # a mistake in them is told before the handler is made
 
         def register(handler: T) -> T:
-            self._websockets.add(path, _route(handler, own))
-            self._shortest = min(self._shortest, own.shortest_timeout())
+            callbacks = _callbacks(handler)
+            self._websockets.add(path, _route(callbacks, self.options.for_route(options)))
+            self._routes.append((path, callbacks, options))
             return handler
 
         return register
@@ -69,6 +87,17 @@ class App:
             return callback
 
         return register
+
+    def configure(self, **options: Any) -> None:
+        """Change options of the app, its routes made before included; what a route sets for itself stays. For what is
+        known at the start only, from a command line say. Errors as from `App()`; RuntimeError while a server runs."""
+        if self._servers:
+            raise RuntimeError("configure() is for before the start: stop the server first")
+        changed = self.options.replaced(options)
+        websockets: Router[_speedups.Route] = Router()
+        for path, callbacks, own in self._routes:
+            websockets.add(path, _route(callbacks, changed.for_route(own)))
+        self.options, self._websockets = changed, websockets
 
     # running
 
@@ -99,6 +128,7 @@ class App:
         else:
             sockets = await open_sockets(host, port, backlog=backlog, reuse_port=reuse_port)
         options = self.options
+        max_connections, max_pending = _room(options)
         service = _speedups.Service(
             hub=self._hub,
             find_websocket=self._websockets.find,
@@ -107,13 +137,23 @@ class App:
             max_header_size=options.max_header_size,
             max_request_line=options.max_request_line,
             max_headers=options.max_headers,
+            max_connections=max_connections,
+            max_connections_per_ip=options.max_connections_per_ip,
             handshake_timeout=options.handshake_timeout,
             close_timeout=options.close_timeout,
         )
+        shortest = min(
+            one.shortest_timeout() for one in (options, *(options.for_route(own) for *_, own in self._routes))
+        )
         # Deadlines are kept to an eighth of the shortest, but nobody needs to be looked after more often than that.
-        tick = min(max(self._shortest / 8, 0.01), 1.0)
+        tick = min(max(shortest / 8, 0.01), 1.0)
         try:
-            server = Server(service, sockets, tick=tick, on_stop=self._servers.remove, socket_file=socket_file)
+            for one in sockets:
+                if options.tcp_user_timeout and one.family in (socket.AF_INET, socket.AF_INET6):
+                    find_the_vanished(one, options.tcp_user_timeout)
+            server = Server(
+                service, sockets, tick=tick, max_pending=max_pending, on_stop=self._ended, socket_file=socket_file
+            )
         except OSError:
             for one in sockets:
                 one.close()
@@ -137,13 +177,14 @@ class App:
         loop "auto" is uvloop where it is installed, else asyncio's own. For the main thread, where signals arrive, and
         outside of a running event loop: there `await app.start()`. For large messages, glibc's allocator is set to
         keep up to 16 MiB of freed memory, unless MALLOC_TRIM_THRESHOLD_, MALLOC_MMAP_THRESHOLD_ or GLIBC_TUNABLES is
-        in the environment.
+        in the environment. The limit of open files is raised as far as the system lets the process raise it.
         """
         if threading.current_thread() is not threading.main_thread() or _is_loop_running():
             raise RuntimeError("app.run() is for the main thread, outside of a loop: here use `await app.start()`")
         if not log.hasHandlers():
             logging.basicConfig(level=logging.INFO, format="%(levelname)s: %(message)s")
         _speedups.keep_freed_memory()
+        _raise_open_files()
         handlers = {number: signal.getsignal(number) for number in SIGNALS}
         try:
             _run(_new_loop(loop), lambda: self._serve(host, port, uds, backlog, shutdown_timeout))
@@ -195,29 +236,55 @@ class App:
 
     # figures
 
-    def stats(self) -> dict[str, int]:
-        """What the app's servers hold and have done: connections accepted, sockets held, handshakes under way,
-        connections open, topics that have subscribers (counted for each server), bytes buffered for connections (unsent
-        output, input not looked at yet, parts of messages)."""
-        names = ("accepted", "sockets", "handshakes", "connections", "topics", "buffered_bytes")
-        total = dict.fromkeys(names, 0)
-        for server in self._servers:
-            for name, value in server.stats().items():
-                total[name] += value
-        return total
+    def stats(self) -> Stats:
+        """What the app's servers hold and have done, those that have ended included: see `fastws.Stats`."""
+        return total((self._past, *(server.stats() for server in self._servers)))
+
+    def _ended(self, server: Server) -> None:
+        self._servers.remove(server)
+        self._past = total((self._past, server.stats()))
 
 
-def _route(handler: object, options: Options) -> _speedups.Route:
+def _room(options: Options) -> tuple[int, int]:
+    """How many open connections, and how many other sockets, the limit of open files has room for."""
+    files = _open_files()
+    pending = min(options.max_pending_handshakes, max(1, files // 8))
+    if options.max_connections + pending > files:
+        log.warning(
+            "max_connections=%d is more than RLIMIT_NOFILE=%d allows: raise that", options.max_connections, files
+        )
+    # Some are left for the application's own files.
+    return options.max_connections or max(1, files - pending - min(files // 16, 256)), pending
+
+
+def _open_files() -> int:
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return _MANY_FILES if soft == resource.RLIM_INFINITY else soft
+
+
+def _raise_open_files() -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _MANY_FILES if hard == resource.RLIM_INFINITY else min(hard, _MANY_FILES)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        with suppress(OSError, ValueError):  # a sandbox may forbid it; then there is room for fewer
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
+def _callbacks(handler: object) -> Callbacks:
     if inspect.isclass(handler):
         handler = handler()
-    callbacks = {name: getattr(handler, name, None) for name in CALLBACKS}
+    callbacks: Callbacks = {name: getattr(handler, name, None) for name in CALLBACKS}
     if inspect.isroutine(handler) or (callable(handler) and all(one is None for one in callbacks.values())):
-        callbacks = dict.fromkeys(CALLBACKS) | {"message": handler}
+        callbacks = {**dict.fromkeys(CALLBACKS), "message": cast(Callable[..., Any], handler)}
     if all(one is None for one in callbacks.values()):
         raise TypeError(f"{handler!r} has none of the callbacks {', '.join(CALLBACKS)}")
     for name, callback in callbacks.items():
         if callback is not None and not callable(callback):
             raise TypeError(f"the callback {name} is not callable: {callback!r}")
+    return callbacks
+
+
+def _route(callbacks: Callbacks, options: Options) -> _speedups.Route:
     if options.binary == "view" and _is_async(callbacks["message"]):
         raise TypeError('binary="view" ends with the callback, so `message` cannot be an async def: use binary="bytes"')
     return _speedups.Route(
@@ -230,6 +297,8 @@ def _route(handler: object, options: Options) -> _speedups.Route:
         max_backpressure=options.max_backpressure,
         max_waiting=options.max_waiting,
         max_topics=options.max_topics,
+        max_message_rate=options.max_message_rate,
+        max_control_rate=options.max_control_rate,
         close_timeout=options.close_timeout,
         message_timeout=options.message_timeout,
         ping_interval=options.ping_interval,

@@ -12,6 +12,8 @@ from typing import Any
 
 from fastws import _speedups
 from fastws._speedups import WebSocket
+from fastws.logs import Log
+from fastws.stats import Stats
 from fastws.tasks import Starter
 
 log = logging.getLogger("fastws")
@@ -51,11 +53,13 @@ class Server:
         sockets: list[socket.socket],
         *,
         tick: float,
+        max_pending: int,
         on_stop: Callable[["Server"], None],
         socket_file: "SocketFile | None" = None,
     ) -> None:
         loop = asyncio.get_running_loop()
-        self._reactor = _speedups.Reactor(loop, Starter(loop), log, tick)
+        self._log = Log(log, loop)
+        self._reactor = _speedups.Reactor(loop, Starter(loop), self._log, tick, max_pending)
         self._names = [sock.getsockname() for sock in sockets]
         self._socket_file = socket_file
         self._on_stop = on_stop
@@ -77,7 +81,7 @@ class Server:
         """What is listened on, as addresses that a browser or a curl understands."""
         return [_url(name) for name in self._names]
 
-    def stats(self) -> dict[str, int]:
+    def stats(self) -> Stats:
         """As `App.stats`, for this server."""
         return _speedups.stats(self._reactor, self._service)
 
@@ -94,7 +98,7 @@ class Server:
             self._reactor.stop_listening()
             # Not in the middle of the turn in which the last one ends.
             self._reactor.on_empty = lambda: self._reactor.loop.call_soon(self._finish)
-            _speedups.close_all(self._reactor, GOING_AWAY, "server is stopping")
+            _speedups.close_all(self._reactor, self._service, GOING_AWAY, "server is stopping")
             if not self._reactor.socket_count:
                 self._finish()
         if not await self._ended_within(timeout):
@@ -117,6 +121,7 @@ class Server:
             self._stopped.set_result(None)
             self._reactor.on_empty = None
             self._reactor.close()
+            self._log.flush()
             _speedups.detach(self._service)
             self._on_stop(self)
 
@@ -227,6 +232,16 @@ def listening(sock: socket.socket, backlog: int) -> socket.socket:
     sock.setblocking(False)
     sock.listen(backlog)
     return sock
+
+
+def find_the_vanished(sock: socket.socket, seconds: float) -> None:
+    """Have the kernel end connections whose peer's system has acknowledged nothing for so long. Where nothing is under
+    way, half of that time passes before it asks. Accepted sockets inherit this from the listening one."""
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    half = min(max(1, round(seconds / 2)), 32_767)  # the most that Linux takes
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, half)
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, max(1, half // 4))
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, max(1, round(seconds * 1000)))
 
 
 def _url(name: Any) -> str:

@@ -10,6 +10,7 @@ import pytest
 from harness import RawClient, Serving, echo, eventually, request_bytes
 
 import fastws
+from fastws.stats import total
 
 # Decorators
 
@@ -226,8 +227,9 @@ def test_routes_that_are_added_while_serving(serve: Serving) -> None:
 def test_stats(serve: Serving) -> None:
     app = fastws.App()
     app.websocket("/")(echo)
-    zero = {"accepted": 0, "sockets": 0, "handshakes": 0, "connections": 0, "topics": 0, "buffered_bytes": 0}
-    assert app.stats() == zero
+    zero = app.stats()
+    assert list(zero) == list(fastws.Stats.__annotations__)
+    assert zero == total(()) and not any(sum(zero[name].values()) for name in ("refused", "closed"))
     server = serve(app)
     other = serve(app)
     assert server.stats() == zero
@@ -236,6 +238,7 @@ def test_stats(serve: Serving) -> None:
     half.send_raw(b"GET /")
     eventually(lambda: server.call(server.server.stats)["buffered_bytes"] == 5)
     assert server.call(server.server.stats) == {
+        **zero,
         "accepted": 3,
         "sockets": 3,
         "handshakes": 1,
@@ -248,4 +251,4 @@ def test_stats(serve: Serving) -> None:
         client.close()
     eventually(lambda: not server.call(server.server.stats)["sockets"])
     other.stop()
-    assert app.stats() == {**zero, "accepted": 3}
+    assert (app.stats()["accepted"], app.stats()["closed"]["lost"], app.stats()["refused"]["left"]) == (4, 3, 1)

@@ -125,7 +125,7 @@ def test_a_ping_is_answered_with_its_payload(serve: Serving, body: bytes) -> Non
 
 def test_only_the_latest_ping_is_owed_to_a_blocked_peer(serve: Serving) -> None:
     recorder = Recorder()
-    server = serve(make_app(recorder.handler(), high_water=1 << 30, **ROOMY))
+    server = serve(make_app(recorder.handler(), high_water=1 << 30, max_control_rate=0, **ROOMY))
     client = slow_client(server)
     ws = newest(server)
     sent = fill(server, ws)

@@ -31,6 +31,8 @@ TESTED_IN = {
     "address": ["test_attributes.py"],  # remote_address, local_address
     "buffer": ["hostile/test_api_buffers.py"],
     "deadlines": ["hostile/test_deadlines.py"],
+    "limits": ["hostile/test_limits.py"],
+    "roster": ["hostile/test_limits.py", "test_service.py"],
     "opening": ["hostile/test_upgrade.py", "hostile/test_handshake.py", "test_upgrade_hooks.py"],
     "route": ["test_app.py", "test_options.py"],
     "sending": ["test_watermarks.py", "test_outbox.py"],
@@ -43,7 +45,7 @@ TESTED_IN = {
 }
 
 PROTOCOL_HALF = ["kernels", "handshake", "frame", "closing", "message", "speedups", "parser"]
-IO_HALF = ["buffer", "address", "outbox", "socket", "listener", "reactor"]
+IO_HALF = ["buffer", "address", "outbox", "socket", "listener", "roster", "reactor"]
 
 
 def code_of(path: Path) -> str:

@@ -33,7 +33,7 @@ def many_files() -> Iterator[None]:
 def test_a_storm_of_connections(serve: Serving, many_files: None) -> None:
     """All connect before any is answered; all are served."""
     recorder = Recorder()
-    server = serve(make_app(recorder.handler(echo=True)))
+    server = serve(make_app(recorder.handler(echo=True), max_pending_handshakes=STORM))
     early = RawClient.open(server.port)
     socks = []
     for _ in range(STORM):

@@ -15,6 +15,7 @@ from harness import RawClient, Recorder, Serving, eventually, on_loop, open_fds
 
 import fastws
 from fastws import _speedups
+from fastws.logs import Log
 from fastws.tasks import Starter
 
 READ_ONLY = [
@@ -74,6 +75,7 @@ def route_arguments(**changes: Any) -> dict[str, Any]:
     arguments |= {"max_backpressure": 1, "max_waiting": 1, "max_topics": 1, "close_timeout": 1, "message_timeout": 1}
     arguments |= {"ping_interval": 1, "ping_timeout": 1, "send_timeout": 1, "text_as_utf8": False}
     arguments |= {"binary_as_view": False, "drop_when_slow": False, "keep_request": False}
+    arguments |= {"max_message_rate": 0, "max_control_rate": 0}
     return arguments | changes
 
 
@@ -85,6 +87,7 @@ def service_arguments(**changes: Any) -> dict[str, Any]:
         "allowed_hosts": None,
     }
     arguments |= {"max_header_size": 1, "max_request_line": 1, "max_headers": 1}
+    arguments |= {"max_connections": 1, "max_connections_per_ip": 1}
     return arguments | {"handshake_timeout": 1, "close_timeout": 1} | changes
 
 
@@ -104,12 +107,12 @@ def test_wrong_arguments_of_the_core() -> None:
         (_speedups.Service, (), service_arguments(max_header_size=-1)),
         (_speedups.Service, (), service_arguments(handshake_timeout="1")),
         (_speedups.Reactor, (), {}),
-        (_speedups.Reactor, (None, None, None, 1.0), {}),
-        (_speedups.Reactor, (object(), None, None, "1"), {}),
+        (_speedups.Reactor, (None, None, None, 1.0, 1), {}),
+        (_speedups.Reactor, (object(), None, None, "1", 1), {}),
         (_speedups.listen, (None, None, None), {}),
         (_speedups.count_connections, (None,), {}),
         (_speedups.list_connections, (5,), {}),
-        (_speedups.close_all, (None, 1001, ""), {}),
+        (_speedups.close_all, (None, None, 1001, ""), {}),
         (_speedups.terminate_all, (None,), {}),
         (_speedups.Service, (), service_arguments(hub=None)),
         (_speedups.stats, (None, None), {}),
@@ -140,7 +143,7 @@ def test_every_type_of_the_core_can_be_poked(loop_kind: str, traps: Any, no_leak
 
     async def main() -> None:
         loop = asyncio.get_running_loop()
-        reactor = _speedups.Reactor(loop, Starter(loop), logging.getLogger("poked"), 0.01)
+        reactor = _speedups.Reactor(loop, Starter(loop), Log(logging.getLogger("poked"), loop), 0.01, 1)
         service = _speedups.Service(**service_arguments())
         limits = service.head_limits  # type: ignore[attr-defined]
         sock = socket.socket()

@@ -19,8 +19,10 @@ from harness import (
     Recorder,
     ServerThread,
     Serving,
+    at_rest,
     build,
     eventually,
+    lost_count,
     make_app,
     new_loop,
     request_bytes,
@@ -313,7 +315,8 @@ def test_what_ends_the_loop(
         loop.run_until_complete(asyncio.wait_for(server.stop(1.0), 5.0 * PATIENCE))
         assert handler.events.count(CLOSED) == len(victims)
         assert ("after", "close") in handler.events and ("bystander", "close") in handler.events
-        assert not any(app.stats().values())
+        assert not any(at_rest(app.stats()).values())
+        assert not lost_count(app.stats())
     finally:
         loop.run_until_complete(server.stop(0))
         loop.run_until_complete(asyncio.sleep(0.01))

@@ -83,10 +83,12 @@ def test_starting_again(run: Any) -> None:
                 client = await client_of(port)
                 await echoes(client)
                 client.close()
-        assert app.stats()["accepted"] == 0  # of servers that are gone, nothing is told
 
     run(main)
     run(main)  # on another loop, too
+    stats = app.stats()  # what servers that are gone have counted stays
+    assert stats["accepted"] == stats["closed"]["lost"] + stats["closed"]["stopping"] == 6
+    assert stats["connections"] == 0
 
 
 def test_several_servers_of_one_app(run: Any, tmp_path: Path) -> None:

@@ -1,5 +1,8 @@
 # A peer's address: kept as 20 bytes, made into a Python object where somebody asks.
 
+cdef const char *V4_MAPPED = b"\0\0\0\0\0\0\0\0\0\0\xff\xff"     # RFC 4291 section 2.5.5.2
+
+
 cdef int address_accept(int listener, Address *address) noexcept nogil:
     """accept4, non-blocking and close-on-exec, with the peer's address; -1 with errno set where it fails."""
     cdef sockaddr_storage storage
@@ -27,6 +30,19 @@ cdef object address_object(const Address *address):
         return inet_ntop(AF_INET, (<const char *>address.host)[:4]), address.port
     if address.family == AF_INET6:
         return inet_ntop(AF_INET6, (<const char *>address.host)[:16]), address.port
+    return None
+
+
+cdef object address_key(const Address *address):
+    """Equal for those who count as one peer: an IPv4 address, or an IPv6 /64, which one customer has (RFC 6177). None
+    for a Unix socket."""
+    cdef const uint8_t *host = <const uint8_t *>address.host
+    if address.family == AF_INET:
+        return (<const char *>host)[:4]
+    if address.family == AF_INET6:
+        if memcmp(host, V4_MAPPED, 12) == 0:
+            return (<const char *>host)[12:16]
+        return (<const char *>host)[:8]
     return None
 
 

@@ -19,7 +19,7 @@ cdef int callback_message(WebSocket ws, Event *event) except -1:
     finally:
         Py_XDECREF(event.body)
     if ws.is_busy():
-        return _wait(ws, route.message, (message,), is_text)
+        return _wait(ws, route.message, (message,), is_text, event.length)
     ws.is_text_message = is_text
     try:
         result = route.message(ws, message)
@@ -38,7 +38,7 @@ cdef int callback_event(WebSocket ws, callback, tuple arguments) except -1:
     if callback is None:
         return 0
     if ws.is_busy():
-        return _wait(ws, callback, arguments, False)
+        return _wait(ws, callback, arguments, False, 0)
     return _call(ws, callback, arguments)
 
 
@@ -84,7 +84,7 @@ cdef int callback_ended(WebSocket ws, error) except -1:
     asides.busy = False
     asides.task = None
     if isinstance(error, CancelledError):
-        ws.fail(1011, "cancelled")          # does nothing where it was us, because the connection had ended
+        ws.fail("error", 1011, "cancelled")     # does nothing where it was us, because the connection had ended
     elif error is not None:
         callback_raised(ws, error)
     return 0 if asides.stepping else callback_go_on(ws)
@@ -95,19 +95,20 @@ cdef int callback_go_on(WebSocket ws) except -1:
     cdef Asides asides = ws.asides
     try:
         while asides.waiting and not asides.busy:
-            callback, arguments, is_text = asides.waiting.pop(0)
+            callback, arguments, is_text, size = asides.waiting.pop(0)
+            asides.waiting_size -= <size_t>size
             ws.is_text_message = is_text
             _call(ws, callback, arguments)
             if ws.route.binary_as_view and callback is ws.route.message and not is_text:
                 _release(arguments[0])
     except BaseException:                   # a KeyboardInterrupt, say: it goes to the loop, and the rest comes after it
-        ws.fail(1011, "interrupted")
+        ws.fail("error", 1011, "interrupted")
         ws.mark()
         raise
     if ws.peer_left:
         ws.reactor._time()
         ws.since = ws.reactor.now           # there is progress; see WebSocket.due_in
-    if len(asides.waiting) <= ws.route.max_waiting // 2:
+    if len(asides.waiting) <= ws.route.max_waiting // 2 and asides.waiting_size <= ws.route.low_water:
         ws.resume(PAUSE_WAITING)
     if ws.phase == PHASE_GONE and not asides.busy and not ws.close_due:
         ws.reactor.unlink(ws)
@@ -132,9 +133,13 @@ cdef bint is_coroutine(result) except -1:
     return PyCoro_CheckExact(result) or isinstance(result, Coroutine)
 
 
-cdef int _wait(WebSocket ws, callback, tuple arguments, bint is_text) except -1:
-    ws.asides.waiting.append((callback, arguments, is_text))
-    if len(ws.asides.waiting) >= ws.route.max_waiting and ws.phase == PHASE_OPEN:
+cdef int _wait(WebSocket ws, callback, tuple arguments, bint is_text, size_t size) except -1:
+    cdef Asides asides = ws.asides
+    asides.waiting.append((callback, arguments, is_text, size))
+    asides.waiting_size += size
+    if ws.phase == PHASE_OPEN and (
+        len(asides.waiting) >= ws.route.max_waiting or asides.waiting_size > ws.route.high_water
+    ):
         ws.pause(PAUSE_WAITING)
     return 0
 
@@ -142,4 +147,4 @@ cdef int _wait(WebSocket ws, callback, tuple arguments, bint is_text) except -1:
 cdef int callback_raised(WebSocket ws, error) except -1:
     """The user's code raised: that is told once, with its traceback, and costs this connection only."""
     ws.reactor.log.error("exception in a callback; the connection is closed with 1011", exc_info=error)
-    return ws.fail(1011, "internal error")
+    return ws.fail("error", 1011, "internal error")

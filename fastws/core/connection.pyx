@@ -82,14 +82,14 @@ cdef class WebSocket(Socket):
 
     cdef int handle(self, EventKind kind, Event *event) except -1:
         if kind == EVENT_MESSAGE:
-            if self.phase == PHASE_OPEN:
+            if self.phase == PHASE_OPEN and limits_allow(self, kind):
                 return callback_message(self, event)
-            Py_XDECREF(event.body)          # we have sent a Close: what still comes is not delivered
+            Py_XDECREF(event.body)          # after our Close, what still comes is not delivered
         elif kind == EVENT_FAULT:
-            return self.fail(event.code, fault_text(event.fault))
+            return self.fail(_breach(event.fault), event.code, fault_text(event.fault))
         elif kind == EVENT_CLOSE:
             return self.closed_by_peer(event)
-        elif self.phase == PHASE_OPEN:
+        elif self.phase == PHASE_OPEN and limits_allow(self, kind):
             if kind == EVENT_PING:
                 body = control_body(event)
                 sending_pong(self, body)        # RFC 6455 section 5.5.3
@@ -100,12 +100,25 @@ cdef class WebSocket(Socket):
         return 0
 
     cdef int on_end(self) except -1:
+        if self.phase == PHASE_CLOSING:
+            return self.end(_closer(self.service))
+        return self.end("lost" if self.phase == PHASE_OPEN else "left")
+
+    cdef int on_evicted(self) except -1:
+        return self.end("max_pending_handshakes")
+
+    cdef int end(self, str cause) except -1:
+        """Ends the connection without a close handshake, or without the rest of it."""
         cdef Phase phase = self.phase
+        if phase < PHASE_DOWN and cause not in ("left", "lost", "by_app", "stopping"):
+            self.reactor.log.info(cause, "closed %s: %s", self.remote_address, cause)
         if phase == PHASE_CLOSING:
-            self.finish(PHASE_GONE, self.close_code, self.close_reason, False)
+            self.finish(PHASE_GONE, cause, self.close_code, self.close_reason, False)
         elif phase == PHASE_OPEN:
-            self.finish(PHASE_GONE, CLOSE_ABNORMAL, "", False)
+            self.finish(PHASE_GONE, cause, CLOSE_ABNORMAL, "", False)
         else:
+            if phase <= PHASE_DECIDING:
+                opening_failed(self, cause)
             self.enter(PHASE_GONE)
             if phase == PHASE_DECIDING:
                 callback_cancel(self)
@@ -142,6 +155,7 @@ cdef class WebSocket(Socket):
             raise ValueError(f"a ping carries at most 125 bytes, got {len(body)}")
         if self.phase == PHASE_OPEN and not self.broken:
             self.check_thread()
+            self.pongs_asked += 1
             sending_control(self, OPCODE_PING, body)
 
     @property
@@ -230,7 +244,7 @@ cdef class WebSocket(Socket):
             return
         self.check_thread()
         if self.phase == PHASE_OPEN or self.phase == PHASE_CLOSING:
-            self.finish(PHASE_GONE, CLOSE_ABNORMAL, "", True)
+            self.finish(PHASE_GONE, _closer(self.service), CLOSE_ABNORMAL, "", True)
             if self.asides is not None:
                 self.asides.waiting.clear()
         else:
@@ -239,27 +253,32 @@ cdef class WebSocket(Socket):
 
     cdef int closed_by_peer(self, Event *event) except -1:
         if self.phase == PHASE_CLOSING:
-            self.finish(PHASE_DOWN, self.close_code, self.close_reason, True)
+            self.finish(PHASE_DOWN, _closer(self.service), self.close_code, self.close_reason, True)
         else:
             sending_control(self, OPCODE_CLOSE, close_body(event.code, ""))     # RFC 6455 section 5.5.1: echo the code
-            self.finish(PHASE_DOWN, event.code, close_reason(event), True)
+            self.finish(PHASE_DOWN, "by_peer", event.code, close_reason(event), True)
         return self.hang_up()
 
-    cdef int fail(self, unsigned int code, str reason) except -1:
+    cdef int fail(self, str cause, unsigned int code, str reason) except -1:
         """RFC 6455 section 7.1.7: says why, parses nothing more, lets the peer hang up."""
         if self.phase == PHASE_OPEN:
             sending_control(self, OPCODE_CLOSE, close_body(code, reason))
-            self.finish(PHASE_DOWN, code, reason, False)
+            if cause != "error":            # which has been logged with its traceback
+                self.reactor.log.info(cause, "closed %s: %d, %s", self.remote_address, code, reason)
+            self.finish(PHASE_DOWN, cause, code, reason, False)
         elif self.phase == PHASE_CLOSING:
-            self.finish(PHASE_DOWN, self.close_code, self.close_reason, False)
+            self.finish(PHASE_DOWN, _closer(self.service), self.close_code, self.close_reason, False)
         else:
             return 0
         return self.hang_up()
 
-    cdef int finish(self, Phase phase, unsigned int code, str reason, bint clean) except -1:
+    cdef int finish(self, Phase phase, str cause, unsigned int code, str reason, bint clean) except -1:
         """The WebSocket connection is over, whatever becomes of the socket. `close` follows when the turn ends; after
-        a clean end only once the callbacks before it are through, after any other they are cancelled."""
+        a clean end only once the callbacks before it are through, after any other they are cancelled. `cause` is one of
+        fastws.stats.CLOSED."""
         self.close_code, self.close_reason = <uint16_t>code, reason
+        self.service.closed[cause] += 1
+        limits_leave(self)
         self.reactor.opened -= 1
         self.close_due = True
         inbox_clear(&self.inbox)
@@ -304,6 +323,8 @@ cdef class WebSocket(Socket):
         self.phase = phase
         if phase > PHASE_OPEN:
             topics_leave(self)
+        # Without a descriptor there is nothing that another could have instead.
+        self.reactor.settle(self, phase == PHASE_OPEN or phase == PHASE_CLOSING or phase == PHASE_GONE)
         self.reactor._time()
         self.since = self.reactor.now
         return self.reactor.sweep_within(self.due_in(self.since))
@@ -359,3 +380,16 @@ cdef class WebSocket(Socket):
                 "a WebSocket belongs to the thread of its event loop: use loop.call_soon_threadsafe(ws.send, data)"
             )
         return 0
+
+
+cdef str _closer(Service service):
+    return "stopping" if service.stopping else "by_app"
+
+
+cdef str _breach(Fault fault):
+    """What a fault is counted as."""
+    if fault == FAULT_MESSAGE_SIZE:
+        return "max_message_size"
+    if fault == FAULT_FRAGMENTS:
+        return "max_fragments"
+    return "invalid_text" if fault == FAULT_UTF8 or fault == FAULT_CLOSE_UTF8 else "protocol_error"

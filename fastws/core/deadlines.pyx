@@ -1,6 +1,13 @@
 # Deadlines: what each phase of a connection waits for, and what happens when it does not come. Times are kept as
 # "since when"; whoever starts one tells the reactor, whose one timer looks at everybody when the next is due.
 
+cdef uint32_t time_left(uint32_t now, uint32_t since, uint32_t timeout) noexcept nogil:
+    """Milliseconds until `timeout` after `since`; a timeout of 0 is off. Clocks wrap, so only differences count."""
+    if timeout == 0:
+        return NEVER
+    return 0 if now - since >= timeout else timeout - (now - since)
+
+
 cdef uint32_t deadline_in(WebSocket ws, uint32_t now) noexcept:
     """Milliseconds to the nearest deadline: 0 where it has come, NEVER where there is none."""
     cdef Route route = ws.route
@@ -25,20 +32,25 @@ cdef uint32_t deadline_in(WebSocket ws, uint32_t now) noexcept:
 
 cdef int deadline_came(WebSocket ws, uint32_t now) except -1:
     cdef Route route = ws.route
+    if ws.phase <= PHASE_DECIDING:
+        return ws.end("handshake_timeout")
     if ws.phase != PHASE_OPEN:
         callback_cancel(ws)
-        return ws.on_end()
+        return ws.end("close_timeout")
     if ws.blocked and not time_left(now, ws.stalled_at, route.send_timeout):
         ws.flush()                          # the poller tells of ample room only, a slow peer may have made a little
-        if ws.broken or not time_left(now, ws.stalled_at, route.send_timeout):
+        if ws.broken:
             return ws.on_end()
+        if not time_left(now, ws.stalled_at, route.send_timeout):
+            return ws.end("send_timeout")
         return ws.on_taken()
     if ws.pauses:
         return ws.on_end()                  # the peer has left, and the callback behind which it waits goes on
     if ws.in_message and not time_left(now, ws.message_at, route.message_timeout):
-        return ws.fail(1008, "message_timeout")
+        return ws.fail("message_timeout", 1008, "message_timeout")
     if ws.ping_sent:
-        return ws.fail(1011, "ping_timeout")
+        return ws.fail("ping_timeout", 1011, "ping_timeout")
     ws.ping_sent = True
     ws.pinged_at = now
+    ws.pongs_asked += 1
     return sending_control(ws, OPCODE_PING, b"")

@@ -8,7 +8,7 @@ from cpython.pythread cimport PyThread_get_thread_ident
 from cpython.ref cimport Py_DECREF, Py_INCREF, Py_XDECREF
 from cpython.unicode cimport PyUnicode_FromObject
 from libc.errno cimport EAGAIN, EINTR, EMFILE, ENFILE, ENOBUFS, ENOMEM, errno
-from libc.string cimport strerror
+from libc.string cimport memcmp, strerror
 from posix.time cimport CLOCK_MONOTONIC, clock_gettime, timespec
 from posix.unistd cimport close
 
@@ -18,6 +18,7 @@ from socket import inet_ntop
 
 from fastws.constants import ReadyState, SendStatus
 from fastws.http import Accept, Request, Response, error_response
+from fastws.stats import CLOSED, REFUSED
 
 
 cdef extern from "Python.h":

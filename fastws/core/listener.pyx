@@ -12,6 +12,8 @@ cdef class Listener(Endpoint):
         self.service = service
         self.fd = sock.fileno()
         self.burst = 1
+        # Half as many as may be here before one goes, so that nobody goes whose bytes have come and are to be read yet.
+        self.most = max(1, min(MAX_BURST, reactor.max_transient // 2))
 
     cdef int on_ready(self, uint32_t events) except -1:
         return self._accept()
@@ -24,7 +26,7 @@ cdef class Listener(Endpoint):
         cdef int fd, count = 0
         if self.fd < 0:
             return 0
-        self.burst = min(self.burst * 2, MAX_BURST) if self.batch + 1 == self.reactor.batch else 1
+        self.burst = min(self.burst * 2, self.most) if self.batch + 1 == self.reactor.batch else 1
         self.batch = self.reactor.batch
         while count < self.burst:
             fd = address_accept(self.fd, &address)
@@ -36,7 +38,6 @@ cdef class Listener(Endpoint):
                 count += 1          # this peer is gone already (accept(2), "Error handling"): the next
                 continue
             count += 1
-            self.reactor.accepted += 1
             socket = self.make(self.reactor, self.service)
             socket.fd = fd
             socket.address = address

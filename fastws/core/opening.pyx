@@ -1,5 +1,8 @@
 # Opening a connection: from the bytes of the request to the 101 and the `open` callback, or to a refusal.
 
+cdef str RETRY_AFTER = "10"     # seconds
+
+
 cdef Py_ssize_t opening_read(WebSocket ws, const uint8_t *data, size_t n) except -1:
     """Looks for the request in the input; returns how much of that was used up."""
     cdef Handshake handshake = ws.handshake
@@ -10,11 +13,11 @@ cdef Py_ssize_t opening_read(WebSocket ws, const uint8_t *data, size_t n) except
     if state == HEAD_MORE:
         return 0
     if state == HEAD_LONG_TARGET:
-        opening_refuse(ws, (414, "the request line is longer than max_request_line", ()))
+        _refuse(ws, (414, "the request line is longer than max_request_line", ()))
     elif state == HEAD_TOO_LARGE:
-        opening_refuse(ws, (431, "the request is over max_header_size or max_headers", ()))
+        _refuse(ws, (431, "the request is over max_header_size or max_headers", ()))
     elif state == HEAD_BAD or not handshake.parse((<const char *>data)[:handshake.scanned]):
-        opening_refuse(ws, (400, "the request is malformed", ()))
+        _refuse(ws, (400, "the request is malformed", ()))
     else:
         _decide(ws, handshake)
     return <Py_ssize_t>handshake.scanned
@@ -23,22 +26,26 @@ cdef Py_ssize_t opening_read(WebSocket ws, const uint8_t *data, size_t n) except
 cdef int _decide(WebSocket ws, Handshake handshake) except -1:
     refusal = handshake.refuse_request(ws.service.allowed_hosts)
     if refusal is not None:
-        return opening_refuse(ws, refusal)
+        return _refuse(ws, refusal, "allowed_hosts")
     try:
         ws.path, ws.query_string = request_target(handshake.target)
     except ValueError:
-        return opening_refuse(ws, (400, "the request target is malformed", ()))
+        return _refuse(ws, (400, "the request target is malformed", ()))
     found = ws.service.find_websocket(ws.path)
     if found is None or not handshake.wants_websocket:
         answer = ws.service.find_http(ws.path)
         if answer is not None:
             return _answer_http(ws, handshake, answer)
         if found is None:
-            return opening_refuse(ws, (404, "nothing is served at this path", ()))
+            return _refuse(ws, (404, "nothing is served at this path", ()))
     ws.route, ws.path_params = found
     refusal = handshake.refuse_upgrade(ws.route.origins)
     if refusal is not None:
-        return opening_refuse(ws, refusal)
+        return _refuse(ws, refusal, "origins")
+    limit = limits_place(ws)
+    if limit is not None:
+        text = "the server is full" if limit == "max_connections" else "too many connections from this address"
+        return _refuse(ws, (503, text, (("Retry-After", RETRY_AFTER),)), limit)
     if ws.route.upgrade is None and not ws.route.keep_request:
         return opening_accept(ws, None)
     request = _request(ws, handshake)
@@ -51,7 +58,7 @@ cdef int _decide(WebSocket ws, Handshake handshake) except -1:
 
 cdef int _answer_http(WebSocket ws, Handshake handshake, found) except -1:
     if handshake.method != b"GET" and handshake.method != b"HEAD":
-        return opening_refuse(ws, (405, "only GET and HEAD are answered here", (("Allow", "GET, HEAD"),)))
+        return _refuse(ws, (405, "only GET and HEAD are answered here", (("Allow", "GET, HEAD"),)))
     callback, ws.path_params = found
     return _ask(ws, callback, _request(ws, handshake))
 
@@ -73,6 +80,8 @@ cdef int _ask(WebSocket ws, callback, request) except -1:
     if not is_coroutine(verdict):
         return _decided(ws, verdict, None)
     ws.phase = PHASE_DECIDING               # not enter(): handshake_timeout counts from accept
+    if ws.has_place:
+        ws.reactor.settle(ws, True)         # it has done its part; now it is the application that takes its time
     ws.aside().busy = True
     task = ws.reactor.starter.start(verdict, ws._upgrade_ended)
     if task is not None:
@@ -95,8 +104,12 @@ cdef int opening_decided(WebSocket ws, verdict, error) except -1:
 cdef int _decided(WebSocket ws, verdict, error) except -1:
     if error is not None:
         ws.reactor.log.error("exception in the %s callback", "http" if ws.route is None else "upgrade", exc_info=error)
-        return opening_refuse(ws, (500, "internal error", ()))
+        return _refuse(ws, (500, "internal error", ()))
     if isinstance(verdict, Response):
+        if ws.route is None:
+            ws.service.answered += 1
+        else:
+            opening_failed(ws, "by_app")
         return _respond(ws, verdict)
     if ws.route is not None and (verdict is None or isinstance(verdict, Accept)):
         return opening_accept(ws, verdict)
@@ -106,7 +119,7 @@ cdef int _decided(WebSocket ws, verdict, error) except -1:
         else "upgrade callback must return request.accept(), request.reject() or None",
         verdict,
     )
-    return opening_refuse(ws, (500, "internal error", ()))
+    return _refuse(ws, (500, "internal error", ()))
 
 
 cdef int opening_accept(WebSocket ws, accept) except -1:
@@ -122,12 +135,28 @@ cdef int opening_accept(WebSocket ws, accept) except -1:
     ws.reactor.opened += 1
     ws.reactor._time()
     ws.heard_at = ws.reactor.now
+    bucket_fill(&ws.messages, ws.route.max_message_rate, ws.heard_at)
+    bucket_fill(&ws.controls, ws.route.max_control_rate, ws.heard_at)
     ws.enter(PHASE_OPEN)
     return callback_event(ws, ws.route.open, ())
 
 
-cdef int opening_refuse(WebSocket ws, tuple refusal) except -1:
+cdef int opening_failed(WebSocket ws, str cause) except -1:
+    """It will never be an open connection. `cause` is one of fastws.stats.REFUSED."""
+    ws.service.refused[cause] += 1
+    return limits_leave(ws)
+
+
+cdef int _refuse(WebSocket ws, tuple refusal, str cause_of_403_503=None) except -1:
     """Refuses with (status, text, headers)."""
+    status, text, _ = refusal
+    cause = {
+        400: "malformed", 404: "not_found", 405: "method", 414: "max_request_line", 426: "version",
+        431: "max_header_size", 500: "error", 505: "http_version",
+    }.get(status, cause_of_403_503)
+    opening_failed(ws, cause)
+    if cause != "error":                    # which has been logged with its traceback
+        ws.reactor.log.info(cause, "refused %s: %d, %s", ws.remote_address, status, text)
     return _respond(ws, error_response(*refusal))
 
 

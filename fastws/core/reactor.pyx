@@ -10,16 +10,20 @@ cdef enum:
 cdef class Reactor:
     """Holds every descriptor, shared buffer and deadline of one server on one loop.
 
-    loop: the running asyncio (or uvloop) event loop; starter: a fastws.tasks.Starter; log: a logging.Logger;
-    tick: seconds that two sweeps of the deadlines are apart at least.
+    loop: the running asyncio (or uvloop) event loop; starter: a fastws.tasks.Starter; log: a fastws.logs.Log;
+    tick: seconds that two sweeps of the deadlines are apart at least; max_transient: sockets without a claim to stay,
+    over which the oldest of them goes.
     """
 
-    def __cinit__(self, loop, starter, log, double tick):
+    def __cinit__(self, loop, starter, log, double tick, Py_ssize_t max_transient):
         self.loop = loop
         self.starter = starter
         self.log = log
         self.tick = <uint32_t>(tick * 1000)
         self.thread = PyThread_get_thread_ident()
+        self.max_transient = max_transient
+        self.settled = Roster()
+        self.transient = Roster()
         self.listeners = []
         self.dirty = []
         self.dead = []
@@ -45,14 +49,16 @@ cdef class Reactor:
 
     def close(self):
         """Drops everything. The loop knows nothing of us after this."""
+        cdef Roster roster
         cdef Socket socket
         if self.poller < 0:
             return
         self.stop_listening()
-        while self.sockets is not None:
-            socket = self.sockets
-            socket.drop()
-            self.unlink(socket)
+        for roster in (self.transient, self.settled):
+            while roster.newest is not None:
+                socket = roster.newest
+                socket.drop()
+                self.unlink(socket)
         if self.timer is not None:
             self.timer.cancel()
             self.timer = None
@@ -96,19 +102,22 @@ cdef class Reactor:
 
     def _sweep(self):
         """The one timer: looks at the deadlines of all sockets, and comes again when the next of them is due."""
-        cdef Socket socket = self.sockets
+        cdef Roster roster
+        cdef Socket socket
         cdef Listener listener
         cdef list due = []
         cdef uint32_t left, nearest = NEVER
         self.timer = None
         self._time()
-        while socket is not None:
-            left = socket.due_in(self.now)
-            if left == 0:
-                due.append(socket)
-            else:
-                nearest = min(nearest, left)
-            socket = socket.next
+        for roster in (self.transient, self.settled):
+            socket = roster.newest
+            while socket is not None:
+                left = socket.due_in(self.now)
+                if left == 0:
+                    due.append(socket)
+                else:
+                    nearest = min(nearest, left)
+                socket = socket.next
         for listener in self.listeners:
             listener.wake_up()
         for socket in due:
@@ -156,6 +165,9 @@ cdef class Reactor:
         cdef list dirty = self.dirty
         cdef Socket socket
         cdef Py_ssize_t done = 0
+        if self.transient.count > self.max_transient:
+            self._evict()
+            dirty = self.dirty
         if not dirty:
             return 0
         self.dirty = []
@@ -193,30 +205,43 @@ cdef class Reactor:
 
     cdef int link(self, Socket socket) except -1:
         socket.linked = True
-        socket.next = self.sockets
-        if self.sockets is not None:
-            self.sockets.previous = socket
-        self.sockets = socket
-        self.socket_count += 1
-        return 0
+        self.accepted += 1
+        return self.transient.add(socket)
 
     cdef int unlink(self, Socket socket) except -1:
         if not socket.linked:
             return 0
         socket.linked = False
-        if socket.previous is not None:
-            socket.previous.next = socket.next
-        else:
-            self.sockets = socket.next
-        if socket.next is not None:
-            socket.next.previous = socket.previous
-        socket.previous = socket.next = None
-        self.socket_count -= 1
         if self.in_turn:
             self.dead.append(socket)
-        if not self.socket_count and self.on_empty is not None:
+        (self.settled if socket.settled else self.transient).remove(socket)
+        if self.on_empty is not None and not self.socket_count:
             self.on_empty()
         return 0
+
+    cdef int settle(self, Socket socket, bint settled) except -1:
+        """Gives a socket a claim to stay, or takes it away."""
+        if not socket.linked or socket.settled == settled:
+            return 0
+        (self.settled if socket.settled else self.transient).remove(socket)
+        socket.settled = settled
+        return (self.settled if settled else self.transient).add(socket)
+
+    cdef int _evict(self) except -1:
+        """Not before the turn ends, when no socket is in the middle of anything."""
+        cdef Socket oldest
+        while self.transient.count > self.max_transient:
+            oldest = self.transient.oldest
+            try:
+                oldest.on_evicted()
+            except BaseException as error:
+                self._failed(oldest, error)
+            self.settle(oldest, True)       # where it is still there, it has no descriptor any more
+        return 0
+
+    @property
+    def socket_count(self):
+        return self.settled.count + self.transient.count
 
     cdef int listen(self, Listener listener) except -1:
         listener.interest = POLL_READ

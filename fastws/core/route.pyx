@@ -2,7 +2,7 @@
 
 @cython.final
 cdef class Service:
-    """What the connections of a server are for. Durations in seconds; 0 is off.
+    """What the connections of a server are for. Durations in seconds; 0 is off, also of a maximum.
 
     find_websocket, find_http: path -> (Route or http callback, path parameters), or None.
     """
@@ -10,13 +10,19 @@ cdef class Service:
     def __cinit__(self, *args, **options):
         self.hub = Hub()
         self.topics = {}
+        self.placed_from = {}
+        self.refused = dict.fromkeys(REFUSED, 0)
+        self.closed = dict.fromkeys(CLOSED, 0)
 
     def __init__(
         self, *, Hub hub not None, find_websocket, find_http, allowed_hosts,
         size_t max_header_size, size_t max_request_line, size_t max_headers,
+        Py_ssize_t max_connections, Py_ssize_t max_connections_per_ip,
         double handshake_timeout, double close_timeout,
     ):
         self.hub = hub
+        self.max_connections = max_connections
+        self.max_connections_per_ip = max_connections_per_ip
         self.head_limits = HeadLimits(max_header_size, max_request_line, max_headers)
         self.find_websocket = find_websocket
         self.find_http = find_http
@@ -31,12 +37,13 @@ cdef class Service:
 
 @cython.final
 cdef class Route:
-    """The callbacks (or None each) and the limits of one WebSocket route. Durations in seconds; 0 is off."""
+    """The callbacks (or None each) and the limits of a WebSocket route. Durations in seconds, rates per second; 0: off."""
 
     def __init__(
         self, *, upgrade, open, message, drain, ping, pong, close, origins,
         uint64_t max_message_size, uint32_t max_fragments, size_t high_water, size_t low_water,
         size_t max_backpressure, Py_ssize_t max_waiting, uint32_t max_topics,
+        double max_message_rate, double max_control_rate,
         double close_timeout, double message_timeout, double ping_interval, double ping_timeout, double send_timeout,
         bint text_as_utf8, bint binary_as_view, bint drop_when_slow, bint keep_request,
     ):
@@ -49,6 +56,7 @@ cdef class Route:
         self.max_backpressure = max_backpressure
         self.max_waiting = max_waiting
         self.max_topics = max_topics
+        self.max_message_rate, self.max_control_rate = max_message_rate, max_control_rate
         self.close_timeout = _milliseconds(close_timeout)
         self.message_timeout = _milliseconds(message_timeout)
         self.ping_interval = _milliseconds(ping_interval)

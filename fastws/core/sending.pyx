@@ -60,7 +60,7 @@ cdef bint _is_wanted(WebSocket ws) except -1:
             ws.flush()
         if ws.outbox.size > ws.route.max_backpressure:
             if not ws.route.drop_when_slow:
-                ws.fail(1008, "slow consumer: over max_backpressure")
+                ws.fail("max_backpressure", 1008, "slow consumer: over max_backpressure")
             return False
     return True
 

@@ -25,21 +25,17 @@ def count_connections(Reactor reactor not None):
 
 def list_connections(Reactor reactor not None):
     """The open connections, newest first."""
-    cdef Socket socket = reactor.sockets
-    cdef list found = []
-    while socket is not None:
-        if (<WebSocket>socket).phase in (PHASE_OPEN, PHASE_CLOSING):
-            found.append(socket)
-        socket = socket.next
-    return found
+    cdef WebSocket ws
+    return [ws for ws in _members(reactor.settled) if ws.phase == PHASE_OPEN or ws.phase == PHASE_CLOSING]
 
 
-def close_all(Reactor reactor not None, int code, str reason):
+def close_all(Reactor reactor not None, Service service not None, int code, str reason):
     """Starts the close handshake on every open connection; those that are still opening are dropped."""
     cdef WebSocket ws
+    service.stopping = True
     for ws in _everybody(reactor):
         if ws.phase <= PHASE_DECIDING:
-            ws.on_end()
+            ws.end("stopping")
         else:
             ws.close(code, reason)
 
@@ -48,13 +44,12 @@ def terminate_all(Reactor reactor not None):
     """Ends every connection at once and cancels the callbacks that have not ended."""
     cdef WebSocket ws
     for ws in _everybody(reactor):
-        ws.on_end()
+        ws.end("stopping")
         callback_cancel(ws)
 
 
 def stats(Reactor reactor not None, Service service not None):
-    """What a server holds and has done, as ints; `buffered_bytes` is all that is kept for connections: unsent output,
-    input not looked at yet, parts of messages."""
+    """What a server holds and has done; see fastws.stats.Stats."""
     cdef WebSocket ws
     cdef size_t buffered = 0
     cdef Py_ssize_t opening = 0
@@ -65,16 +60,23 @@ def stats(Reactor reactor not None, Service service not None):
             buffered += <size_t>PyBytes_GET_SIZE(<object>ws.inbox.body)
     return {
         "accepted": reactor.accepted,
-        "sockets": reactor.socket_count,
+        "answered": service.answered,
+        "refused": service.refused.copy(),
+        "closed": service.closed.copy(),
         "handshakes": opening,
         "connections": reactor.opened,
+        "sockets": reactor.socket_count,
         "topics": len(service.topics),
         "buffered_bytes": buffered,
     }
 
 
 cdef list _everybody(Reactor reactor):
-    cdef Socket socket = reactor.sockets
+    return _members(reactor.settled) + _members(reactor.transient)
+
+
+cdef list _members(Roster roster):
+    cdef Socket socket = roster.newest
     cdef list found = []
     while socket is not None:
         found.append(socket)

@@ -11,13 +11,6 @@ cdef enum:
 cdef uint32_t NEVER = 0xFFFFFFFF
 
 
-cdef uint32_t time_left(uint32_t now, uint32_t since, uint32_t timeout) noexcept nogil:
-    """Milliseconds until `timeout` after `since`; a timeout of 0 is off. Clocks wrap, so only differences count."""
-    if timeout == 0:
-        return NEVER
-    return 0 if now - since >= timeout else timeout - (now - since)
-
-
 cdef class Endpoint:
     def __cinit__(self, Reactor reactor not None, *args):
         self.reactor = reactor
@@ -59,6 +52,10 @@ cdef class Socket(Endpoint):
     cdef int on_end(self) except -1:
         """The peer has sent its last byte, or is gone."""
         raise NotImplementedError
+
+    cdef int on_evicted(self) except -1:
+        """It had no claim to stay, and there are too many of those. Its descriptor must be closed."""
+        return self.on_end()
 
     cdef int on_peer_shut(self) except -1:
         """While reading pauses: the peer will send nothing more than what is not read yet."""

@@ -7,7 +7,7 @@ import gc
 import logging
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import Any
 
@@ -103,14 +103,22 @@ class Serving:
                     problems.append(f"{error}: {held(thread)}")
             thread.stop()
             problems += [f"after stop: {name}={value}" for name, value in at_rest(thread.app.stats()).items() if value]
+            problems += lost_count(thread.app.stats())
             problems += [f"leaked {task}" for task in thread.leaked_tasks]
             problems += [f"loop: {context}" for context in thread.loop_errors]
         assert not problems, "\n".join(problems)
 
 
-def at_rest(stats: dict[str, int]) -> dict[str, int]:
+def at_rest(stats: Mapping[str, Any]) -> dict[str, int]:
     """The counters that are zero when there is no peer; one that is missing is a KeyError."""
     return {name: stats[name] for name in ZERO_AT_REST}
+
+
+def lost_count(stats: Mapping[str, Any]) -> list[str]:
+    """Whether there is a socket that was accepted and of which it is not told what became of it."""
+    known = sum((stats["handshakes"], stats["connections"], stats["answered"]))
+    known += sum(stats["refused"].values()) + sum(stats["closed"].values())
+    return [] if stats["accepted"] == known else [f"{stats['accepted']} accepted, {known} known of: {stats}"]
 
 
 def held(thread: ServerThread) -> dict[str, int]:

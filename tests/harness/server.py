@@ -95,7 +95,7 @@ class ServerThread:
 
         self.call(turns)
 
-    def stats(self) -> dict[str, int]:
+    def stats(self) -> dict[str, Any]:
         return dict(self.call(self.app.stats))
 
     def is_running(self) -> bool:

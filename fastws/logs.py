@@ -1,0 +1,60 @@
+"""The log of a server: peers cannot flood it."""
+
+import asyncio
+import logging
+
+#: Lines of one kind that are written in a period; those over it are counted.
+LINES = 20
+PERIOD = 10.0  # seconds
+
+
+class Log:
+    """Writes to a logger, of each kind of line no more than LINES in a PERIOD. What is left out is told in one line at
+    the end of the period."""
+
+    def __init__(self, log: logging.Logger, loop: asyncio.AbstractEventLoop) -> None:
+        self._log = log
+        self._loop = loop
+        self._kinds: dict[object, _Kind] = {}
+        self._timer: asyncio.TimerHandle | None = None
+
+    def info(self, kind: str, form: str, *args: object) -> None:
+        """What a peer did that cost it its connection. `kind` is the reason under which that is counted."""
+        if self._log.isEnabledFor(logging.INFO):
+            self._write(logging.INFO, kind, form, args, None)
+
+    def error(self, form: str, *args: object, exc_info: BaseException | None = None) -> None:
+        """What the operator should know, with a traceback where there is an exception."""
+        self._write(logging.ERROR, (form, type(exc_info)), form, args, exc_info)
+
+    def _write(self, level: int, name: object, form: str, args: tuple[object, ...], error: BaseException | None) -> None:
+        kind = self._kinds.get(name)
+        if kind is None:
+            kind = self._kinds[name] = _Kind()
+        if self._timer is None and not self._loop.is_closed():
+            self._timer = self._loop.call_later(PERIOD, self.flush)
+        if kind.written < LINES:
+            kind.written += 1
+            self._log.log(level, form, *args, exc_info=error)
+        else:
+            kind.left_out += 1
+            kind.last = level, form, args
+
+    def flush(self) -> None:
+        """End the period: tell what was left out."""
+        kinds, self._kinds = self._kinds, {}
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        for kind in kinds.values():
+            if kind.left_out:
+                level, form, args = kind.last
+                self._log.log(level, f"{form} (and %d more like it)", *args, kind.left_out)
+
+
+class _Kind:
+    __slots__ = ("last", "left_out", "written")
+
+    def __init__(self) -> None:
+        self.written = self.left_out = 0
+        self.last: tuple[int, str, tuple[object, ...]] = 0, "", ()

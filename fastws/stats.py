@@ -1,0 +1,91 @@
+"""What a server counts: the figures of `App.stats` and `Server.stats`, by name."""
+
+from collections.abc import Iterable
+from typing import TypedDict
+
+#: Why a socket was sent away before it was an open connection. Those named after an option are breaches of it.
+REFUSED = (
+    "malformed",  # 400
+    "max_request_line",  # 414
+    "max_header_size",  # 431, also for max_headers
+    "method",  # 405
+    "http_version",  # 505
+    "version",  # 426, also for a plain request to a WebSocket route
+    "not_found",  # 404
+    "origins",  # 403
+    "allowed_hosts",  # 403
+    "max_connections",  # 503
+    "max_connections_per_ip",  # 503
+    "max_pending_handshakes",
+    "handshake_timeout",
+    "by_app",  # `upgrade` answered with a Response
+    "error",  # 500: a callback raised, or returned nonsense
+    "left",  # the peer went before it was answered
+    "stopping",
+)
+
+#: What ended an open connection. Those named after an option are breaches of it.
+CLOSED = (
+    "by_peer",  # with a Close frame
+    "by_app",  # `close` or `terminate`
+    "lost",  # the peer's system ended it, or the network did, without a Close frame
+    "protocol_error",  # 1002
+    "invalid_text",  # 1007
+    "max_message_size",  # 1009
+    "max_fragments",
+    "max_control_rate",
+    "max_message_rate",
+    "message_timeout",
+    "ping_timeout",
+    "send_timeout",
+    "close_timeout",  # the app closed it, and the peer did not answer
+    "max_backpressure",
+    "error",  # 1011: a callback raised
+    "stopping",
+)
+
+
+class Stats(TypedDict):
+    """At any time, accepted == handshakes + connections + answered + all of refused + all of closed."""
+
+    accepted: int
+    """Sockets accepted so far."""
+    answered: int
+    """Requests answered by http routes."""
+    refused: dict[str, int]
+    """Sockets that never became an open connection, by reason."""
+    closed: dict[str, int]
+    """Connections that were open, by what ended them."""
+    handshakes: int
+    """Sockets whose request is not decided yet."""
+    connections: int
+    """Connections open now."""
+    sockets: int
+    """All sockets held: the two above, and those that linger until their peer hangs up."""
+    topics: int
+    """Topics that have subscribers, counted for each server."""
+    buffered_bytes: int
+    """Kept for connections: unsent output, input not looked at yet, parts of messages."""
+
+
+def total(servers: Iterable[Stats]) -> Stats:
+    """The sum of several servers' figures."""
+    found: Stats = {
+        "accepted": 0,
+        "answered": 0,
+        "refused": dict.fromkeys(REFUSED, 0),
+        "closed": dict.fromkeys(CLOSED, 0),
+        "handshakes": 0,
+        "connections": 0,
+        "sockets": 0,
+        "topics": 0,
+        "buffered_bytes": 0,
+    }
+    for one in servers:
+        for name in ("accepted", "answered", "handshakes", "connections", "sockets", "topics", "buffered_bytes"):
+            found[name] += one[name]
+        for name in REFUSED:
+            found["refused"][name] += one["refused"][name]
+        for name in CLOSED:
+            found["closed"][name] += one["closed"][name]
+    return found
