@@ -86,8 +86,8 @@ class Serving:
         self.traps = traps
         self.threads: list[ServerThread] = []
 
-    def __call__(self, app: Any) -> ServerThread:
-        thread = ServerThread(app, self.loop_kind)
+    def __call__(self, app: Any, host: str = "127.0.0.1") -> ServerThread:
+        thread = ServerThread(app, self.loop_kind, host)
         self.threads.append(thread)
         return thread
 
