@@ -53,7 +53,7 @@ def own_network() -> Iterator[None]:
 
 
 class FarHost:
-    """Another host, at the other end of a wire from the calling thread's network: HERE is on this side, THERE on its."""
+    """Another host, and a wire from the calling thread's network to it: HERE is this side's address, THERE its own."""
 
     def __init__(self) -> None:
         self._calls: queue.SimpleQueue[tuple[Callable[..., Any], tuple[Any, ...]] | None] = queue.SimpleQueue()

@@ -286,5 +286,3 @@ def test_a_message_rate_and_an_async_callback(serve: Serving) -> None:
         assert code == 1008
         eventually(lambda: events and events[-1] == 1008)
         assert 0 < events.count("x") <= BURST + RATE * 10 * PATIENCE
-
-

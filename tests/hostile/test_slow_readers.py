@@ -5,8 +5,19 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from harness import ANY, BINARY, PATIENCE, RawClient, Recorder, ServerThread, Serving, build, bystander, eventually
-from harness import make_app
+from harness import (
+    ANY,
+    BINARY,
+    PATIENCE,
+    RawClient,
+    Recorder,
+    ServerThread,
+    Serving,
+    build,
+    bystander,
+    eventually,
+    make_app,
+)
 
 READ = 256 << 10  # bytes that are read, and so at most answered, in one go
 STALLED = 1.0 * PATIENCE

@@ -1,5 +1,5 @@
-"""Row S8, second half: a peer whose link goes down says nothing, not even that it is gone. On a wire between two networks
-of this test's own, which can be cut."""
+"""Row S8, second half: a peer whose link goes down says nothing, not even that it is gone. On a wire between two
+networks of the test's own, which can be cut."""
 
 from __future__ import annotations
 
