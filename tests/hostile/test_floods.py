@@ -181,6 +181,21 @@ def test_s02_pongs_that_were_asked_for_do_not_count(serve: Serving, delay: float
         assert ws.ready_state == 1
 
 
+def test_s02_what_was_asked_for_is_not_lost_in_the_bucket(serve: Serving) -> None:
+    """A peer that has just used up what it may send, and is then asked, has as much again two seconds later."""
+    recorder = Recorder()
+    server = serve(make_app(recorder.handler(), max_control_rate=RATE))
+    with bystander(server):
+        client = RawClient.open(server.port)
+        client.send_raw(build(PING, b"1") * BURST)
+        assert [client.recv_frame().payload for _ in range(BURST)] == [b"1"] * BURST
+        server.call(lambda: [recorder.sockets[0].ping() for _ in range(BURST)])
+        assert [client.recv_frame().opcode for _ in range(BURST)] == [PING] * BURST
+        time.sleep(2.2)
+        client.send_raw(build(PONG) * BURST + build(PING, b"2") * BURST)
+        assert [client.recv_frame().payload for _ in range(BURST)] == [b"2"] * BURST
+
+
 def test_s02_pongs_beyond_those_that_were_asked_for_count(serve: Serving) -> None:
     recorder = Recorder()
     server = serve(make_app(recorder.handler(), max_control_rate=RATE))
