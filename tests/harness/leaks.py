@@ -103,14 +103,22 @@ class Serving:
                     problems.append(f"{error}: {held(thread)}")
             thread.stop()
             problems += [f"after stop: {name}={value}" for name, value in at_rest(thread.app.stats()).items() if value]
+            problems += unaccounted(thread.app.stats())
             problems += [f"leaked {task}" for task in thread.leaked_tasks]
             problems += [f"loop: {context}" for context in thread.loop_errors]
         assert not problems, "\n".join(problems)
 
 
-def at_rest(stats: dict[str, int]) -> dict[str, int]:
+def at_rest(stats: Any) -> dict[str, int]:
     """The counters that are zero when there is no peer; one that is missing is a KeyError."""
     return {name: stats[name] for name in ZERO_AT_REST}
+
+
+def unaccounted(stats: Any) -> list[str]:
+    """What is wrong where some accepted socket is counted nowhere or twice."""
+    now = stats["handshakes"] + stats["connections"]
+    ended = stats["answered"] + sum(stats["refused"].values()) + sum(stats["closed"].values())
+    return [] if stats["accepted"] == now + ended else [f"accepted is not what has become of them: {stats}"]
 
 
 def held(thread: ServerThread) -> dict[str, int]:

@@ -96,8 +96,8 @@ class ServerThread:
 
         self.call(turns)
 
-    def stats(self) -> dict[str, int]:
-        return dict(self.call(self.app.stats))
+    def stats(self) -> Any:
+        return self.call(self.app.stats)
 
     def is_running(self) -> bool:
         return self._thread.is_alive()
