@@ -65,7 +65,8 @@ def bystander(
     server: ServerThread, recorder: Recorder | None = None, expected: Sequence[Event] = (), *, host: str = "localhost"
 ) -> Iterator[Watch]:
     """Around an attack: (a) a connection opened before it echoes during and after it; (b) once the attackers have left,
-    descriptors, connections and buffered bytes are where they were, and every connection was counted once; (c) `recorder` saw exactly `expected`."""
+    descriptors, connections and buffered bytes are where they were, and every connection was counted once; (c)
+    `recorder` saw exactly `expected`."""
     watch = Watch(server, host)
     try:
         server.settle()

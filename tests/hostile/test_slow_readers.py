@@ -20,7 +20,7 @@ from harness import (
 )
 
 READ = 256 << 10  # bytes that are read, and so at most answered, in one go
-STALLED = 1.0 * PATIENCE
+STALLED = 0.5 * PATIENCE
 ENOUGH = 256 << 20  # bytes; whoever takes so many holds nobody back
 
 
