@@ -18,7 +18,7 @@ class Log:
         self._kinds: dict[object, _Kind] = {}
         self._timer: asyncio.TimerHandle | None = None
 
-    def info(self, kind: str, form: str, *args: object) -> None:
+    def about_peer(self, kind: str, form: str, *args: object) -> None:
         """What a peer did that cost it its connection. `kind` is the reason under which that is counted."""
         if self._log.isEnabledFor(logging.INFO):
             self._write(logging.INFO, kind, form, args, None)
@@ -27,7 +27,9 @@ class Log:
         """What the operator should know, with a traceback where there is an exception."""
         self._write(logging.ERROR, (form, type(exc_info)), form, args, exc_info)
 
-    def _write(self, level: int, name: object, form: str, args: tuple[object, ...], error: BaseException | None) -> None:
+    def _write(
+        self, level: int, name: object, form: str, args: tuple[object, ...], error: BaseException | None
+    ) -> None:
         kind = self._kinds.get(name)
         if kind is None:
             kind = self._kinds[name] = _Kind()

@@ -20,8 +20,8 @@ def test_each_kind_has_its_own_share(caplog: pytest.LogCaptureFixture) -> None:
     async def main() -> None:
         log = Log(logging.getLogger("fastws"), asyncio.get_running_loop())
         for number in range(LINES + 5):
-            log.info("flood", "closed %s", number)
-        log.info("other", "closed %s", "for another reason")
+            log.about_peer("flood", "closed %s", number)
+        log.about_peer("other", "closed %s", "for another reason")
         for error in (ValueError("a"), KeyError("b")):
             for _ in range(LINES + 1):
                 log.error("raised", exc_info=error)
@@ -41,7 +41,7 @@ def test_each_kind_has_its_own_share(caplog: pytest.LogCaptureFixture) -> None:
         ]
         caplog.clear()
         log.flush()  # there is nothing to tell
-        log.info("flood", "closed %s", "again")
+        log.about_peer("flood", "closed %s", "again")
         log.flush()
         assert lines(caplog) == ["closed again"]
 
@@ -55,10 +55,10 @@ def test_the_period_ends_by_itself(caplog: pytest.LogCaptureFixture, monkeypatch
     async def main() -> None:
         log = Log(logging.getLogger("fastws"), asyncio.get_running_loop())
         for _ in range(LINES + 3):
-            log.info("flood", "flood")
+            log.about_peer("flood", "flood")
         while "flood (and 3 more like it)" not in lines(caplog):
             await asyncio.sleep(0.01)
-        log.info("flood", "flood")
+        log.about_peer("flood", "flood")
         assert lines(caplog).count("flood") == LINES + 1
         log.flush()
 
@@ -73,7 +73,7 @@ def test_what_nobody_wants_to_read_costs_no_timer(caplog: pytest.LogCaptureFixtu
 
     loop: Any = NoTimers()
     with caplog.at_level(logging.ERROR, "fastws"):
-        Log(logging.getLogger("fastws"), loop).info("nothing", "nothing")
+        Log(logging.getLogger("fastws"), loop).about_peer("nothing", "nothing")
     assert lines(caplog) == []
 
 

@@ -22,10 +22,10 @@ from harness import (
     at_rest,
     build,
     eventually,
-    lost_count,
     make_app,
     new_loop,
     request_bytes,
+    unaccounted,
 )
 
 import fastws
@@ -316,7 +316,7 @@ def test_what_ends_the_loop(
         assert handler.events.count(CLOSED) == len(victims)
         assert ("after", "close") in handler.events and ("bystander", "close") in handler.events
         assert not any(at_rest(app.stats()).values())
-        assert not lost_count(app.stats())
+        assert not unaccounted(app.stats())
     finally:
         loop.run_until_complete(server.stop(0))
         loop.run_until_complete(asyncio.sleep(0.01))

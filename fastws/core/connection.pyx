@@ -111,7 +111,7 @@ cdef class WebSocket(Socket):
         """Ends the connection without a close handshake, or without the rest of it."""
         cdef Phase phase = self.phase
         if phase < PHASE_DOWN and cause not in ("left", "lost", "by_app", "stopping"):
-            self.reactor.log.info(cause, "closed %s: %s", self.remote_address, cause)
+            self.reactor.log.about_peer(cause, "closed %s: %s", self.remote_address, cause)
         if phase == PHASE_CLOSING:
             self.finish(PHASE_GONE, cause, self.close_code, self.close_reason, False)
         elif phase == PHASE_OPEN:
@@ -264,7 +264,7 @@ cdef class WebSocket(Socket):
         if self.phase == PHASE_OPEN:
             sending_control(self, OPCODE_CLOSE, close_body(code, reason))
             if cause != "error":            # which has been logged with its traceback
-                self.reactor.log.info(cause, "closed %s: %d, %s", self.remote_address, code, reason)
+                self.reactor.log.about_peer(cause, "closed %s: %d, %s", self.remote_address, code, reason)
             self.finish(PHASE_DOWN, cause, code, reason, False)
         elif self.phase == PHASE_CLOSING:
             self.finish(PHASE_DOWN, _closer(self.service), self.close_code, self.close_reason, False)

@@ -156,7 +156,7 @@ cdef int _refuse(WebSocket ws, tuple refusal, str cause_of_403_503=None) except 
     }.get(status, cause_of_403_503)
     opening_failed(ws, cause)
     if cause != "error":                    # which has been logged with its traceback
-        ws.reactor.log.info(cause, "refused %s: %d, %s", ws.remote_address, status, text)
+        ws.reactor.log.about_peer(cause, "refused %s: %d, %s", ws.remote_address, status, text)
     return _respond(ws, error_response(*refusal))
 
 

@@ -37,7 +37,7 @@ cdef class Service:
 
 @cython.final
 cdef class Route:
-    """The callbacks (or None each) and the limits of a WebSocket route. Durations in seconds, rates per second; 0: off."""
+    """The callbacks (or None each) and the limits of a WebSocket route. Seconds, and rates per second; 0 is off."""
 
     def __init__(
         self, *, upgrade, open, message, drain, ping, pong, close, origins,

@@ -19,7 +19,7 @@ from .frames import (
     parse,
 )
 from .in_loop import client_of, echo_app, echoes, elsewhere, serves, unix_client, unix_echoes, until
-from .leaks import Serving, Traps, at_rest, held, lost_count, open_fds
+from .leaks import Serving, Traps, at_rest, held, open_fds, unaccounted
 from .recorder import ANY, Recorder, echo, make_app
 from .server import PATIENCE, ServerThread, eventually, new_loop, on_loop
 from .slow import CHUNK, fill, newest, slow_client
@@ -60,7 +60,6 @@ __all__ = [
     "eventually",
     "fill",
     "held",
-    "lost_count",
     "make_app",
     "new_loop",
     "newest",
@@ -70,6 +69,7 @@ __all__ = [
     "request_bytes",
     "serves",
     "slow_client",
+    "unaccounted",
     "unix_client",
     "unix_echoes",
     "until",

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from .client import RawClient
-from .leaks import at_rest, open_fds
+from .leaks import at_rest, open_fds, unaccounted
 from .recorder import Event, Recorder
 from .server import PATIENCE, ServerThread, eventually
 
@@ -65,7 +65,8 @@ def bystander(
     server: ServerThread, recorder: Recorder | None = None, expected: Sequence[Event] = (), *, host: str = "localhost"
 ) -> Iterator[Watch]:
     """Around an attack: (a) a connection opened before it echoes during and after it; (b) once the attackers have left,
-    descriptors, connections and buffered bytes are where they were; (c) `recorder` saw exactly `expected`."""
+    descriptors, connections and buffered bytes are where they were, and every connection was counted once; (c)
+    `recorder` saw exactly `expected`."""
     watch = Watch(server, host)
     try:
         server.settle()
@@ -78,6 +79,7 @@ def bystander(
         for client in list(RawClient.opened):
             client.close()
         eventually(lambda: at_rest(server.stats()) == before, 3.0, f"back at {before}")
+        assert not unaccounted(server.stats())
         eventually(lambda: len(open_fds()) <= len(fds_before), 3.0, f"back at {len(fds_before)} descriptors")
         if recorder is not None:
             eventually(

@@ -76,10 +76,19 @@ class RawClient:
 
     @classmethod
     def connect(
-        cls, port: int, *, host: str = "127.0.0.1", timeout: float = 5.0, receive_buffer: int | None = None
+        cls,
+        port: int,
+        *,
+        host: str = "127.0.0.1",
+        source: str | None = None,
+        timeout: float = 5.0,
+        receive_buffer: int | None = None,
     ) -> RawClient:
-        """A TCP connection; a small `receive_buffer` (bytes) makes the server feel a reader that does not read."""
+        """A TCP connection, from an address `source`; a small `receive_buffer` (bytes) makes the server feel a reader
+        that does not read."""
         sock = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+        if source is not None:
+            sock.bind((source, 0))
         if receive_buffer is not None:  # before connect: the window is agreed on there
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

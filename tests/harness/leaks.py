@@ -7,7 +7,7 @@ import gc
 import logging
 import os
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from types import TracebackType
 from typing import Any
 
@@ -86,8 +86,8 @@ class Serving:
         self.traps = traps
         self.threads: list[ServerThread] = []
 
-    def __call__(self, app: Any) -> ServerThread:
-        thread = ServerThread(app, self.loop_kind)
+    def __call__(self, app: Any, host: str = "127.0.0.1") -> ServerThread:
+        thread = ServerThread(app, self.loop_kind, host)
         self.threads.append(thread)
         return thread
 
@@ -103,22 +103,22 @@ class Serving:
                     problems.append(f"{error}: {held(thread)}")
             thread.stop()
             problems += [f"after stop: {name}={value}" for name, value in at_rest(thread.app.stats()).items() if value]
-            problems += lost_count(thread.app.stats())
+            problems += unaccounted(thread.app.stats())
             problems += [f"leaked {task}" for task in thread.leaked_tasks]
             problems += [f"loop: {context}" for context in thread.loop_errors]
         assert not problems, "\n".join(problems)
 
 
-def at_rest(stats: Mapping[str, Any]) -> dict[str, int]:
+def at_rest(stats: Any) -> dict[str, int]:
     """The counters that are zero when there is no peer; one that is missing is a KeyError."""
     return {name: stats[name] for name in ZERO_AT_REST}
 
 
-def lost_count(stats: Mapping[str, Any]) -> list[str]:
-    """Whether there is a socket that was accepted and of which it is not told what became of it."""
-    known = sum((stats["handshakes"], stats["connections"], stats["answered"]))
-    known += sum(stats["refused"].values()) + sum(stats["closed"].values())
-    return [] if stats["accepted"] == known else [f"{stats['accepted']} accepted, {known} known of: {stats}"]
+def unaccounted(stats: Any) -> list[str]:
+    """What is wrong where some accepted socket is counted nowhere or twice."""
+    now = stats["handshakes"] + stats["connections"]
+    ended = stats["answered"] + sum(stats["refused"].values()) + sum(stats["closed"].values())
+    return [] if stats["accepted"] == now + ended else [f"accepted is not what has become of them: {stats}"]
 
 
 def held(thread: ServerThread) -> dict[str, int]:

@@ -34,8 +34,9 @@ def on_loop(loop_kind: str, coroutine: Any) -> Any:
 class ServerThread:
     """`app.start` on a fresh loop; `call` reaches into that loop; `stop` ends server, loop and thread."""
 
-    def __init__(self, app: Any, loop_kind: str) -> None:
+    def __init__(self, app: Any, loop_kind: str, host: str = "127.0.0.1") -> None:
         self.app = app
+        self._host = host
         self.port = 0
         self.server: Any = None
         self.loop_errors: list[dict[str, Any]] = []  # what the loop's exception handler was given
@@ -64,7 +65,7 @@ class ServerThread:
 
     async def _serve(self) -> None:
         self._end = asyncio.Event()
-        self.server = await self.app.start("127.0.0.1", 0)
+        self.server = await self.app.start(self._host, 0)
         self.port = self.server.port
         self._ready.set()
         await self._end.wait()
@@ -95,8 +96,8 @@ class ServerThread:
 
         self.call(turns)
 
-    def stats(self) -> dict[str, Any]:
-        return dict(self.call(self.app.stats))
+    def stats(self) -> Any:
+        return self.call(self.app.stats)
 
     def is_running(self) -> bool:
         return self._thread.is_alive()

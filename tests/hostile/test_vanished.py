@@ -1,0 +1,71 @@
+"""Row S8, second half: a peer whose link goes down says nothing, not even that it is gone. On a wire between two
+networks of the test's own, which can be cut."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from harness import ANY, PATIENCE, RawClient, Recorder, ServerThread, Serving, bystander, eventually, make_app
+from harness.network import HERE, FarHost, NotPermitted, own_network
+
+SOON = 0.3 * PATIENCE
+USER_TIMEOUT = 1.0  # the kernel keeps no shorter one for keepalive
+WITHIN = 6.0  # the kernel looks only when it tries again, each time after twice as long
+
+
+@pytest.fixture
+def far(serve: Serving) -> Iterator[FarHost]:
+    try:
+        with own_network():
+            far = FarHost()
+            yield far
+            far.close()
+    except NotPermitted as reason:
+        pytest.skip(f"two hosts and a wire cannot be made here: {reason}")
+
+
+def far_client(far: FarHost, server: ServerThread, recorder: Recorder) -> RawClient:
+    client: RawClient = far.call(lambda: RawClient.connect(server.port, host=HERE))
+    client.handshake()
+    eventually(lambda: recorder.events == [("open",)])
+    return client
+
+
+def test_s08_a_vanished_peer_is_found_by_ping(serve: Serving, far: FarHost) -> None:
+    recorder = Recorder()
+    server = serve(make_app(recorder.handler(), ping_interval=SOON, ping_timeout=SOON, close_timeout=SOON), "0.0.0.0")
+    with bystander(server, recorder, [("open",), ("close", 1011, ANY)]):
+        far_client(far, server, recorder)
+        far.cut()
+        eventually(lambda: server.stats()["sockets"] == 1, WITHIN)
+        assert server.stats()["closed"]["ping_timeout"] == 1
+
+
+@pytest.mark.parametrize("unsent", [False, True], ids=["idle", "with unsent bytes"])
+def test_s08_a_vanished_peer_is_found_by_the_kernel(serve: Serving, far: FarHost, unsent: bool) -> None:
+    """Without pings, and without a word from the application."""
+    recorder = Recorder()
+    server = serve(make_app(recorder.handler(), tcp_user_timeout=USER_TIMEOUT), "0.0.0.0")
+    with bystander(server, recorder, [("open",), ("close", 1006, "")]):
+        far_client(far, server, recorder)
+        far.cut()
+        if unsent:
+            server.call(recorder.sockets[0].send, "are you there?")
+        eventually(lambda: server.stats()["sockets"] == 1, WITHIN)
+        assert server.stats()["closed"]["lost"] == 1
+
+
+@pytest.mark.parametrize("options", [{}, {"tcp_user_timeout": USER_TIMEOUT}], ids=["ping", "kernel"])
+def test_s08_a_peer_in_a_handshake_that_vanishes(serve: Serving, far: FarHost, options: dict[str, Any]) -> None:
+    """Half a request, and then nothing: its time is up like anybody's."""
+    recorder = Recorder()
+    server = serve(make_app(recorder.handler(upgrade=True), handshake_timeout=SOON, **options), "0.0.0.0")
+    with bystander(server, recorder, []):
+        client: RawClient = far.call(lambda: RawClient.connect(server.port, host=HERE))
+        client.send_raw(b"GET / HTTP/1.1\r\n")
+        eventually(lambda: server.stats()["handshakes"] == 1)
+        far.cut()
+        eventually(lambda: server.stats()["sockets"] == 1, WITHIN)
+        assert server.stats()["refused"]["handshake_timeout"] == 1
