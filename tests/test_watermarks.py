@@ -8,7 +8,10 @@ from typing import Any
 import pytest
 from harness import (
     CHUNK,
+    PING,
+    PONG,
     TEXT,
+    Frame,
     RawClient,
     Serving,
     build,
@@ -92,6 +95,21 @@ def test_drain_comes_at_low_water_and_not_before(serve: Serving) -> None:
     server.settle()
     # The kernel took all that it has room for (at most 4 MiB: tcp(7), tcp_wmem) from what was more than low water.
     assert len(pump.drains) == 1 and 0 < pump.drains[0] <= 6 << 20
+
+
+def test_a_pong_that_waited_does_not_delay_drain(serve: Serving) -> None:
+    """It is over a low-water mark of nothing, and leaves when the turn ends: nobody is told that it has been taken."""
+    pump = Pump()
+    server = serve(make_app(pump, high_water=1 << 30, low_water=0, **ROOMY))
+    client = slow_client(server)
+    ws = newest(server)
+    sent = fill(server, ws)
+    client.send_raw(build(PING, b"x") + build(TEXT, b"behind it"))
+    eventually(lambda: pump.got)
+    for message in sent:
+        assert client.recv() == message
+    assert client.recv_frame() == Frame(True, PONG, b"x")
+    eventually(lambda: len(pump.drains) == 1)
 
 
 def test_a_pump_in_drain_never_stalls(serve: Serving) -> None:

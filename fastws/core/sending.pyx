@@ -100,12 +100,13 @@ cdef int sending_blocked(WebSocket ws) except -1:
 
 cdef int sending_taken(WebSocket ws) except -1:
     """The peer has taken some of what was queued."""
+    cdef size_t unsent = ws.outbox.size         # without the Pong: when that is taken, nobody comes here again
     if ws.phase != PHASE_OPEN:
         return 0
     if ws.asides is not None and ws.asides.pong is not None and not ws.blocked:
         body, ws.asides.pong = ws.asides.pong, None
         sending_control(ws, OPCODE_PONG, body)
-    if ws.drain_due and ws.outbox.size <= ws.route.low_water:
+    if ws.drain_due and unsent <= ws.route.low_water:
         ws.drain_due = False
         ws.resume(PAUSE_OUTBOX)
         sending_release(ws)
