@@ -6,10 +6,22 @@ import logging
 import os
 import sys
 from collections.abc import Sequence
+from dataclasses import fields
 from typing import Any, NoReturn
 
 import fastws
+from fastws.options import NAMES, Kind, Options
 from fastws.server import STOP_TIMEOUT
+
+#: What uvicorn calls the same.
+ALIASES = {
+    "max_connections": "--limit-concurrency",
+    "max_message_size": "--ws-max-size",
+    "ping_interval": "--ws-ping-interval",
+    "ping_timeout": "--ws-ping-timeout",
+}
+#: What the application's code is written for; a flag could only break it.
+OF_THE_CODE = frozenset({"text", "binary", "keep_request"})
 
 
 class _UserError(Exception):
@@ -30,6 +42,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         app = _make_demo(options) if options.command == "demo" else _load_app(options.app, options.app_dir)
     except _UserError as exc:
+        return _fail(2, str(exc))
+    try:
+        app.configure(**{name: value for name, value in vars(options).items() if name in NAMES})
+    except ValueError as exc:
         return _fail(2, str(exc))
     # The application's own logging, set up while it was imported, is left as it is.
     logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s")
@@ -80,6 +96,22 @@ def _add_command(commands: "argparse._SubParsersAction[_Parser]", name: str, wha
         default=STOP_TIMEOUT,
         help="how long connections may take to close when the server stops",
     )
+    limits = command.add_argument_group(
+        "options of the app", "Instead of those given to its App(); what a route sets for itself stays."
+    )
+    for one in fields(Options):
+        if one.name not in OF_THE_CODE:
+            kind: Kind = one.metadata["kind"]
+            limits.add_argument(
+                f"--{one.name.replace('_', '-')}",
+                *([ALIASES[one.name]] if one.name in ALIASES else []),
+                dest=one.name,
+                type=kind.parse,
+                choices=kind.choices or None,
+                metavar=kind.metavar or None,
+                default=argparse.SUPPRESS,
+                help=f"{one.metadata['what']} (default: the app's, or {one.default})",
+            )
     return command
 
 

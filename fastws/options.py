@@ -17,6 +17,7 @@ class Kind:
 
     check: Callable[[str, "Options"], None]
     parse: Callable[[str], Any]
+    metavar: str = ""
     choices: tuple[str, ...] = ()
 
 
@@ -33,8 +34,8 @@ def _judge_number(name: str, value: object, least: float, most: float) -> None:
         raise ValueError(f"{name}={value!r} is out of range: give {least} to {most}")
 
 
-def _number(least: float, most: float) -> Kind:
-    return Kind(lambda name, options: _judge_number(name, getattr(options, name), least, most), float)
+def _number(least: float, most: float, metavar: str) -> Kind:
+    return Kind(lambda name, options: _judge_number(name, getattr(options, name), least, most), float, metavar)
 
 
 def _whole(least: int, most: int | str) -> Kind:
@@ -47,7 +48,7 @@ def _whole(least: int, most: int | str) -> Kind:
             raise TypeError(f"{name} is a whole number, got {value!r}: give {least} to {limit}")
         _judge_number(name, value, least, limit)
 
-    return Kind(check, int)
+    return Kind(check, int, "N")
 
 
 def _strings() -> Kind:
@@ -58,7 +59,7 @@ def _strings() -> Kind:
         if value is not None and not (isinstance(value, Collection) and all(isinstance(one, str) for one in value)):
             raise TypeError(f"{name} is a collection of strings, or None, got {value!r}: write a list, say")
 
-    return Kind(check, lambda text: [one.strip() for one in text.split(",")])
+    return Kind(check, lambda text: [one.strip() for one in text.split(",")], "A,B")
 
 
 def _choice(*choices: str | bool) -> Kind:
@@ -67,11 +68,11 @@ def _choice(*choices: str | bool) -> Kind:
         if value not in choices:
             raise ValueError(f"{name}={value!r} is not known: give one of {', '.join(map(repr, choices))}")
 
-    return Kind(check, {str(choice): choice for choice in choices}.__getitem__, tuple(map(str, choices)))
+    return Kind(check, str, choices=tuple(map(str, choices)))
 
 
-_SECONDS = _number(0, _LONGEST)
-_RATE = _number(0, 1_000_000)
+_SECONDS = _number(0, _LONGEST, "SECONDS")
+_RATE = _number(0, 1_000_000, "PER_SECOND")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -196,13 +197,13 @@ class Options:
     ping_timeout: float = _option(20.0, _SECONDS, "For any byte to come after that Ping. On breach: close with 1011.")
     close_timeout: float = _option(
         5.0,
-        _number(0.01, _LONGEST),
+        _number(0.01, _LONGEST, "SECONDS"),
         "For the peer to finish the close handshake, and for its async callbacks to end. On breach: terminated, "
         "cancelled.",
     )
     tcp_user_timeout: float = _option(
         60.0,
-        _number(0, 86_400),
+        _number(0, 86_400, "SECONDS"),
         "For the peer's system to acknowledge what ours has sent, be it only a keepalive probe, so that a peer that "
         "is gone is found even while it is not read from or not pinged. On breach: as if it had reset.",
         app_only=True,

@@ -224,6 +224,44 @@ def test_routes_that_are_added_while_serving(serve: Serving) -> None:
 # Figures
 
 
+def test_configure(serve: Serving) -> None:
+    app = fastws.App(max_message_size=10)
+    made = []
+
+    @app.websocket("/")
+    class Route:
+        def __init__(self) -> None:
+            made.append(self)
+
+        def message(self, ws: fastws.WebSocket, data: str) -> None:
+            ws.send(data)
+
+    app.websocket("/own/{name}", max_message_size=20)(echo)
+    app.configure()
+    app.configure(max_message_size=5, ping_interval=7)
+    assert (app.options.max_message_size, app.options.ping_interval, app.options.ping_timeout) == (5, 7, 20)
+    for wrong, error in (
+        ({"max_message_size": -1}, ValueError),
+        ({"unknown": 1}, TypeError),
+        ({"text": "x"}, ValueError),
+    ):
+        with pytest.raises(error):
+            app.configure(**wrong)
+    with pytest.raises(ValueError, match="low_water"):
+        app.configure(high_water=1)
+    assert app.options.max_message_size == 5
+    server = serve(app)
+    assert len(made) == 1
+    for path, limit in (("/", 5), ("/own/x", 20)):
+        client = RawClient.open(server.port, path)
+        client.send("x" * limit)
+        assert client.recv() == "x" * limit
+        client.send("x" * (limit + 1))
+        client.expect_close(1009)
+    with pytest.raises(RuntimeError, match="stop the server first"):
+        app.configure(max_message_size=1)
+
+
 def test_stats(serve: Serving) -> None:
     app = fastws.App()
     app.websocket("/")(echo)

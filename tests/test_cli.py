@@ -1,5 +1,6 @@
 """The command line, as a user meets it: in a process of its own."""
 
+import dataclasses
 import importlib.metadata
 import os
 import re
@@ -10,6 +11,10 @@ import sys
 import threading
 
 import pytest
+
+import fastws
+from fastws.cli import ALIASES, OF_THE_CODE
+from fastws.options import NAMES
 
 ECHO = """\
 import fastws
@@ -123,6 +128,21 @@ def test_serve_with_all_options(app_dir, tmp_path):
         assert served.stop() == 0
 
 
+def test_serve_with_other_limits(app_dir):
+    flags = ["--ws-max-size", "65536", "--max-request-line", "100", "--allowed-hosts", "example.com, 127.0.0.1"]
+    with Served("served_app:app", "--port", "0", *flags, "--low-water", "1", cwd=app_dir) as served:
+        assert served.get("/healthz").startswith(b"HTTP/1.1 200 OK\r\n")
+        assert served.get("/" + "x" * 100).startswith(b"HTTP/1.1 414 ")
+        assert served.stop() == 0
+
+
+def test_every_limit_has_a_flag(app_dir):
+    told = run("serve", "--help", cwd=app_dir).stdout
+    for option in dataclasses.fields(fastws.Options):
+        assert (f"  --{option.name.replace('_', '-')}" in told) == (option.name not in OF_THE_CODE), option.name
+    assert set(ALIASES) < NAMES
+
+
 def test_log_level_warning_says_nothing(app_dir):
     with Served("served_app:app", "--port", "0", cwd=app_dir) as served:
         taken = str(served.port)
@@ -174,6 +194,12 @@ def test_an_address_that_is_not_here(app_dir):
         (["serve", "served_app:app", "--loop", "trio"], "argument --loop"),
         (["serve", "served_app:app", "--timeout-graceful-shutdown", "soon"], "'soon' is not a number of seconds"),
         (["serve", "served_app:app", "--timeout-graceful-shutdown", "nan"], "'nan' is not a number of seconds"),
+        (["serve", "served_app:app", "--max-message-size", "1e6"], "--max-message-size/--ws-max-size: invalid int"),
+        (["serve", "served_app:app", "--ping-interval", "x"], "argument --ping-interval/--ws-ping-interval: invalid"),
+        (["serve", "served_app:app", "--ping-interval", "nan"], "ping_interval=nan is out of range: give 0 to 1000000"),
+        (["serve", "served_app:app", "--low-water", "70000"], "low_water=70000 is out of range: give 0 to 65536"),
+        (["serve", "served_app:app", "--slow-consumer", "shoot"], "argument --slow-consumer: invalid choice"),
+        (["serve", "served_app:app", "--text", "utf8"], "unrecognized arguments: --text utf8"),
     ],
 )
 def test_mistakes_give_one_line(app_dir, arguments, message):

@@ -76,6 +76,12 @@ class Guest:
         heard: dict[str, Any] = json.loads(self.client.recv())
         return heard
 
+    def hear_of(self, kind: str) -> dict[str, Any]:
+        """The next of its kind; what comes before it is passed over."""
+        while (heard := self.hear())["type"] != kind:
+            pass
+        return heard
+
 
 def test_a_conversation(serve: Serving) -> None:
     server = serve(make_app())
@@ -103,14 +109,27 @@ def test_a_conversation(serve: Serving) -> None:
 
 def test_history_is_bounded(serve: Serving) -> None:
     server = serve(make_app())
-    ada, late = Guest(server), Guest(server)
-    ada.tell(type="name", name="Ada")
-    for number in range(50):
-        ada.tell(type="say", text=str(number))
-    ada.hear()
-    assert [ada.hear()["n"] for _ in range(50)] == list(range(1, 51))
+    ada, late, *others = [Guest(server) for _ in range(6)]
+    for guest in (ada, *others):
+        guest.tell(type="name", name="Ada")
+        guest.hear()
+    for number in range(50):  # one guest alone may not say so much at once
+        others[number % 4].tell(type="say", text=str(number))
+        others[number % 4].hear_of("said")
+    assert [ada.hear_of("said")["n"] for _ in range(50)] == list(range(1, 51))
     late.tell(type="name", name="Linus")
-    assert [said["text"] for said in late.hear()["history"]] == [str(number) for number in range(30, 50)]
+    assert [said["n"] for said in late.hear()["history"]] == list(range(31, 51))
+
+
+def test_nobody_fills_the_room(serve: Serving) -> None:
+    server = serve(make_app())
+    ada, linus = Guest(server), Guest(server)
+    for guest in (ada, linus):
+        guest.tell(type="name", name="x")
+    for _ in range(200):
+        ada.tell(type="say", text="spam")
+    assert linus.hear_of("left")["here"] == 1
+    assert server.stats()["closed"]["max_message_rate"] == 1
 
 
 MALFORMED = [

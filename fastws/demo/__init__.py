@@ -28,7 +28,7 @@ def make_app(**options: Any) -> fastws.App:
     for path in sorted(Path(__file__).parent.iterdir()):
         if path.suffix in TYPES:
             _serve_file(app, path)
-    app.websocket("/chat", max_message_size=4096)(Chat(app))
+    app.websocket("/chat", max_message_size=4096, max_message_rate=10)(Chat(app))
 
     @app.websocket("/echo")
     def echo(ws: fastws.WebSocket, data: str | bytes) -> None:
