@@ -22,7 +22,8 @@ cdef uint32_t deadline_in(WebSocket ws, uint32_t now) noexcept:
         if ws.in_message:
             left = min(left, time_left(now, ws.message_at, route.message_timeout))
         if ws.ping_sent:
-            left = min(left, time_left(now, ws.pinged_at, route.ping_timeout))
+            # The Pong plans nothing itself, so it is looked for in time for the next Ping.
+            left = min(left, min(time_left(now, ws.pinged_at, route.ping_timeout), route.ping_interval))
         else:
             left = min(left, time_left(now, ws.heard_at, route.ping_interval))
     elif ws.peer_left and ws.pauses & PAUSE_WAITING:
