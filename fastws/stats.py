@@ -65,7 +65,7 @@ class Stats(TypedDict):
     topics: int
     """Topics that have subscribers, counted for each server."""
     buffered_bytes: int
-    """Kept for connections: unsent output, input not looked at yet, parts of messages."""
+    """Kept for connections: unsent output, input not looked at yet, parts of messages, messages that wait."""
 
 
 def total(servers: Iterable[Stats]) -> Stats:

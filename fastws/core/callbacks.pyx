@@ -115,12 +115,21 @@ cdef int callback_go_on(WebSocket ws) except -1:
     return 0
 
 
+cdef int callback_forget(WebSocket ws) except -1:
+    """What waits is not delivered."""
+    if ws.asides is not None:
+        ws.asides.waiting.clear()
+        ws.asides.waiting_size = 0
+    return 0
+
+
 cdef int callback_cancel(WebSocket ws) except -1:
     """Nothing that has begun or waits goes on, except that `close` comes."""
     cdef Asides asides = ws.asides
     if asides is None:
         return 0
     asides.waiting = [one for one in asides.waiting if one[0] is ws.route.close]
+    asides.waiting_size = 0
     if asides.task is not None:
         try:
             asides.task.cancel()            # calls cancel() of what it awaits, which may be anybody's code

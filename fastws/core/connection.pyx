@@ -234,8 +234,7 @@ cdef class WebSocket(Socket):
         self.close_code, self.close_reason = code, reason
         self.enter(PHASE_CLOSING)
         sending_release(self)
-        if self.asides is not None:
-            self.asides.waiting.clear()     # nothing is delivered from now on
+        callback_forget(self)               # nothing is delivered from now on
         self.resume(0xFF)                   # or the peer's answer would not be read
 
     def terminate(self):
@@ -245,8 +244,7 @@ cdef class WebSocket(Socket):
         self.check_thread()
         if self.phase == PHASE_OPEN or self.phase == PHASE_CLOSING:
             self.finish(PHASE_GONE, _closer(self.service), CLOSE_ABNORMAL, "", True)
-            if self.asides is not None:
-                self.asides.waiting.clear()
+            callback_forget(self)
         else:
             self.enter(PHASE_GONE)
         self.drop()

@@ -56,6 +56,7 @@ def stats(Reactor reactor not None, Service service not None):
     for ws in _everybody(reactor):
         opening += ws.phase <= PHASE_DECIDING
         buffered += ws.outbox.size + ws.held_size
+        buffered += ws.asides.waiting_size if ws.asides is not None else 0
         if ws.inbox.body != NULL:
             buffered += <size_t>PyBytes_GET_SIZE(<object>ws.inbox.body)
     return {
