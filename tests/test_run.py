@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import ast
 import os
 import platform
 import re
+import resource
 import signal
 import subprocess
 import sys
@@ -400,6 +402,30 @@ def test_a_request_under_way(start: Any) -> None:
     assert client.eof()
     honest.send_close(1001)
     honest.close()
+    assert process.wait() == 0
+
+
+def test_the_limit_of_open_files_is_raised(start: Any) -> None:
+    program = """
+import resource, fastws
+hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+resource.setrlimit(resource.RLIMIT_NOFILE, (256, hard))
+app = fastws.App()
+
+@app.http("/")
+def limits(request):
+    return fastws.Response(200, repr((*resource.getrlimit(resource.RLIMIT_NOFILE), hard)))
+
+app.run(port=0)
+"""
+    process = start(program=program)
+    client = RawClient.connect(process.port)
+    client.send_raw(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
+    soft, hard, before = ast.literal_eval(client.recv_http().body.decode())
+    assert hard == before
+    assert soft == (1 << 20 if hard == resource.RLIM_INFINITY else min(hard, 1 << 20)) > 256
+    client.close()
+    process.signal(signal.SIGTERM)
     assert process.wait() == 0
 
 
