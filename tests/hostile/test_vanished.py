@@ -7,7 +7,19 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from harness import ANY, PATIENCE, RawClient, Recorder, ServerThread, Serving, bystander, eventually, make_app
+from harness import (
+    ANY,
+    PATIENCE,
+    PING,
+    PONG,
+    RawClient,
+    Recorder,
+    ServerThread,
+    Serving,
+    bystander,
+    eventually,
+    make_app,
+)
 from harness.network import HERE, FarHost, NotPermitted, own_network
 
 EVERYWHERE: dict[str, Any] = {"host": "0.0.0.0", "port": 0}  # of a network that is the test's own
@@ -72,3 +84,14 @@ def test_s08_a_peer_in_a_handshake_that_vanishes(serve: Serving, far: FarHost, o
         far.cut()
         eventually(lambda: server.stats()["sockets"] == 1, WITHIN)
         assert server.stats()["refused"]["handshake_timeout"] == 1
+
+
+@pytest.mark.parametrize("ping_timeout", [0, 600])
+def test_s08_a_long_ping_timeout_delays_no_ping(serve: Serving, ping_timeout: float) -> None:
+    """Nor none at all: the next one does not wait until the last would have been too late. Nobody else is here, who
+    would have the server look at its deadlines."""
+    server = serve(make_app(Recorder().handler(), ping_interval=0.05, ping_timeout=ping_timeout))
+    client = RawClient.open(server.port)
+    for _ in range(5):
+        assert client.recv_frame().opcode == PING
+        client.send_frame(PONG)
