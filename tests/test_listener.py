@@ -1,4 +1,5 @@
-"""Accepting: storms, peers that are gone before they are accepted, and descriptors that run out."""
+"""Accepting: storms, peers that are gone before they are accepted, and a server that stops when descriptors have run
+out (that they run out is row S7, in tests/hostile)."""
 
 from __future__ import annotations
 
@@ -8,16 +9,13 @@ import socket
 import struct
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 from harness import RawClient, Recorder, Serving, eventually, make_app, request_bytes
 
 STORM = 2000
-SERVER = Path(__file__).parent / "harness" / "echo_server.py"
 
 
 @pytest.fixture
@@ -93,94 +91,6 @@ def test_lone_connections_one_after_the_other(serve: Serving) -> None:
             client.send(str(number))
             assert client.recv() == str(number)
     assert server.stats()["accepted"] == 100
-
-
-LIMIT = 64
-
-
-class Limited:
-    """An echo server in a process of its own that may open few files."""
-
-    def __init__(self, loop_kind: str) -> None:
-        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
-        self.process = subprocess.Popen(
-            [sys.executable, str(SERVER), loop_kind],
-            env=environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        assert self.process.stdout is not None
-        self.port = int(self.process.stdout.readline())
-        # Only now: what starting needs is not what this is about.
-        resource.prlimit(self.process.pid, resource.RLIMIT_NOFILE, (LIMIT, LIMIT))
-
-    def cpu(self) -> float:
-        """Seconds of CPU used so far."""
-        fields = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
-        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
-    def end(self) -> str:
-        """What it wrote to stderr."""
-        self.process.terminate()
-        return self.process.communicate(timeout=10)[1]
-
-
-@pytest.fixture
-def limited(loop_kind: str, no_leaked_fds: None) -> Iterator[Limited]:
-    server = Limited(loop_kind)
-    yield server
-    if server.process.poll() is None:
-        server.end()
-
-
-def connected(port: int, count: int) -> list[RawClient]:
-    """Clients that have asked for an upgrade; the kernel connects them whether or not the server accepts."""
-    clients = [RawClient.connect(port) for _ in range(count)]
-    for client in clients:
-        client.send_raw(request_bytes())
-    return clients
-
-
-def is_served(client: RawClient, within: float) -> bool:
-    client.sock.settimeout(within)
-    try:
-        client.expect_101()
-    except TimeoutError:
-        return False
-    finally:
-        client.sock.settimeout(client.timeout)
-    return True
-
-
-def test_descriptors_run_out(limited: Limited) -> None:
-    early = RawClient.open(limited.port)
-    clients = connected(limited.port, LIMIT + 20)
-    eventually(lambda: len(os.listdir(f"/proc/{limited.process.pid}/fd")) == LIMIT)
-    served = [client for client in clients if is_served(client, 0.3 if client is clients[0] else 0.02)]
-    waiting = [client for client in clients if client not in served]
-    assert 30 < len(served) < LIMIT and len(waiting) > 20
-
-    before = limited.cpu()
-    for _ in range(20):  # those who are here go on, and nothing spins
-        time.sleep(0.1)
-        early.send("still here")
-        assert early.recv() == "still here"
-    assert limited.cpu() - before < 0.5
-
-    for number in range(10):  # each that leaves makes room for one
-        served.pop().close()
-        following = waiting.pop(0)
-        assert is_served(following, 5.0), number
-        served.append(following)
-    for client in served:
-        client.close()
-    for client in waiting:
-        assert is_served(client, 5.0)
-        client.send("x")
-        assert client.recv() == "x"
-    lines = [line for line in limited.end().splitlines() if line]
-    assert len(lines) == 1 and "open files" in lines[0], lines
 
 
 def test_stopping_while_accepting_rests(loop_kind: str, no_leaked_fds: None) -> None:

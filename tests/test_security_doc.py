@@ -27,10 +27,9 @@ OPTIONS = {field.name for field in dataclasses.fields(fastws.Options)}
 def threats() -> list[list[str]]:
     """The cells of all rows of the tables that have a column for options."""
     tables = re.findall(r"(?:^\|.*\n)+", TEXT, re.MULTILINE)
-    rows = [
-        [cell.strip() for cell in line.strip("|\n").split(" | ")] for table in tables for line in table.splitlines()
-    ]
-    return [row for row in rows if len(row) == 4 and row[0] != "threat"]
+    lines = [line for table in tables for line in table.splitlines() if not line.startswith(("| threat", "|---"))]
+    rows = [[cell.strip() for cell in line[1:-1].split("|")] for line in lines]
+    return [row for row in rows if len(row) == 4]
 
 
 @cache

@@ -86,8 +86,8 @@ class Serving:
         self.traps = traps
         self.threads: list[ServerThread] = []
 
-    def __call__(self, app: Any, host: str = "127.0.0.1") -> ServerThread:
-        thread = ServerThread(app, self.loop_kind, host)
+    def __call__(self, app: Any, **where: Any) -> ServerThread:
+        thread = ServerThread(app, self.loop_kind, **where)
         self.threads.append(thread)
         return thread
 

@@ -32,11 +32,12 @@ def on_loop(loop_kind: str, coroutine: Any) -> Any:
 
 
 class ServerThread:
-    """`app.start` on a fresh loop; `call` reaches into that loop; `stop` ends server, loop and thread."""
+    """`app.start` on a fresh loop, on loopback unless told `where`; `call` reaches into that loop; `stop` ends server,
+    loop and thread."""
 
-    def __init__(self, app: Any, loop_kind: str, host: str = "127.0.0.1") -> None:
+    def __init__(self, app: Any, loop_kind: str, **where: Any) -> None:
         self.app = app
-        self._host = host
+        self._where = where or {"host": "127.0.0.1", "port": 0}
         self.port = 0
         self.server: Any = None
         self.loop_errors: list[dict[str, Any]] = []  # what the loop's exception handler was given
@@ -65,7 +66,7 @@ class ServerThread:
 
     async def _serve(self) -> None:
         self._end = asyncio.Event()
-        self.server = await self.app.start(self._host, 0)
+        self.server = await self.app.start(**self._where)
         self.port = self.server.port
         self._ready.set()
         await self._end.wait()

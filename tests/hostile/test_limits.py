@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -245,7 +246,7 @@ def ipv6() -> Iterator[None]:
 
 def test_s05_ipv6_is_counted_by_64_bits(serve: Serving, ipv6: None) -> None:
     """Whoever has one address of a subnet has all of them (RFC 4291 section 2.5.4)."""
-    server = serve(make_app(Recorder().handler(), max_connections_per_ip=10), "")
+    server = serve(make_app(Recorder().handler(), max_connections_per_ip=10), host="", port=0)
     with bystander(server), Crowd(server.port) as crowd:
         one = [
             *crowd.join(6, REQUEST, source="2001:db8:0:1::1"),
@@ -257,6 +258,19 @@ def test_s05_ipv6_is_counted_by_64_bits(serve: Serving, ipv6: None) -> None:
         crowd.until(lambda member: member.status == 101 or turned_away(member), one)
         assert sum(member.status == 101 for member in one) == 10
         assert server.stats()["refused"]["max_connections_per_ip"] == 8
+
+
+def test_s05_ipv4_in_ipv6_is_ipv4(serve: Serving) -> None:
+    """On a socket for both, all IPv4 addresses share their first 64 bits (RFC 4291 section 2.5.5.2)."""
+    both = socket.socket(socket.AF_INET6)
+    both.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+    both.bind(("::ffff:127.0.0.1", 0))
+    server = serve(make_app(Recorder().handler(), max_connections_per_ip=2), sock=both)
+    with bystander(server), Crowd(server.port) as crowd:
+        for host in ("127.0.0.7", "127.0.0.8"):
+            crowd.join(3, REQUEST, source=host)
+        crowd.until(lambda member: member.status == 101 or turned_away(member))
+        assert [member.status for member in crowd.members].count(101) == 4
 
 
 # -- all connections

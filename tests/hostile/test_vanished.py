@@ -7,9 +7,22 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from harness import ANY, PATIENCE, RawClient, Recorder, ServerThread, Serving, bystander, eventually, make_app
+from harness import (
+    ANY,
+    PATIENCE,
+    PING,
+    PONG,
+    RawClient,
+    Recorder,
+    ServerThread,
+    Serving,
+    bystander,
+    eventually,
+    make_app,
+)
 from harness.network import HERE, FarHost, NotPermitted, own_network
 
+EVERYWHERE: dict[str, Any] = {"host": "0.0.0.0", "port": 0}  # of a network that is the test's own
 SOON = 0.3 * PATIENCE
 USER_TIMEOUT = 1.0  # the kernel keeps no shorter one for keepalive
 WITHIN = 6.0  # the kernel looks only when it tries again, each time after twice as long
@@ -35,7 +48,9 @@ def far_client(far: FarHost, server: ServerThread, recorder: Recorder) -> RawCli
 
 def test_s08_a_vanished_peer_is_found_by_ping(serve: Serving, far: FarHost) -> None:
     recorder = Recorder()
-    server = serve(make_app(recorder.handler(), ping_interval=SOON, ping_timeout=SOON, close_timeout=SOON), "0.0.0.0")
+    server = serve(
+        make_app(recorder.handler(), ping_interval=SOON, ping_timeout=SOON, close_timeout=SOON), host="0.0.0.0", port=0
+    )
     with bystander(server, recorder, [("open",), ("close", 1011, ANY)]):
         far_client(far, server, recorder)
         far.cut()
@@ -47,7 +62,7 @@ def test_s08_a_vanished_peer_is_found_by_ping(serve: Serving, far: FarHost) -> N
 def test_s08_a_vanished_peer_is_found_by_the_kernel(serve: Serving, far: FarHost, unsent: bool) -> None:
     """Without pings, and without a word from the application."""
     recorder = Recorder()
-    server = serve(make_app(recorder.handler(), tcp_user_timeout=USER_TIMEOUT), "0.0.0.0")
+    server = serve(make_app(recorder.handler(), tcp_user_timeout=USER_TIMEOUT), **EVERYWHERE)
     with bystander(server, recorder, [("open",), ("close", 1006, "")]):
         far_client(far, server, recorder)
         far.cut()
@@ -61,7 +76,7 @@ def test_s08_a_vanished_peer_is_found_by_the_kernel(serve: Serving, far: FarHost
 def test_s08_a_peer_in_a_handshake_that_vanishes(serve: Serving, far: FarHost, options: dict[str, Any]) -> None:
     """Half a request, and then nothing: its time is up like anybody's."""
     recorder = Recorder()
-    server = serve(make_app(recorder.handler(upgrade=True), handshake_timeout=SOON, **options), "0.0.0.0")
+    server = serve(make_app(recorder.handler(upgrade=True), handshake_timeout=SOON, **options), **EVERYWHERE)
     with bystander(server, recorder, []):
         client: RawClient = far.call(lambda: RawClient.connect(server.port, host=HERE))
         client.send_raw(b"GET / HTTP/1.1\r\n")
@@ -69,3 +84,14 @@ def test_s08_a_peer_in_a_handshake_that_vanishes(serve: Serving, far: FarHost, o
         far.cut()
         eventually(lambda: server.stats()["sockets"] == 1, WITHIN)
         assert server.stats()["refused"]["handshake_timeout"] == 1
+
+
+@pytest.mark.parametrize("ping_timeout", [0, 600])
+def test_s08_a_long_ping_timeout_delays_no_ping(serve: Serving, ping_timeout: float) -> None:
+    """Nor none at all: the next one does not wait until the last would have been too late. Nobody else is here, who
+    would have the server look at its deadlines."""
+    server = serve(make_app(Recorder().handler(), ping_interval=0.05, ping_timeout=ping_timeout))
+    client = RawClient.open(server.port)
+    for _ in range(5):
+        assert client.recv_frame().opcode == PING
+        client.send_frame(PONG)
