@@ -20,10 +20,12 @@ import traceback
 from collections import Counter
 from pathlib import Path
 
-sys.path[:0] = [str(Path(__file__).resolve().parent.parent)]
+ROOT = Path(__file__).resolve().parent.parent.parent
+sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
 from harness import PATIENCE, on_loop  # noqa: E402
 
+import fastws  # noqa: E402
 from fuzz.server_round import play  # noqa: E402
 
 HANGS_AFTER = 60 * PATIENCE  # seconds for one round
@@ -54,7 +56,7 @@ def main() -> int:
     parser.add_argument("--round", type=int, help="play only this one")
     options = parser.parse_args()
     first, last = (0, 2**62) if options.round is None else (options.round, options.round)
-    print(f"whole-server fuzzing, seed {options.seed}", flush=True)
+    print(f"whole-server fuzzing of {fastws.__path__[0]}, seed {options.seed}", flush=True)
     at = mmap.mmap(-1, 8)
     child = os.fork()
     if child == 0:
