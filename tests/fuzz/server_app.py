@@ -33,6 +33,7 @@ def random_options(rng: random.Random, timed: bool) -> dict[str, Any]:
         "text": rng.choice(["str", "utf8"]),
         "keep_request": rng.random() < 0.2,
         "ping_interval": 0,
+        "max_control_rate": 0,
     }
     if timed:
         options |= {
@@ -41,6 +42,8 @@ def random_options(rng: random.Random, timed: bool) -> dict[str, Any]:
             "ping_timeout": rng.choice([0.01, 0.03]),
             "send_timeout": rng.choice([0, 0.02, 10]),
             "close_timeout": rng.choice([0.01, 0.05]),
+            "max_control_rate": rng.choice([0, 0.5, 20, 100]),
+            "max_message_rate": rng.choice([0, 0, 0.5, 20]),
         }
     return options
 

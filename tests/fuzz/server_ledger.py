@@ -7,6 +7,8 @@ import random
 from collections import Counter
 from typing import Any, NamedTuple
 
+from harness import unaccounted
+
 LONGEST = 300_000  # characters or bytes of one message
 
 _noise = random.Random("noise")
@@ -129,8 +131,6 @@ class World:
     def check_stats(self) -> None:
         """What is always true of them."""
         stats = self.app.stats()
-        self.check(
-            all(value >= 0 for value in stats.values())
-            and stats["handshakes"] + stats["connections"] <= stats["sockets"],
-            f"stats are impossible: {stats}",
-        )
+        self.problems += unaccounted(stats)
+        here = stats["handshakes"] + stats["connections"]
+        self.check(0 <= here <= stats["sockets"] <= stats["accepted"], f"stats are impossible: {stats}")

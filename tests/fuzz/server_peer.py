@@ -259,9 +259,13 @@ class Peer:
             self.incoming[:] = rest
         elif self.status not in STATUSES or not any(line.startswith(b"connection: close") for line in lines):
             self._wrong(f"was answered {head!r}")
-        elif self.kind != "stranger" and not (hasattr(self.route, "upgrade") and self.status in (403, 500)):
+        elif not self._may_be_refused():
             self._wrong(f"was refused: {head + rest!r}")
         return self.opened
+
+    def _may_be_refused(self) -> bool:
+        by_app = hasattr(self.route, "upgrade") and self.status in (403, 500)
+        return self.kind == "stranger" or by_app or (self.world.app.is_limited and self.status == 503)
 
     def _frame(self, fin: bool, opcode: int, payload: bytes) -> None:
         ledger = self.ledger

@@ -29,6 +29,7 @@ LIMIT = 10.0 * PATIENCE  # seconds for what must come about
 TOLD = (
     "upgrade callback must return",
     "exception in cancelling",
+    "more like it",
 )
 
 
@@ -62,6 +63,8 @@ class Watch(logging.Handler):
     def on(self) -> Any:
         root, hook = logging.getLogger(), sys.unraisablehook
         handlers = root.handlers
+        log, level = logging.getLogger("fastws"), logging.getLogger("fastws").level
+        log.setLevel(logging.INFO)
         root.handlers = [self]  # alone: others keep records, whose tracebacks refer to connections
         sys.unraisablehook = self.unraisable
         try:
@@ -72,6 +75,7 @@ class Watch(logging.Handler):
         finally:
             sys.unraisablehook = hook
             root.handlers = handlers
+            log.setLevel(level)
 
 
 def play(seed: int, number: int) -> World:
@@ -111,7 +115,10 @@ def _fail_if_wrong(world: World) -> None:
 def _make_app(world: World) -> Any:
     rng = world.rng
     options = {"handshake_timeout": rng.choice([0.01, 0.05]), "close_timeout": 0.05} if world.timed else {}
+    limits = {"max_pending_handshakes": 2, "max_connections": 5, "max_connections_per_ip": 2}
+    options |= {name: limit for name, limit in limits.items() if rng.random() < 0.15}
     app: Any = fastws.App(**options)
+    app.is_limited = "max_connections" in options or "max_connections_per_ip" in options
     app.handlers = []
     for number in range(rng.randrange(1, 4)):
         handler = Handler(world, rng)
@@ -258,6 +265,10 @@ async def _end(world: World, peers: list[Peer]) -> None:
         peer.close()
     await _until_rest(world)
     world.check_stats()
+    if not world.stopping:
+        closed = sum(world.app.stats()["closed"].values())
+        seen = sum(ledger.closed for ledger in world.ledgers.values())
+        world.check(closed == seen, f"close was called {seen} times, {closed} are counted")
     await world.server.stop(1)
     for task in world.stopping:
         await task

@@ -75,15 +75,6 @@ def trend(samples: Sequence[Sample]) -> Trend | None:
     return Trend(rise * (half[-1].at - half[0].at), allowed, rise)
 
 
-def unbalanced(stats: dict[str, Any]) -> str:
-    """Whatever has been accepted is somewhere, and counted once."""
-    ended = sum(stats["refused"].values()) + sum(stats["closed"].values())
-    accounted = stats["handshakes"] + stats["connections"] + stats["answered"] + ended
-    if stats["accepted"] == accounted:
-        return ""
-    return f"{stats['accepted']} connections were accepted, {accounted} are accounted for: {stats}"
-
-
 def left_over(base: dict[str, Any], end: dict[str, Any]) -> list[str]:
     """What is not as it was, both taken while nobody was there but the one who asked."""
     found = [f"{name}: {end[name]}" for name in ("connections", "topics", "buffered_bytes") if end[name]]

@@ -25,7 +25,7 @@ from typing import IO, Any
 HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE.parent)]
 
-from harness import PATIENCE, eventually  # noqa: E402
+from harness import PATIENCE, eventually, unaccounted  # noqa: E402
 from programs import reserve_port  # noqa: E402
 
 from soak import figures  # noqa: E402
@@ -139,8 +139,7 @@ def soak(options: argparse.Namespace) -> list[str]:
         problems += figures.left_over(base, end)
         if descriptors != base_descriptors:
             problems.append(f"{descriptors} descriptors are open, before there were {base_descriptors}")
-        problems += filter(None, (figures.unbalanced(sample.stats) for sample in samples))
-        problems += filter(None, [figures.unbalanced(end)])
+        problems += [wrong for stats in [*(sample.stats for sample in samples), end] for wrong in unaccounted(stats)]
         found = figures.trend(samples)
         if found is None:
             print("too short a time to tell a slope of memory")
