@@ -44,6 +44,8 @@ class Echo:
 class EchoLater(Echo):
     async def message(self, ws: Any, data: Any) -> None:
         await asyncio.sleep(0)
+        if data == "bye":
+            ws.close(4000, "as you wish")
         if ws.send(data) == fastws.QUEUED:
             await ws.drained()
 

@@ -36,7 +36,8 @@ class Client:
     """Connects, sends its request, and leaves when its time has come; the kinds below say what it does between."""
 
     path = "/echo"
-    lifetime = 15.0  # seconds, on average
+    lifetime = 20.0  # seconds, on average
+    receive_buffer = 0  # bytes; 0 is what the kernel thinks best
 
     def __init__(self, crowd: Crowd) -> None:
         self.crowd = crowd
@@ -47,6 +48,8 @@ class Client:
         self.is_open = False
         self.dies_at = time.monotonic() + self.rng.expovariate(1 / self.lifetime)
         self.sock.setblocking(False)
+        if self.receive_buffer:
+            self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, self.receive_buffer)
         self.sock.bind((f"127.0.{self.rng.randrange(1, 200)}.{self.rng.randrange(1, 250)}", 0))
         self.sock.connect_ex(("127.0.0.1", crowd.port))
         self.fd = self.sock.fileno()
@@ -210,6 +213,7 @@ class Slow(Client):
     """Asks for much, reads a little every now and then."""
 
     path = "/slow"
+    receive_buffer = 4096
 
     def began(self) -> None:
         self.send(talks.BACKLOG.wire)
@@ -222,6 +226,26 @@ class Slow(Client):
 
     def leave(self) -> None:
         self.crowd.part(self, "reset")  # which is what closing on unread input is
+
+
+class Deaf(Slow):
+    """Reads nothing: neither its answers nor what is published."""
+
+    def __init__(self, crowd: Crowd) -> None:
+        self.path = crowd.rng.choice(["/slow", "/topic/a", "/drop/a"])
+        super().__init__(crowd)
+
+    def act(self) -> float:
+        return 5.0
+
+
+class Rude(Client):
+    """Ends its connection by what it does: leaves a message unfinished, floods with Pings, or asks to be closed."""
+
+    path = "/later"
+
+    def began(self) -> None:
+        self.send(self.rng.choice([talks.HALF, talks.PINGS, talks.BYE]))
 
 
 class Vandal(Talker):
@@ -262,7 +286,7 @@ class Stranger(Client):
 
 #: Of a hundred clients.
 KINDS: dict[type[Client], int] = {
-    Talker: 40,
+    Talker: 37,
     LaterTalker: 8,
     ViewTalker: 3,
     GuardedTalker: 5,
@@ -270,7 +294,9 @@ KINDS: dict[type[Client], int] = {
     Subscriber: 18,
     Publisher: 2,
     Quiet: 8,
-    Slow: 4,
+    Slow: 2,
+    Deaf: 2,
+    Rude: 3,
     Vandal: 5,
     Stranger: 5,
 }

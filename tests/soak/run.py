@@ -185,7 +185,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--minutes", type=float, default=1)
     parser.add_argument("--count", type=int, default=2000, help="connections at a time")
-    parser.add_argument("--churn", type=float, default=120, help="new connections a second")
+    parser.add_argument("--churn", type=float, default=130, help="new connections a second")
     parser.add_argument("--least", type=int, default=0, help="connections in all, if the time has to be longer for it")
     parser.add_argument("--budget", type=float, default=0.35, help="of a core, for each of two processes of clients")
     parser.add_argument(

@@ -57,7 +57,7 @@ def _message(size: int) -> tuple[int, bytes]:
 #: Small and pipelined, of some kilobytes, large; for routes that answer at once in order.
 TALKS = [
     *[echoed([_message(_rng.randrange(100))]) for _ in range(20)],
-    *[echoed([_message(_rng.randrange(130)) for _ in range(100)]) for _ in range(10)],
+    *[echoed([_message(_rng.randrange(130)) for _ in range(200)]) for _ in range(20)],
     *[echoed([_message(_rng.randrange(5000)) for _ in range(10)]) for _ in range(10)],
     *[echoed([_message(_rng.randrange(60_000, 70_000))]) for _ in range(3)],
     echoed([_message(100_000)]),
@@ -69,5 +69,8 @@ BACKLOG = echoed([(BINARY, _rng.randbytes(50_000))] * 5)
 PUBLISHED = [build(*_message(size)) for size in (10, 100, 100, 1000, 5000)]
 #: Each ends the connection.
 BAD = [case.stream for case in CASES if not case.options and case.events and case.events[-1][0] == "fail"]
+HALF = build(BINARY, bytes(1000))[:500]
+PINGS = build(PING, b"?") * 300
+BYE = build(TEXT, b"bye")
 EMPTY_PONG = build(PONG)
 EMPTY_PING = frame(PING, b"")
