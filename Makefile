@@ -23,7 +23,7 @@ export PIP_ROOT_USER_ACTION := ignore
 
 .DELETE_ON_ERROR:
 .PHONY: help run build protocol node-ws test lint browser screenshot test-versions $(VERSIONS:%=test-%) test-asan simd \
-	simd-here simd-emulated autobahn bench bench-kernels clean
+	simd-here simd-emulated autobahn soak bench bench-kernels clean
 
 help:  ## list the targets
 	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 22
@@ -93,6 +93,10 @@ copy-checkout = git ls-files -z --cached --others --exclude-standard | tar -c --
 autobahn: $(VENV)/.built .venv-2.7/.installed  ## the Autobahn testsuite against an echo server (needs Python 2.7)
 	$(BIN)/python tests/autobahn/run.py
 
+MINUTES ?= 1
+soak: $(VENV)/.built $(VENV)/.tools  ## clients come, misbehave and vanish for MINUTES=1; nothing may be left of them
+	$(BIN)/python tests/soak/run.py --minutes $(MINUTES)
+
 bench: $(VENV)/.built  ## server CPU per message beside other servers
 	@$(BIN)/python $(PIP_INSTALL) --group bench
 	$(BIN)/python bench/echo.py
@@ -108,7 +112,7 @@ clean:  ## remove everything that was made here
 	find . -name __pycache__ -prune -exec rm -rf {} +
 
 # Developers and CI let no warning pass; `make run` builds with whatever compiler a user has.
-build test simd lint autobahn bench bench-kernels: export FASTWS_STRICT := 1
+build test simd lint autobahn soak bench bench-kernels: export FASTWS_STRICT := 1
 
 # An editable install: the extension lies in fastws/, the dependencies and the `fastws` command in .venv.
 $(VENV)/.built: $(VENV)/.created $(SOURCES)

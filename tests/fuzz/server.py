@@ -1,0 +1,82 @@
+"""Fuzzes a whole server: random applications against random peers, until the time is up or something is wrong.
+
+    python tests/fuzz/server.py --seconds 60             # from a seed that it tells
+    python tests/fuzz/server.py --seed 7 --round 123     # that round again
+
+Rounds with the shortest deadlines (every third) depend on the clock, too; the others do the same each time. A round is
+played in a child process, so that a crash is told with the round that it came from.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import faulthandler
+import mmap
+import os
+import sys
+import time
+import traceback
+from collections import Counter
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
+
+from harness import PATIENCE, on_loop  # noqa: E402
+
+import fastws  # noqa: E402
+from fuzz.server_round import play  # noqa: E402
+
+HANGS_AFTER = 60 * PATIENCE  # seconds for one round
+FIGURES = ("peers", "open", "message", "heard", "published to", "close", "upgrade", "answered", "complete")
+
+
+def play_until(deadline: float, seed: int, first: int, last: int, at: mmap.mmap) -> None:
+    counts: Counter[str] = Counter()
+    began = told = time.monotonic()
+    number = first
+    while number <= last and (number == first or time.monotonic() < deadline):
+        at[:8] = number.to_bytes(8, "little")
+        faulthandler.dump_traceback_later(HANGS_AFTER, exit=True)
+        world = play(seed, number)
+        faulthandler.cancel_dump_traceback_later()
+        counts += world.counts
+        number += 1
+        if time.monotonic() - told > 60 or number > last or time.monotonic() >= deadline:
+            told = time.monotonic()
+            figures = ", ".join(f"{name} {counts[name]:,}" for name in FIGURES)
+            print(f"{number - first:,} rounds in {told - began:.0f} s: {figures}", flush=True)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--seconds", type=float, default=60)
+    parser.add_argument("--seed", type=int, default=int.from_bytes(os.urandom(4), "little"))
+    parser.add_argument("--round", type=int, help="play only this one")
+    options = parser.parse_args()
+    first, last = (0, 2**62) if options.round is None else (options.round, options.round)
+    print(f"whole-server fuzzing of {fastws.__path__[0]}, seed {options.seed}", flush=True)
+    at = mmap.mmap(-1, 8)
+    child = os.fork()
+    if child == 0:
+        faulthandler.enable()
+        for kind in ("uvloop", "asyncio"):  # libuv keeps a pipe from its first loop on
+            on_loop(kind, asyncio.sleep(0))
+        try:
+            play_until(time.monotonic() + options.seconds, options.seed, first, last, at)
+        except BaseException:
+            traceback.print_exc()
+            os._exit(1)
+        os._exit(0)
+    status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    if status:
+        number = int.from_bytes(at[:8], "little")
+        how = f"with signal {-status}" if status < 0 else f"with status {status}"
+        print(f"FAILED {how} in round {number} of seed {options.seed}; that round again:")
+        print(f"    python tests/fuzz/server.py --seed {options.seed} --round {number}", flush=True)
+    return status != 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,316 @@
+"""The peers of whole-server fuzzing: honest, slow, broken and hostile, on non-blocking sockets, a step at a time."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import struct
+from typing import Any
+
+from corpus import CASES
+from harness import (
+    BINARY,
+    CLOSE,
+    CONT,
+    PING,
+    PONG,
+    TEXT,
+    WIRE_CODES,
+    BadFrame,
+    build,
+    build_close,
+    close_code,
+    parse,
+    request_bytes,
+)
+
+from .server_ledger import Ledger, World, make_item
+
+#: Streams of whole frames, right and wrong, for a server with default limits.
+STREAMS = [case for case in CASES if not case.options]
+
+#: What a peer is like: how often it reads, sends, breaks the rules and leaves, and how many bytes it reads and sends at
+#: once.
+KINDS: dict[str, tuple[float, float, float, float, int, int]] = {
+    "honest": (0.5, 0.5, 0, 0, 300_000, 100_000),
+    "cautious": (0.5, 0.5, 0, 0, 3000, 50),
+    "slow": (0.05, 0.6, 0, 0.003, 500, 100_000),
+    "deaf": (0, 0.9, 0, 0.002, 0, 300_000),
+    "vandal": (0.4, 0.5, 0.05, 0.01, 300_000, 10_000),
+    "visitor": (0.4, 0.5, 0, 0.05, 300_000, 10_000),
+    "flood": (0.1, 0.9, 0, 0.005, 100_000, 300_000),
+    "stranger": (0.4, 0.5, 1, 0.05, 10_000, 200),
+}
+STATUSES = {101, 200, 400, 403, 404, 405, 414, 426, 431, 500, 503, 505}
+
+
+class Peer:
+    def __init__(self, world: World, number: int, address: Any) -> None:
+        rng = world.rng
+        self.world, self.rng = world, rng
+        self.ledger = world.ledgers[number] = Ledger(number)
+        self.kind = rng.choice(list(KINDS))
+        self.reads, self.sends, self.breaks, self.leaves, self.read_size, self.send_size = KINDS[self.kind]
+        self.route = rng.choice(world.app.handlers)
+        self.limit = self.route.options["max_message_size"]
+        self.fragments = min(self.route.options["max_fragments"], 30)
+        self.sock = self._connect(address)
+        self.gone = False  # its socket is closed
+        self.opened = False  # the 101 was read
+        self.status = 0
+        self.finished = False  # it will send nothing more that counts
+        self.code: int | None = 0  # of the server's Close frame; None for an empty one
+        self.outgoing = bytearray(self._request())
+        self.incoming = bytearray()
+
+    def _connect(self, address: Any) -> socket.socket:
+        family = socket.AF_INET if isinstance(address, tuple) else socket.AF_UNIX
+        sock = socket.socket(family)
+        if family == socket.AF_INET:
+            # Each from an address of its own, and with small buffers, so that they fill.
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, self.rng.choice([2048, 30_000, 300_000]))
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            sock.bind((f"127.0.{self.rng.randrange(1, 5)}.{self.rng.randrange(1, 255)}", 0))
+        sock.connect(address)  # the kernel's work: nobody need accept
+        sock.setblocking(False)
+        return sock
+
+    # what it says
+
+    def _request(self) -> bytes:
+        rng, path = self.rng, f"{self.route.path}?{self.ledger.number}"
+        headers = [("Sec-WebSocket-Protocol", "chat, other")] if rng.random() < 0.3 else []
+        request = request_bytes(path, headers=headers)
+        if self.kind != "stranger":
+            return request
+        self.ledger.wild_from, self.finished = 0, True
+        return [
+            request[: rng.randrange(len(request))],
+            rng.randbytes(rng.randrange(1, 300)),
+            request_bytes(path, method=rng.choice(["POST", "HEAD", "OPTIONS", "GE T"])),
+            request_bytes(path, version=rng.choice(["HTTP/1.0", "HTTP/2.0", "HTTP/1.1x"])),
+            request_bytes(path, without=(rng.choice(["host", "upgrade", "connection", "sec-websocket-version"]),)),
+            request_bytes("/" + "x" * rng.choice([10, 9000])),
+            request_bytes(path, headers=[("X", "y" * rng.choice([100, 17_000]))] * rng.choice([1, 101])),
+            request_bytes(path, headers=[("Origin", rng.choice(["null", "http://localhost", "http://x.example"]))]),
+            request_bytes(path, key=rng.choice([b"", b"short", b"=" * 24])),
+            b"GET /stats HTTP/1.1\r\nHost: x\r\n\r\n" * rng.choice([1, 2]),
+            b"HEAD /later HTTP/1.1\r\nHost: x\r\n\r\n",
+            bytes(byte ^ (rng.random() < 0.01) * (1 << rng.randrange(8)) for byte in request),
+        ][rng.randrange(12)]
+
+    def _more(self) -> None:
+        """Adds to what it is going to send."""
+        rng, choice = self.rng, self.rng.random()
+        if self.finished:
+            return
+        if rng.random() < self.breaks:
+            self._break()
+        elif choice < 0.8:
+            for _ in range(rng.choice([1, 1, 3, 30])):
+                self._message()
+        elif choice < 0.9:
+            for _ in range(rng.choice([1, 1, 100]) if self.kind == "flood" else 1):
+                self._ping()
+        elif choice < 0.93:
+            self.outgoing += build(PONG, b"unasked")
+        elif choice < 0.94:
+            self._close()
+
+    def _ping(self) -> None:
+        body = b"p%d" % len(self.ledger.pings)
+        self.ledger.pings.add(body)
+        self.outgoing += build(PING, body)
+
+    def _close(self) -> None:
+        self.finished = True
+        self.outgoing += build_close(self.rng.choice([None, *WIRE_CODES]))
+        if self.rng.random() < 0.2:
+            self.outgoing += build(TEXT, b"after the end")
+
+    def _message(self) -> None:
+        rng = self.rng
+        item = make_item(rng, f"{len(self.ledger.sent)}:", min(self.limit, 300_000))
+        self.ledger.sent.append(item)
+        payload = item.payload()
+        opcode = TEXT if isinstance(payload, str) else BINARY
+        body = payload.encode() if isinstance(payload, str) else payload
+        mask = rng.choice([b"\0\0\0\0", b"\xff\0\x80\x01", rng.randbytes(4)])
+        cuts = sorted(rng.randrange(len(body) + 1) for _ in range(rng.choice([0, 0, 0, 1, self.fragments - 1])))
+        for at, (begin, end) in enumerate(zip([0, *cuts], [*cuts, len(body)], strict=True)):
+            if at and rng.random() < 0.3:
+                self._ping()
+            self.outgoing += build(opcode if at == 0 else CONT, body[begin:end], fin=at == len(cuts), mask=mask)
+
+    def _break(self) -> None:
+        """Breaks a rule, after which nothing more of what it sends may arrive."""
+        rng, ledger, choice = self.rng, self.ledger, self.rng.random()
+        self.finished = True
+        if choice < 0.6:
+            case = rng.choice(STREAMS)
+            ledger.sent += case.messages
+            ledger.pings |= {event[1] for event in case.events if event[0] == "ping"}
+            self.outgoing += case.stream
+        elif choice < 0.7:
+            self.outgoing += build(BINARY, length=self.limit + rng.choice([1, 2**31, 2**63 - 1 - self.limit]))
+        else:
+            ledger.wild_from = len(ledger.sent)
+            wild = bytearray(build(rng.choice([TEXT, BINARY, PING]), rng.randbytes(rng.randrange(300))))
+            for _ in range(rng.randrange(1, 4)):
+                wild[rng.randrange(min(len(wild), 14))] ^= 1 << rng.randrange(8)
+            self.outgoing += wild + rng.randbytes(rng.choice([0, 10, 2000]))
+
+    # what it does
+
+    def step(self) -> None:
+        if self.gone:
+            return
+        rng = self.rng
+        try:
+            if rng.random() < self.sends:
+                if not self.outgoing and (self.opened or rng.random() < 0.05):
+                    self._more()
+                self._send(rng.choice([1, 7, self.send_size, self.send_size]))
+            if rng.random() < self.reads:
+                self._read(rng.randrange(1, self.read_size + 1))
+            if rng.random() < self.leaves and not self.gone:
+                self._leave()
+        except BlockingIOError:
+            pass
+        except OSError:  # the server has reset it
+            self.close()
+
+    def _send(self, size: int) -> None:
+        if self.outgoing:
+            try:
+                sent = self.sock.send(self.outgoing[:size])
+            except BrokenPipeError:  # what the server has sent before can still be read
+                self.outgoing.clear()
+                self.finished = True
+                return
+            del self.outgoing[:sent]
+
+    def _leave(self) -> None:
+        how = self.rng.choice(["reset", "close", "shut", "shut", "Close", "Close"])
+        if how == "shut":
+            self.leaves, self.finished = 0, True
+            self.outgoing.clear()
+            self.sock.shutdown(socket.SHUT_WR)
+        elif how == "Close":
+            self._close()
+        else:
+            if how == "reset":
+                self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            self.close()
+
+    def close(self) -> None:
+        if not self.gone:
+            self.gone = self.finished = True
+            self.sock.close()
+
+    def _read(self, size: int) -> int:
+        data = self.sock.recv(size)
+        if not data:
+            self.close()
+            return 0
+        self.incoming += data
+        try:
+            if self.opened or self._read_answer():
+                while not self.gone and (found := parse(self.incoming)):
+                    del self.incoming[: found[1]]
+                    self._frame(*found[0])
+        except (BadFrame, UnicodeDecodeError) as error:
+            self._wrong(f"was sent a bad frame: {error}")
+        return len(data)
+
+    def settle(self) -> bool:
+        """Sends and reads what can be; whether anything could."""
+        moved = False
+        with contextlib.suppress(BlockingIOError, ConnectionError):
+            while not self.gone and self.outgoing:
+                self._send(100_000)
+                moved = True
+        try:
+            while not self.gone and self._read(300_000):
+                moved = True
+        except BlockingIOError:
+            pass
+        except ConnectionError:
+            self.close()
+        return moved
+
+    # what it hears
+
+    def _wrong(self, what: str) -> None:
+        self.world.wrong(f"peer {self.ledger.number}, {self.kind}, {what}")
+
+    def _read_answer(self) -> bool:
+        """The response to its request (RFC 6455 section 4.2.2); whether it was a 101."""
+        head, end, rest = bytes(self.incoming).partition(b"\r\n\r\n")
+        if not end or self.status:
+            return False
+        self.status = int(head.split(b" ")[1])
+        self.world.note("answered", self.ledger.number, self.status)
+        lines = head.lower().split(b"\r\n")[1:]
+        if self.status == 101:
+            if b"sec-websocket-accept: s3pplmbitxaq9kygzzhzrbk+xoo=" not in lines and self.ledger.wild_from is None:
+                self._wrong(f"was sent another key's answer: {head!r}")
+            self.opened = True
+            self.incoming[:] = rest
+        elif self.status not in STATUSES or not any(line.startswith(b"connection: close") for line in lines):
+            self._wrong(f"was answered {head!r}")
+        elif not self._may_be_refused():
+            self._wrong(f"was refused: {head + rest!r}")
+        return self.opened
+
+    def _may_be_refused(self) -> bool:
+        by_app = hasattr(self.route, "upgrade") and self.status in (403, 500)
+        return self.kind == "stranger" or by_app or (self.world.app.is_limited and self.status == 503)
+
+    def _frame(self, fin: bool, opcode: int, payload: bytes) -> None:
+        ledger = self.ledger
+        if self.code != 0:
+            self._wrong(f"was sent {payload!r:.60} after a Close frame")
+        if opcode in (TEXT, BINARY):
+            if not fin:
+                self._wrong("was sent a fragment")
+            self._heard(opcode == TEXT, payload)
+        elif opcode == CONT:
+            self._wrong("was sent a continuation")
+        elif opcode == PONG:
+            if payload not in ledger.pings and ledger.wild_from is None:
+                self._wrong(f"was sent a Pong of {payload!r}, which it did not ask for")
+        elif opcode == PING:
+            if not self.finished and self.kind != "deaf":
+                self.outgoing += build(PONG, payload)
+        elif opcode == CLOSE:
+            self.code = close_code(payload)
+            self.world.note("Close", ledger.number, self.code)
+            if self.code in (1002, 1003, 1007, 1009) and self.breaks == 0 and not self.finished:
+                self._wrong(f"was closed with {self.code} {payload[2:]!r}, and had done nothing wrong")
+            if not self.finished and self.rng.random() < 0.9:
+                self.outgoing += build(CLOSE, payload)
+            self.finished = True
+
+    def _heard(self, is_text: bool, payload: bytes) -> None:
+        ledger, world = self.ledger, self.world
+        head = payload.partition(b":")[0]
+        if head.startswith(b"p"):
+            number = int(head[1:])
+            item = world.published[number]
+            if number <= ledger.latest:
+                self._wrong(f"heard {head!r} after {ledger.latest}")
+            ledger.latest = number
+            world.counts["published to"] += 1
+        elif ledger.heard >= len(ledger.said):
+            self._wrong(f"heard {payload!r:.60}, which nobody said")
+            return
+        else:
+            item = ledger.said[ledger.heard]
+            ledger.heard += 1
+            world.counts["heard"] += 1
+        expected = item.payload()
+        if is_text != isinstance(expected, str):
+            self._wrong(f"heard {head!r} as the other kind")
+        if payload != (expected.encode() if is_text else expected):
+            self._wrong(f"heard {payload!r:.60} where {item} was due")

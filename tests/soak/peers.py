@@ -1,0 +1,414 @@
+"""A process full of clients of the soak: `python tests/soak/peers.py PORT --count 1000`, until SIGTERM, then all leave.
+
+It connects at most --churn times a second and uses at most --budget of a core; it says what it has done in one line of
+JSON, and fails where an answer is wrong.
+"""
+
+from __future__ import annotations
+
+import argparse
+import heapq
+import itertools
+import json
+import random
+import resource
+import select
+import signal
+import socket
+import struct
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+sys.path[:0] = [str(Path(__file__).resolve().parent.parent)]
+
+from harness import build_close, request_bytes  # noqa: E402
+
+from soak import talks  # noqa: E402
+
+RESET = struct.pack("ii", 1, 0)
+READ_SIZE = 262_144
+
+
+class Client:
+    """Connects, sends its request, and leaves when its time has come; the kinds below say what it does between."""
+
+    path = "/echo"
+    lifetime = 20.0  # seconds, on average
+    receive_buffer = 0  # bytes; 0 is what the kernel thinks best
+
+    def __init__(self, crowd: Crowd) -> None:
+        self.crowd = crowd
+        self.rng = crowd.rng
+        self.sock = socket.socket()
+        self.outgoing = b""
+        self.head = b""
+        self.is_open = False
+        self.dies_at = time.monotonic() + self.rng.expovariate(1 / self.lifetime)
+        self.sock.setblocking(False)
+        if self.receive_buffer:
+            self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, self.receive_buffer)
+        self.sock.bind((f"127.0.{self.rng.randrange(1, 200)}.{self.rng.randrange(1, 250)}", 0))
+        self.sock.connect_ex(("127.0.0.1", crowd.port))
+        self.fd = self.sock.fileno()
+        crowd.join(self, self.request())
+
+    def request(self) -> bytes:
+        return request_bytes(self.path)
+
+    def began(self) -> None:
+        """The connection is open."""
+
+    def act(self) -> float:
+        """Does what is due; in how many seconds the next will be."""
+        return 1.0
+
+    def heard(self, data: bytes) -> None:
+        """Bytes behind the 101."""
+
+    def leave(self) -> None:
+        choice = self.rng.random()
+        if self.is_open and choice < 0.5:
+            self.send(build_close(1000))
+            self.become(Leaving)
+        elif choice < 0.7:
+            self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
+            self.crowd.part(self, "reset")
+        elif choice < 0.85:
+            self.sock.shutdown(socket.SHUT_WR)
+            self.become(Leaving)
+        else:
+            self.crowd.part(self, "closed")
+
+    def become(self, kind: type[Client]) -> None:
+        self.__class__ = kind
+        self.dies_at = time.monotonic() + 10
+
+    def send(self, data: bytes) -> None:
+        if not self.outgoing:
+            try:
+                data = data[self.sock.send(data) :]
+            except BlockingIOError:
+                pass
+        if data and not self.outgoing:
+            self.crowd.epoll.modify(self.fd, select.EPOLLIN | select.EPOLLOUT)
+        self.outgoing += data
+
+    def on_writable(self) -> None:
+        self.outgoing = self.outgoing[self.sock.send(self.outgoing) :]
+        if not self.outgoing:
+            self.crowd.epoll.modify(self.fd, select.EPOLLIN)
+
+    def on_readable(self) -> None:
+        data = self.sock.recv(READ_SIZE)
+        if not data:
+            self.crowd.part(self, "ended by the server")
+        elif self.is_open:
+            self.heard(data)
+        else:
+            self.head += data
+            if b"\r\n\r\n" in self.head:
+                self.answered()
+
+    def answered(self) -> None:
+        head, _, rest = self.head.partition(b"\r\n\r\n")
+        if not head.startswith(b"HTTP/1.1 101 "):
+            self.crowd.fail(f"{type(self).__name__} was answered {head!r}")
+        self.is_open = True
+        self.head = b""
+        self.crowd.counts["opened"] += 1
+        self.began()
+        if rest:
+            self.heard(rest)
+
+
+class Leaving(Client):
+    """Has said goodbye, and reads what still comes."""
+
+    def answered(self) -> None:
+        self.head = b""
+
+
+class Talker(Client):
+    """One talk after the other; the answer is compared byte by byte."""
+
+    talks = talks.TALKS + talks.TALKS_WITH_PINGS
+    pace = 0.6
+
+    def began(self) -> None:
+        self.expected: bytes = b""
+        self.at = 0
+
+    def act(self) -> float:
+        if self.is_open and self.at == len(self.expected):
+            talk = self.rng.choice(self.talks)
+            self.expected, self.at = talk.answer, 0
+            self.send(talk.wire)
+            self.crowd.counts["talks"] += 1
+        return self.rng.expovariate(1 / self.pace)
+
+    def heard(self, data: bytes) -> None:
+        end = self.at + len(data)
+        if data != self.expected[self.at : end]:
+            self.crowd.fail(f"{type(self).__name__} on {self.path} heard {data!r:.100}")
+        self.at = end
+
+
+class ViewTalker(Talker):
+    path = "/view"
+    # utf8 text is bytes there, which are sent as binary
+    talks = [talk for talk in talks.TALKS if talk.wire[0] == 0x82 and len(talk.answer) > 60_000]
+
+
+class LaterTalker(Talker):
+    path = "/later"
+    talks = talks.TALKS
+
+
+class GuardedTalker(Talker):
+    path = "/guarded?yes"
+
+
+class Refused(Client):
+    path = "/guarded"
+
+    def answered(self) -> None:
+        self.head = b""
+
+
+class Subscriber(Client):
+    def __init__(self, crowd: Crowd) -> None:
+        self.path = f"/{crowd.rng.choice(['topic', 'drop'])}/{crowd.rng.choice(['a', 'b', 'c', 'd', 'ended'])}"
+        super().__init__(crowd)
+
+    def heard(self, data: bytes) -> None:
+        self.crowd.counts["bytes published to"] += len(data)
+
+
+class Publisher(Subscriber):
+    def act(self) -> float:
+        if self.is_open:
+            self.send(self.rng.choice(talks.PUBLISHED))
+            self.crowd.counts["published"] += 1
+        return 0.2
+
+
+class Quiet(Client):
+    """Says nothing but Pongs, and one in two not even that: the server ends it."""
+
+    path = "/quiet"
+
+    def began(self) -> None:
+        self.answers = self.rng.random() < 0.5
+
+    def heard(self, data: bytes) -> None:
+        if self.answers and data.startswith(talks.EMPTY_PING):
+            self.send(talks.EMPTY_PONG)
+            self.crowd.counts["pongs"] += 1
+
+
+class Slow(Client):
+    """Asks for much, reads a little every now and then."""
+
+    path = "/slow"
+    receive_buffer = 4096
+
+    def began(self) -> None:
+        self.send(talks.BACKLOG.wire)
+        self.crowd.epoll.modify(self.fd, 0)
+
+    def act(self) -> float:
+        if self.is_open and not self.sock.recv(3000):
+            self.crowd.part(self, "ended by the server")
+        return 1.0
+
+    def leave(self) -> None:
+        self.crowd.part(self, "reset")  # which is what closing on unread input is
+
+
+class Deaf(Slow):
+    """Reads nothing: neither its answers nor what is published."""
+
+    def __init__(self, crowd: Crowd) -> None:
+        self.path = crowd.rng.choice(["/slow", "/topic/a", "/drop/a"])
+        super().__init__(crowd)
+
+    def act(self) -> float:
+        return 5.0
+
+
+class Rude(Client):
+    """Ends its connection by what it does: leaves a message unfinished, floods with Pings, or asks to be closed."""
+
+    path = "/later"
+
+    def began(self) -> None:
+        self.send(self.rng.choice([talks.HALF, talks.PINGS, talks.BYE]))
+
+
+class Vandal(Talker):
+    lifetime = 2.0
+
+    def leave(self) -> None:
+        if self.is_open:
+            self.send(self.rng.choice(talks.BAD))
+            self.become(Leaving)
+        else:
+            super().leave()
+
+
+class Stranger(Client):
+    """A broken handshake, half of one, or none; or a question in plain HTTP."""
+
+    lifetime = 3.0
+
+    def request(self) -> bytes:
+        whole = super().request()
+        return self.rng.choice(
+            [
+                whole[: self.rng.randrange(len(whole))],
+                self.rng.randbytes(100),
+                b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
+                request_bytes(self.path, method="POST"),
+                request_bytes(self.path, without=("sec-websocket-version",)),
+                request_bytes("/nowhere"),
+                request_bytes(self.path, headers=[("Origin", "https://other.example")]),
+                request_bytes(self.path, headers=[("X", "x" * 20_000)]),
+                b"GET /stats HTTP/1.1\r\nHost: x\r\n\r\n",
+            ]
+        )
+
+    def answered(self) -> None:
+        self.head = b""
+
+
+#: Of a hundred clients.
+KINDS: dict[type[Client], int] = {
+    Talker: 37,
+    LaterTalker: 8,
+    ViewTalker: 3,
+    GuardedTalker: 5,
+    Refused: 2,
+    Subscriber: 18,
+    Publisher: 2,
+    Quiet: 8,
+    Slow: 2,
+    Deaf: 2,
+    Rude: 3,
+    Vandal: 5,
+    Stranger: 5,
+}
+
+
+class Crowd:
+    """The clients of this process, on one epoll."""
+
+    def __init__(self, port: int, seed: int) -> None:
+        self.port = port
+        self.rng = random.Random(seed)
+        self.epoll = select.epoll()
+        self.clients: dict[int, Client] = {}
+        self.due: list[tuple[float, int, Client]] = []
+        self.order = itertools.count()
+        self.counts: Counter[str] = Counter()
+        self.leaving = False
+
+    def join(self, client: Client, request: bytes) -> None:
+        client.outgoing = request  # leaves as soon as it is connected
+        self.clients[client.fd] = client
+        self.epoll.register(client.fd, select.EPOLLIN | select.EPOLLOUT)
+        self.wake(client, self.rng.random())
+
+    def wake(self, client: Client, after: float) -> None:
+        heapq.heappush(self.due, (time.monotonic() + after, next(self.order), client))
+
+    def part(self, client: Client, how: str) -> None:
+        if self.clients.pop(client.fd, None) is not None:
+            self.counts[how] += 1
+            client.sock.close()
+
+    def fail(self, what: str) -> None:
+        print(f"peers: {what}", file=sys.stderr)
+        sys.exit(1)
+
+    def newcomer(self) -> None:
+        (kind,) = self.rng.choices(list(KINDS), list(KINDS.values()))
+        kind(self)
+        self.counts["connects"] += 1
+
+    def turn(self) -> None:
+        for fd, events in self.epoll.poll(0.01):
+            client = self.clients.get(fd)
+            if client is None:
+                continue
+            try:
+                if events & select.EPOLLOUT and client.outgoing:
+                    client.on_writable()
+                if events & ~select.EPOLLOUT and fd in self.clients:
+                    client.on_readable()
+            except BlockingIOError:
+                pass
+            except OSError:
+                self.part(client, "lost")
+        now = time.monotonic()
+        while self.due and self.due[0][0] < now:
+            client = heapq.heappop(self.due)[2]
+            if self.clients.get(client.fd) is not client:
+                continue
+            after = 1.0
+            try:
+                if now > client.dies_at:
+                    client.leave()
+                else:
+                    after = client.act()
+            except BlockingIOError:
+                pass
+            except OSError:
+                self.part(client, "lost")
+            if client.fd in self.clients:
+                self.wake(client, after)
+
+    def run(self, count: int, churn: float, budget: float) -> None:
+        connected_at = time.monotonic()
+        pace = 5 * churn  # until all are here
+        while not self.leaving:
+            began, used = time.monotonic(), time.process_time()
+            while len(self.clients) < count and connected_at < began:
+                self.newcomer()
+                connected_at += 1 / pace
+            connected_at = max(connected_at, began - 0.1)
+            pace = churn if len(self.clients) == count else pace
+            self.turn()
+            # So much rest that the work is `budget` of the time.
+            rest = (time.process_time() - used) / budget - (time.monotonic() - began)
+            if rest > 0:
+                time.sleep(rest)
+        for client in list(self.clients.values()):
+            self.part(client, "left at the end")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("port", type=int)
+    parser.add_argument("--count", type=int, default=1000)
+    parser.add_argument("--churn", type=float, default=80)
+    parser.add_argument("--budget", type=float, default=0.5)
+    parser.add_argument("--seed", type=int, default=1)
+    options = parser.parse_args()
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(max(options.count + 100, 1024), most), most))
+    crowd = Crowd(options.port, options.seed)
+
+    def leave(*arguments: Any) -> None:
+        crowd.leaving = True
+
+    signal.signal(signal.SIGTERM, leave)
+    print("ready", flush=True)
+    crowd.run(options.count, options.churn, options.budget)
+    print(json.dumps(crowd.counts), flush=True)
+
+
+if __name__ == "__main__":
+    main()
