@@ -24,23 +24,17 @@ SHORT = 150
 KEYS = [oracle.KEY, bytes(4), b"\xff\xff\xff\xff", b"\x00\x80\x00\x01"]
 # Twice what is always right, so that a conversation goes on for a while.
 KINDS = [TEXT, TEXT, BINARY, BINARY, PING, PONG, CLOSE, None]
-LONG = 66_000  # bytes; from 64 KiB on, what follows is received straight into the message
 
 
 def build(source: Source, masked: bool) -> bytes:
     """Frames: two bytes and a payload for each. What is wrong with one is rare."""
     stream = bytearray()
-    kind, long = 0, False
+    kind = 0
     while source:
         first, second = source.byte(), source.byte()
         opcode = KINDS[first & 7]
         fin, key, flaw = bool(first & 8), KEYS[first >> 4 & 3], first >> 6 == 3
-        if second < 192:
-            payload = source.take(second)
-        elif second < 255 or long:
-            payload = source.take(source.byte() & 15) * (second - 191)
-        else:
-            payload, long = (source.take(1) or b"a") * LONG, True
+        payload = source.take(second) if second < 192 else source.take(source.byte() & 15) * (second - 191)
         frame: dict[str, Any] = {"fin": fin, "mask": key, "masked": masked}
         if opcode is None:
             opcode = source.byte() & 15
@@ -55,9 +49,6 @@ def build(source: Source, masked: bool) -> bytes:
             ]
             if which & 4:
                 frame |= {"length_form": 64, "declared": int.from_bytes(source.take(8), "big")}
-        size = len(payload)
-        if frame.get("length_form") == 16 and size > 65535:
-            del frame["length_form"]
         stream += client_frame(opcode, payload, **frame)
     return bytes(stream)
 
@@ -171,5 +162,5 @@ def seeds(parser: bool) -> list[bytes]:
             options = (0, SIZES.index(size)) if parser else (SIZES.index(size), FRAGMENTS.index(count))
             found.append(encode(case.stream, number & 3, *options, sizes=bytes([number % 7, 0, 0, 0])))
     built = bytes([8, 5]) + b"hello" + bytes([0, 2]) + b"\xe2\x82" + bytes([12, 1, 65, 8, 1]) + b"\xac"
-    long = bytes([2, 255, 7, 10, 200, 8]) + bytes(range(8))
+    long = bytes([2, 254, 7]) + b"several" + bytes([10, 200, 8]) + bytes(range(8))
     return [*found, bytes(7) + bytes([BUILT]) + built, bytes(3) + bytes([0, 210, 3, 0, BUILT]) + long]
