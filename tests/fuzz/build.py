@@ -64,7 +64,7 @@ def build() -> None:
     )
     setup(
         name="fastws-fuzz",
-        ext_modules=cythonize([extension], build_dir="build/cython", include_path=include_path),
+        ext_modules=cythonize([extension], build_dir="build/cython", include_path=include_path, emit_linenums=True),
         package_dir={"fuzz": "tests/fuzz"},
         packages=["fuzz"],
         script_args=["-q", "build_ext", "--inplace", "--build-temp", "build/fuzz/objects"],

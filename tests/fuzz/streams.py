@@ -96,17 +96,21 @@ def plain(found: Any) -> list[list[tuple]]:
 
 
 def received(reader: Any, pieces: list[bytes]) -> list[tuple]:
-    """The events where all that can be is put straight into the message, as a connection does."""
+    """The events where all that can be is put straight into the message, as a connection does. What is allocated grows
+    with what has come, whatever has been declared."""
     events = []
+    came = 0
     for piece in pieces:
         rest = piece
         while rest:
             room = reader.window(len(rest))
             used = rest[:room] if room else rest
             events += reader.receive(used) if room else reader.feed(used)
-            rest = rest[len(used) :]
             if events and events[-1][0] in {"close", "fail"}:
                 return events
+            came += len(used)
+            assert reader.kept() <= 64 + 2 * came, "more is allocated than the bytes are worth"
+            rest = rest[len(used) :]
     return events
 
 
