@@ -24,6 +24,7 @@ ROOT = HERE.parent.parent
 #: A larger quarantine and longer stacks would take most of the time: Python allocates a lot.
 ASAN = "detect_leaks=0:quarantine_size_mb=16:malloc_context_size=4:allocator_may_return_null=1"
 LIMITS = ["-timeout=60", "-rss_limit_mb=2048"]  # seconds for one input, MiB for all
+INTERRUPTED = 72  # libFuzzer's exit status after Ctrl-C
 DETAILS = 40  # lines of what went wrong that are shown; all of them are in the log
 
 
@@ -57,22 +58,22 @@ def fuzz(target: Target, seconds: float, corpus: Path, crashes: Path, extra: lis
         except KeyboardInterrupt:
             status = process.wait()  # libFuzzer got the signal, too
     text = log.read_text(errors="replace")
-    if status:
+    if status == INTERRUPTED:
+        print(f"fuzz: {target.name}: interrupted")
+    elif status:
         print(details(text), f"fuzz: {target.name}: FAILED; all that was said is in {log}", sep="\n")
         for path in re.findall(r"Test unit written to (\S+)", text):
-            print(
-                f"fuzz: the input is {path}; run it again with\n  {sys.executable} {sys.argv[0]} {target.name} {path}"
-            )
+            print(f"fuzz: the input is {path}; run it again with")
+            print(f"  PYTHONPATH=tests {sys.executable} -m fuzz.guided {target.name} {path}")
     print(summary(target, text))
     return status
 
 
 def details(text: str) -> str:
-    lines = text.splitlines()
-    first = next(
-        (i for i, line in enumerate(lines) if re.search("Traceback|ERROR|runtime error|Error:", line)), -DETAILS
-    )
-    return "\n".join(lines[first:][:DETAILS])
+    """What went wrong, and where in the core; the stack has mostly the interpreter's functions."""
+    lines = [line for line in text.splitlines() if not re.match(r" +#\d+ ", line) or re.search(r"core/|_simd/", line)]
+    found = (place for place, line in enumerate(lines) if re.search("Traceback|ERROR|runtime error", line))
+    return "\n".join(lines[next(found, -DETAILS) :][:DETAILS])
 
 
 def summary(target: Target, text: str) -> str:
@@ -96,9 +97,11 @@ def main() -> int:
     parser.add_argument("--corpus", type=Path, help="where the inputs that are worth keeping are kept")
     parser.add_argument("--crashes", type=Path, default=ROOT / "build" / "fuzz" / "crashes")
     options, extra = parser.parse_known_args()
+    files = options.files + [argument for argument in extra if not argument.startswith("-")]
+    extra = [argument for argument in extra if argument.startswith("-")]
     target = TARGETS[options.target]
-    if options.files:
-        return subprocess.run(command(target, *extra, *options.files), env=environment(), check=False).returncode
+    if files:
+        return subprocess.run(command(target, *extra, *files), env=environment(), check=False).returncode
     corpus = options.corpus or ROOT / "build" / "fuzz" / "corpus" / target.name
     return fuzz(target, options.seconds, corpus.resolve(), options.crashes.resolve(), extra)
 

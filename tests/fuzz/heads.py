@@ -14,7 +14,7 @@ from harness import KEY, request_bytes
 from fastws.http import Request, error_response
 
 from . import oracle_head
-from .source import Source, cut
+from .source import Source, cut, same
 
 LIMITS = [(16384, 8192, 100), (200, 100, 8), (60, 16, 2), (300, 60, 5)]
 ORIGINS = [None, ["http://localhost", "https://good.example"], ["null"], ["*"], []]
@@ -86,22 +86,22 @@ def check_head(core: Any, data: bytes) -> list[Any]:
     pieces = list(cut(stream, sizes))
 
     whole = outcome(core, limits, [stream])
-    assert outcome(core, limits, pieces) == whole, "not what it is in one piece"
+    same(outcome(core, limits, pieces), whole, "not what it is in one piece")
     if len(stream) <= SHORT:
-        assert outcome(core, limits, one_by_one(stream)) == whole, "not the same byte by byte"
+        same(outcome(core, limits, one_by_one(stream)), whole, "not the same byte by byte")
 
     state, size, parsed = whole
-    expected = oracle_head.scan(stream, *limits)
-    if not isinstance(expected, int) or expected > 0:
-        assert state == expected, f"the reference says {expected}"
+    end, answer = oracle_head.scan(stream, *limits)
+    if not end:
+        same(state, answer, "not what the reference says")
         return [state]
-    head = oracle_head.parse(stream[:-expected])
+    head = oracle_head.parse(stream[:end])
     if state == 400:
         assert head is None or oracle_head.may_be_refused(head), "refused, and the reference finds nothing wrong"
         return [(state, head is None)]
-    assert (state, size) == ("done", -expected)
+    same((state, size), ("done", end), "not what the reference says")
     assert head is not None, "the reference finds it malformed"
-    assert parsed == (head.method, head.target, head.version, head.headers)
+    same(parsed, (head.method, head.target, head.version, head.headers), "read otherwise by the reference")
     return [*target_seen(core, head.target), *judged(core, stream, head, hosts, origins)]
 
 
@@ -126,7 +126,7 @@ def target_seen(core: Any, target: bytes) -> list[Any]:
     except ValueError as error:
         assert expected is None, f"refused, but the reference says {expected}"
         return [str(error)]
-    assert found == expected
+    same(found, expected, "split otherwise by the reference")
     return [("target", "%" in str(target), bool(found[1]))]
 
 
@@ -150,9 +150,9 @@ def judged(core: Any, stream: bytes, head: Any, hosts: Any, origins: Any) -> lis
 def answered(handshake: Any, head: Any) -> list[Any]:
     """The 101 and the request that the application gets."""
     key = head.one(b"sec-websocket-key")
-    assert handshake.response(None) == oracle_head.switching(key, None)
+    same(handshake.response(None), oracle_head.switching(key, None), "not the 101")
     request = Request("GET", handshake.target, handshake.headers, path="/")
-    assert request.headers.raw == head.headers
+    same(request.headers.raw, head.headers, "read otherwise by the reference")
     seen = len(request.cookies), len(request.query_params), request.origin is None, len(dict(request.headers))
     for offer in request.subprotocols[:2]:
         sound = oracle_head.is_token(offer.encode("latin-1"))
@@ -163,5 +163,5 @@ def answered(handshake: Any, head: Any) -> list[Any]:
         else:
             assert sound
             wanted = oracle_head.switching(key, offer.encode(), [(b"X-A", b"b")])
-            assert handshake.response(accept) == wanted
+            same(handshake.response(accept), wanted, "not the 101")
     return [tuple(min(number, 3) for number in seen), ("offers", min(len(request.subprotocols), 3))]

@@ -19,36 +19,35 @@ DEFAULT_PORTS = {"http": "80", "https": "443", "ws": "80", "wss": "443"}
 PLAIN_TARGET = re.compile(rb"/[A-Za-z0-9/._~%!$&'()*+,;=:@?-]*")
 
 
-def scan(data: bytes, max_header_size: int, max_request_line: int, max_headers: int) -> int | str:
-    """The size of the head, the status of a refusal (more than any size here), or "more"."""
+def scan(data: bytes, max_header_size: int, max_request_line: int, max_headers: int) -> tuple[int, int | str]:
+    """The size of the head, 0 where there is none; and "done", "more" or the status of a refusal."""
     line = bytearray()
     lines = 0
     for size, byte in enumerate(data, 1):
         if size > max_header_size:
-            return 431
+            return 0, 431
         line.append(byte)
         if line.endswith(b"\r\n"):
             if len(line) == 2:
-                return (
-                    -size if lines else 400
-                )  # RFC 9112 2.2 lets a server skip empty lines in front; this one does not
+                # RFC 9112 2.2 would let a server pass over empty lines in front; this one does not.
+                return (size, "done") if lines else (0, 400)
             lines += 1
             if lines > max_headers + 1:
-                return 431
+                return 0, 431
             line.clear()
             continue
         first = lines == 0
         if byte == 10 or line[-2:-1] == b"\r":
-            return 400  # 2.2: a bare LF, a bare CR
+            return 0, 400  # 2.2: a bare LF, a bare CR
         if (byte < 32 and byte != 13 and (byte != 9 or first)) or byte == 127:
-            return 400  # RFC 9110 5.5
+            return 0, 400  # RFC 9110 5.5
         if line[0] in b" \t":
-            return 400  # 5.2: a folded line
+            return 0, 400  # 5.2: a folded line
         if first and line.endswith((b"  ", b" \r")):
-            return 400  # 3: single spaces
+            return 0, 400  # 3: single spaces
         if first and byte != 13 and len(line) > max_request_line:
-            return 414
-    return "more"
+            return 0, 414
+    return 0, "more"
 
 
 @dataclass

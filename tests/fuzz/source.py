@@ -43,3 +43,7 @@ def cut(stream: bytes, sizes: bytes) -> Iterator[bytes]:
                 end = place + size * unit if size else len(stream)
                 yield stream[place:end]
                 place = end
+
+
+def same(found: object, expected: object, problem: str) -> None:
+    assert found == expected, f"{problem}:\n  {found!r}\n  {expected!r}"

@@ -13,7 +13,7 @@ import oracle_frames
 from corpus import CASES, one_by_one
 from oracle import BINARY, CLOSE, CONTINUATION, PING, PONG, TEXT, client_frame
 
-from .source import Source, cut
+from .source import Source, cut, same
 
 SIZES = [1 << 20, 0, 1, 5, 10, 80, 125, 126, 127, 4096, 65535, 65536, 65537, 1 << 31, 1 << 32, 2**63 - 1]
 FRAGMENTS = [16384, 1, 2, 3, 8]
@@ -77,11 +77,11 @@ def check_stream(core: Any, data: bytes) -> list[Any]:
     whole = core.Reader(**limits).feed(stream)
     found = list(map(core.Reader(**limits).feed, pieces))
     reference = oracle.Reader(**limits)
-    assert plain(found) == plain(map(reference.feed, pieces)), "not what the reference says"
-    assert joined(found) == whole, "not what it is in one piece"
-    assert received(core.Reader(**limits), pieces) == whole, "not the same straight into the message"
+    same(plain(found), plain(map(reference.feed, pieces)), "not what the reference says")
+    same(joined(found), whole, "not what it is in one piece")
+    same(received(core.Reader(**limits), pieces), whole, "not the same straight into the message")
     if len(stream) <= SHORT:
-        assert joined(map(core.Reader(**limits).feed, one_by_one(stream))) == whole, "not the same byte by byte"
+        same(joined(map(core.Reader(**limits).feed, one_by_one(stream))), whole, "not the same byte by byte")
     kinds = [event[0] if event[0] != "fail" else event[2] for event in whole]
     return [*zip(kinds, ["", *kinds], strict=False), ("last", *kinds[-3:])]
 
@@ -131,11 +131,11 @@ def check_parser(core: Any, data: bytes) -> list[Any]:
     found = frames_of(core, options, pieces)
     reference = oracle_frames.FrameReader(**options)
     expected = [reference.feed(piece) for piece in pieces]
-    assert [(frames, error and error[1]) for frames, error in found] == expected, "not what the reference says"
-    assert together(found) == together(whole), "not what it is in one piece"
+    same([(frames, error and error[1]) for frames, error in found], expected, "not what the reference says")
+    same(together(found), together(whole), "not what it is in one piece")
     if len(stream) <= SHORT:
         slow = frames_of(core, options, one_by_one(stream))
-        assert together(slow) == together(whole), "not the same byte by byte"
+        same(together(slow), together(whole), "not the same byte by byte")
     frames, error = together(whole)
     return [*(("frame", *frame[:2], frame[3]) for frame in frames), ("error", error and error[0].partition(":")[0])]
 
