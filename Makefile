@@ -23,7 +23,7 @@ export PIP_ROOT_USER_ACTION := ignore
 
 .DELETE_ON_ERROR:
 .PHONY: help run build protocol node-ws test lint browser screenshot test-versions $(VERSIONS:%=test-%) test-asan simd \
-	simd-here simd-emulated autobahn soak bench bench-kernels clean
+	simd-here simd-emulated fuzz soak autobahn bench bench-kernels clean
 
 help:  ## list the targets
 	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 22
@@ -88,6 +88,11 @@ simd-here:
 simd-emulated:
 	tests/simd/emulated.sh build/simd $(SIMD_MUTATIONS)
 
+fuzz: build  ## streams and handshakes by libFuzzer, under the sanitizers (needs clang); MINUTES=1 for each target
+	@if command -v clang >/dev/null; then \
+		$(BIN)/python tests/fuzz/build.py && PYTHONPATH=tests $(BIN)/python -m fuzz.run --minutes $(or $(MINUTES),1); \
+	else echo "fuzz: SKIPPED, there is no clang; on Debian and Ubuntu, apt-get install clang"; test -z "$$CI"; fi
+
 copy-checkout = git ls-files -z --cached --others --exclude-standard | tar -c --null -T - | tar -x -C $(1)
 
 autobahn: $(VENV)/.built .venv-2.7/.installed  ## the Autobahn testsuite against an echo server (needs Python 2.7)
@@ -107,7 +112,7 @@ bench-kernels: $(VENV)/.built  ## the SIMD kernels beside memcpy, CPython and ot
 
 clean:  ## remove everything that was made here
 	rm -rf .venv .venv-* build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
-	rm -rf fastws/*.so fastws/_speedups.c tests/protocol/*.so tests/protocol/_protocol.c tests/simd/*.so
+	rm -rf fastws/*.so fastws/_speedups.c tests/protocol/*.so tests/protocol/_protocol.c tests/simd/*.so tests/fuzz/*.so
 	rm -rf tests/autobahn/reports tests/clients/node/node_modules bench/build
 	find . -name __pycache__ -prune -exec rm -rf {} +
 

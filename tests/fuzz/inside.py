@@ -1,0 +1,56 @@
+"""Runs one target in libFuzzer: `guided.py` starts this with the sanitizer's runtime loaded."""
+
+from __future__ import annotations
+
+import sys
+import zlib
+from types import FrameType, SimpleNamespace
+from typing import Any
+
+from fastws import http
+from fastws.frames import ProtocolError
+
+from . import _guided
+from .targets import TARGETS
+
+CORE = SimpleNamespace(
+    Reader=_guided.ExactReader,
+    RequestHead=_guided.ExactHead,
+    FrameParser=_guided.FrameParser,
+    Exact=_guided.Exact,
+    ProtocolError=ProtocolError,
+    split_request_target=_guided.split_request_target,
+    use_variant=_guided.use_variant,
+)
+
+
+def trace(frame: FrameType, event: str, arg: object) -> Any:
+    """Marks the lines of fastws/http.py, which no compiler has instrumented."""
+    if frame.f_code.co_filename != http.__file__:
+        return None
+    before = 0
+
+    def line(frame: FrameType, event: str, arg: object) -> Any:
+        nonlocal before
+        _guided.mark(before * 31 + frame.f_lineno)
+        before = frame.f_lineno
+        return line
+
+    return line(frame, event, arg)
+
+
+def main() -> None:
+    target = TARGETS[sys.argv[1]]
+
+    def one(data: bytes) -> None:
+        for seen in target.check(CORE, data):
+            _guided.mark(zlib.crc32(repr(seen).encode()))
+
+    if target.name == "head":
+        sys.settrace(trace)
+    # libFuzzer starts itself anew for some of what it does, with the words of this first argument.
+    _guided.run(one, [f"{sys.executable} -m fuzz.inside {target.name}", *sys.argv[2:]])
+
+
+if __name__ == "__main__":
+    main()

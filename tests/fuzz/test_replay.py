@@ -1,0 +1,86 @@
+"""What the fuzzers start from, what they have found, and every input that once showed something wrong, in any build."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import pytest
+from protocol import _protocol as protocol
+
+from fastws.frames import ProtocolError
+
+from .source import Source, cut
+from .targets import TARGETS, Target
+
+CORE = SimpleNamespace(
+    Reader=protocol.Reader,
+    RequestHead=protocol.RequestHead,
+    FrameParser=protocol.FrameParser,
+    Exact=bytes,
+    ProtocolError=ProtocolError,
+    split_request_target=protocol.split_request_target,
+    use_variant=lambda number: None,
+)
+
+
+@pytest.mark.parametrize("target", TARGETS.values(), ids=TARGETS)
+def test_every_input(target: Target) -> None:
+    seen: set[str] = set()
+    for name, data in target.seeds():
+        try:
+            seen.update(map(repr, target.check(CORE, data)))
+        except BaseException as error:
+            raise AssertionError(f"{target.name}: {name}: {data!r}") from error
+    assert len(seen) > 10, "the inputs do not come far"
+
+
+class Forgetful(protocol.Reader):
+    """Takes the last byte of a piece for the next one's first: a reader that depends on the cuts."""
+
+    def feed(self, data: bytes) -> list[tuple]:
+        return super().feed(data if len(data) < 2 else data[:-1])
+
+
+class Lenient(protocol.RequestHead):
+    """Lets a bare LF pass where it ends a piece."""
+
+    def feed(self, data: bytes) -> object:
+        return super().feed(data.removesuffix(b"\n"))
+
+
+class Wrong(protocol.FrameParser):
+    def feed(self, data: bytes) -> list:
+        return super().feed(data)[::-1]
+
+
+@pytest.mark.parametrize(
+    ("name", "wrong"),
+    [("stream", {"Reader": Forgetful}), ("head", {"RequestHead": Lenient}), ("parser", {"FrameParser": Wrong})],
+)
+def test_what_is_wrong_is_seen(name: str, wrong: dict) -> None:
+    core = SimpleNamespace(**{**vars(CORE), **wrong})
+    failed = 0
+    for _, data in TARGETS[name].seeds():
+        try:
+            TARGETS[name].check(core, data)
+        except AssertionError:
+            failed += 1
+    assert failed
+
+
+def test_cuts() -> None:
+    assert list(cut(b"abcdefg", b"\1\2")) == [b"a", b"bc", b"d", b"ef", b"g"]
+    assert list(cut(b"abcdefg", b"\3\0")) == [b"abc", b"defg"]
+    assert list(cut(b"abc", b"")) == [b"abc"]
+    assert list(cut(b"", b"\1")) == []
+
+
+def test_an_input_that_has_ended_goes_on_with_zeros() -> None:
+    source = Source(b"\5abc")
+    assert (source.choose("xyz"), source.take(2), source.byte(), source.byte(), source.rest()) == (
+        "z",
+        b"ab",
+        99,
+        0,
+        b"",
+    )
