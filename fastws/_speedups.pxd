@@ -21,6 +21,7 @@ cdef extern from "poller.h" nogil:
 
 cdef extern from "memory.h" nogil:
     void memory_keep()
+    void memory_give_back()
 
 cdef struct Chunk:              # a stretch of unsent bytes: its own, or those of a Python object that it holds
     Chunk *next
@@ -153,6 +154,9 @@ cdef class Reactor:
     cdef uint32_t batch                 # counts the batches of events
     # shared buffers
     cdef Buffer input
+    cdef flag keeps_memory              # what large blocks have freed, for those to come; see memory.h
+    cdef flag took_much                 # since the last sweep, a socket has taken a large block
+    cdef flag to_give_back
     cdef uint8_t *cork
     cdef size_t corked
     cdef Socket corked_for
@@ -174,6 +178,8 @@ cdef class Reactor:
     cdef int settle(self, Socket socket, bint settled) except -1
     cdef int _evict(self) except -1
     cdef int listen(self, Listener listener) except -1
+    cdef int took_large_block(self) except -1
+    cdef uint32_t _give_back(self) noexcept
     cdef int ask_turn(self) except -1
     cdef int _turn(self) except -1
     cdef int _leave_turn(self) except -1

@@ -54,6 +54,7 @@ class App:
         self._http: Router[HttpCallback] = Router()
         self._servers: list[Server] = []
         self._hub = _speedups.Hub()
+        self._keeps_memory = False  # what large messages have freed
         self._past = total(())  # what servers that have ended have counted
 
     # routes
@@ -152,7 +153,13 @@ class App:
                 if options.tcp_user_timeout and one.family in (socket.AF_INET, socket.AF_INET6):
                     find_the_vanished(one, options.tcp_user_timeout)
             server = Server(
-                service, sockets, tick=tick, max_pending=max_pending, on_stop=self._ended, socket_file=socket_file
+                service,
+                sockets,
+                tick=tick,
+                max_pending=max_pending,
+                keeps_memory=self._keeps_memory,
+                on_stop=self._ended,
+                socket_file=socket_file,
             )
         except OSError:
             for one in sockets:
@@ -176,14 +183,15 @@ class App:
 
         loop "auto" is uvloop where it is installed, else asyncio's own. For the main thread, where signals arrive, and
         outside of a running event loop: there `await app.start()`. For large messages, glibc's allocator is set to
-        keep up to 16 MiB of freed memory, unless MALLOC_TRIM_THRESHOLD_, MALLOC_MMAP_THRESHOLD_ or GLIBC_TUNABLES is
-        in the environment. The limit of open files is raised as far as the system lets the process raise it.
+        keep up to 16 MiB of freed memory until a second or two have passed without any, unless
+        MALLOC_TRIM_THRESHOLD_, MALLOC_MMAP_THRESHOLD_ or GLIBC_TUNABLES is in the environment. The limit of open files
+        is raised as far as the system lets the process raise it.
         """
         if threading.current_thread() is not threading.main_thread() or _is_loop_running():
             raise RuntimeError("app.run() is for the main thread, outside of a loop: here use `await app.start()`")
         if not log.hasHandlers():
             logging.basicConfig(level=logging.INFO, format="%(levelname)s: %(message)s")
-        _speedups.keep_freed_memory()
+        self._keeps_memory = _speedups.keep_freed_memory()
         _raise_open_files()
         handlers = {number: signal.getsignal(number) for number in SIGNALS}
         try:

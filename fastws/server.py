@@ -54,12 +54,13 @@ class Server:
         *,
         tick: float,
         max_pending: int,
+        keeps_memory: bool,
         on_stop: Callable[["Server"], None],
         socket_file: "SocketFile | None" = None,
     ) -> None:
         loop = asyncio.get_running_loop()
         self._log = Log(log, loop)
-        self._reactor = _speedups.Reactor(loop, Starter(loop), self._log, tick, max_pending)
+        self._reactor = _speedups.Reactor(loop, Starter(loop), self._log, tick, max_pending, keeps_memory)
         self._names = [sock.getsockname() for sock in sockets]
         self._socket_file = socket_file
         self._on_stop = on_stop

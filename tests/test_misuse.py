@@ -107,8 +107,8 @@ def test_wrong_arguments_of_the_core() -> None:
         (_speedups.Service, (), service_arguments(max_header_size=-1)),
         (_speedups.Service, (), service_arguments(handshake_timeout="1")),
         (_speedups.Reactor, (), {}),
-        (_speedups.Reactor, (None, None, None, 1.0, 1), {}),
-        (_speedups.Reactor, (object(), None, None, "1", 1), {}),
+        (_speedups.Reactor, (None, None, None, 1.0, 1, False), {}),
+        (_speedups.Reactor, (object(), None, None, "1", 1, False), {}),
         (_speedups.listen, (None, None, None), {}),
         (_speedups.count_connections, (None,), {}),
         (_speedups.list_connections, (5,), {}),
@@ -143,7 +143,7 @@ def test_every_type_of_the_core_can_be_poked(loop_kind: str, traps: Any, no_leak
 
     async def main() -> None:
         loop = asyncio.get_running_loop()
-        reactor = _speedups.Reactor(loop, Starter(loop), Log(logging.getLogger("poked"), loop), 0.01, 1)
+        reactor = _speedups.Reactor(loop, Starter(loop), Log(logging.getLogger("poked"), loop), 0.01, 1, False)
         service = _speedups.Service(**service_arguments())
         limits = service.head_limits  # type: ignore[attr-defined]
         sock = socket.socket()

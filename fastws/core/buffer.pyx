@@ -13,9 +13,11 @@ cdef class Buffer:
 
 def keep_freed_memory():
     """Has the C library keep some freed memory for large blocks to come; for a program that is nothing but a server.
-    Does nothing where the environment says how to allocate."""
-    if not (getenv("MALLOC_TRIM_THRESHOLD_") or getenv("MALLOC_MMAP_THRESHOLD_") or getenv("GLIBC_TUNABLES")):
-        memory_keep()
+    Does nothing, and returns False, where the environment says how to allocate."""
+    if getenv("MALLOC_TRIM_THRESHOLD_") or getenv("MALLOC_MMAP_THRESHOLD_") or getenv("GLIBC_TUNABLES"):
+        return False
+    memory_keep()
+    return True
 
 
 @cython.final

@@ -1,5 +1,9 @@
 # The connection: joins the protocol half and the I/O half, and is what the user knows as `ws`.
 
+cdef enum:
+    MUCH = 16384                # bytes; a message of fewer leaves no hole worth a look
+
+
 cdef Socket make_websocket(Reactor reactor, object service):
     cdef WebSocket ws = WebSocket.__new__(WebSocket, reactor, service)
     ws.enter(PHASE_HANDSHAKE)
@@ -82,6 +86,8 @@ cdef class WebSocket(Socket):
 
     cdef int handle(self, EventKind kind, Event *event) except -1:
         if kind == EVENT_MESSAGE:
+            if event.length >= MUCH:
+                self.reactor.took_large_block()
             if self.phase == PHASE_OPEN and limits_allow(self, kind):
                 return callback_message(self, event)
             Py_XDECREF(event.body)          # after our Close, what still comes is not delivered

@@ -3,6 +3,7 @@
 
 cdef enum:
     BATCH = 256                 # events taken per wake-up
+    KEEP_FOR = 1500             # milliseconds; see took_large_block()
     INPUT_SIZE = 262144         # bytes; the shared receive buffer, and so the most that one socket is read per wake-up
 
 
@@ -12,16 +13,17 @@ cdef class Reactor:
 
     loop: the running asyncio (or uvloop) event loop; starter: a fastws.tasks.Starter; log: a fastws.logs.Log;
     tick: seconds that two sweeps of the deadlines are apart at least; max_transient: sockets without a claim to stay,
-    over which the oldest of them goes.
+    over which the oldest of them goes; keeps_memory: keep_freed_memory() was called, and has done something.
     """
 
-    def __cinit__(self, loop, starter, log, double tick, Py_ssize_t max_transient):
+    def __cinit__(self, loop, starter, log, double tick, Py_ssize_t max_transient, bint keeps_memory):
         self.loop = loop
         self.starter = starter
         self.log = log
         self.tick = <uint32_t>(tick * 1000)
         self.thread = PyThread_get_thread_ident()
         self.max_transient = max_transient
+        self.keeps_memory = keeps_memory
         self.settled = Roster()
         self.transient = Roster()
         self.listeners = []
@@ -109,6 +111,8 @@ cdef class Reactor:
         cdef uint32_t left, nearest = NEVER
         self.timer = None
         self._time()
+        if self.to_give_back:
+            nearest = self._give_back()
         for roster in (self.transient, self.settled):
             socket = roster.newest
             while socket is not None:
@@ -144,6 +148,25 @@ cdef class Reactor:
         self.sweep_at = at
         self.timer = self.loop.call_later(left / 1000.0, self.sweep_call)
         return 0
+
+    # memory
+
+    cdef int took_large_block(self) except -1:
+        self.took_much = True
+        if self.keeps_memory and not self.to_give_back:
+            self.to_give_back = True
+            return self.sweep_within(KEEP_FOR)
+        return 0
+
+    cdef uint32_t _give_back(self) noexcept:
+        """Once nobody has needed a large block for a while, there is no use in keeping memory for the next. Returns
+        when to look again."""
+        if self.took_much:
+            self.took_much = False
+            return KEEP_FOR
+        self.to_give_back = False
+        memory_give_back()
+        return NEVER
 
     # turns
 

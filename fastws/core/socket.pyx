@@ -346,6 +346,7 @@ cdef class Socket(Endpoint):
         if self.blocked:
             return 0
         self.blocked = True
+        self.reactor.took_large_block()     # the outbox may grow to anything
         self.reactor._time()            # this may be a task that runs long after the last batch of events
         self.stalled_at = self.reactor.now
         self._watch(self.interest | POLL_WRITE)
