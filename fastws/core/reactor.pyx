@@ -3,7 +3,7 @@
 
 cdef enum:
     BATCH = 256                 # events taken per wake-up
-    KEEP_FOR = 1500             # milliseconds; see took_large_block()
+    KEEP_FOR = 2000             # milliseconds; see took_large_block()
     INPUT_SIZE = 262144         # bytes; the shared receive buffer, and so the most that one socket is read per wake-up
 
 
