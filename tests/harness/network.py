@@ -25,7 +25,6 @@ def _enter_new() -> None:
     libc = ctypes.CDLL(None, use_errno=True)
     if not hasattr(libc, "unshare") or libc.unshare(CLONE_NEWNET) < 0:
         raise NotPermitted(f"no network namespace: {os.strerror(ctypes.get_errno())}")
-    ip("link set lo up")
 
 
 def ip(arguments: str) -> None:
@@ -44,12 +43,15 @@ def own_network() -> Iterator[None]:
     before = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
     try:
         _enter_new()
-        yield
+        try:
+            ip("link set lo up")
+            yield
+        finally:
+            libc = ctypes.CDLL(None, use_errno=True)
+            back = libc.setns(before, CLONE_NEWNET)
+            assert back == 0, f"the thread is lost in its network: {os.strerror(ctypes.get_errno())}"
     finally:
-        libc = ctypes.CDLL(None, use_errno=True)
-        back = libc.setns(before, CLONE_NEWNET)
         os.close(before)
-        assert back == 0, f"the thread is lost in its network: {os.strerror(ctypes.get_errno())}"
 
 
 class FarHost:

@@ -39,11 +39,12 @@ def far(serve: Serving) -> Iterator[FarHost]:
         pytest.skip(f"two hosts and a wire cannot be made here: {reason}")
 
 
-def far_client(far: FarHost, server: ServerThread, recorder: Recorder) -> RawClient:
+def far_client(far: FarHost, server: ServerThread, recorder: Recorder, pause: bool = False) -> None:
     client: RawClient = far.call(lambda: RawClient.connect(server.port, host=HERE))
     client.handshake()
     eventually(lambda: recorder.events == [("open",)])
-    return client
+    if pause:
+        server.call(recorder.sockets[0].pause_reading)
 
 
 def test_s08_a_vanished_peer_is_found_by_ping(serve: Serving, far: FarHost) -> None:
@@ -58,15 +59,16 @@ def test_s08_a_vanished_peer_is_found_by_ping(serve: Serving, far: FarHost) -> N
         assert server.stats()["closed"]["ping_timeout"] == 1
 
 
-@pytest.mark.parametrize("unsent", [False, True], ids=["idle", "with unsent bytes"])
-def test_s08_a_vanished_peer_is_found_by_the_kernel(serve: Serving, far: FarHost, unsent: bool) -> None:
-    """Without pings, and without a word from the application."""
+@pytest.mark.parametrize("state", ["idle", "unsent bytes", "reading paused"])
+def test_s08_a_vanished_peer_is_found_by_the_kernel(serve: Serving, far: FarHost, state: str) -> None:
+    """Where there are no pings, or where they would say nothing, as nobody reads what answers them."""
     recorder = Recorder()
-    server = serve(make_app(recorder.handler(), tcp_user_timeout=USER_TIMEOUT), **EVERYWHERE)
+    pings = {"ping_interval": SOON, "ping_timeout": SOON} if state == "reading paused" else {}
+    server = serve(make_app(recorder.handler(), tcp_user_timeout=USER_TIMEOUT, **pings), **EVERYWHERE)
     with bystander(server, recorder, [("open",), ("close", 1006, "")]):
-        far_client(far, server, recorder)
+        far_client(far, server, recorder, state == "reading paused")
         far.cut()
-        if unsent:
+        if state == "unsent bytes":
             server.call(recorder.sockets[0].send, "are you there?")
         eventually(lambda: server.stats()["sockets"] == 1, WITHIN)
         assert server.stats()["closed"]["lost"] == 1
