@@ -274,7 +274,10 @@ async def _end(world: World, peers: list[Peer], address: Any) -> None:
     await world.server.stop(1)
     for task in world.stopping:
         await task
+    for _ in range(6):
+        await asyncio.sleep(0)
     world.check(not any(_held(world).values()), f"still held after stop: {_held(world)}")
+    world.check(not world.tasks, f"still waiting for what has ended: {world.tasks}")
     for ledger in world.ledgers.values():
         who = f"peer {ledger.number}"
         world.check(ledger.opened == ledger.closed, f"{who}: open {ledger.opened} times, close {ledger.closed} times")
