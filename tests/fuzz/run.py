@@ -18,6 +18,7 @@ TARGETS = {
     "stream": ["-m", "fuzz.guided", "stream"],
     "parser": ["-m", "fuzz.guided", "parser"],
     "head": ["-m", "fuzz.guided", "head"],
+    "server": ["-m", "fuzz.server", "--sanitize"],
 }
 
 

@@ -1,7 +1,8 @@
 """Fuzzes a whole server: random applications against random peers, until the time is up or something is wrong.
 
-    python tests/fuzz/server.py --seconds 60             # from a seed that it tells
-    python tests/fuzz/server.py --seed 7 --round 123     # that round again
+    python tests/fuzz/server.py --seconds 60                      # from a seed that it tells
+    python tests/fuzz/server.py --seconds 60 --sanitize           # under AddressSanitizer and UBSan
+    python tests/fuzz/server.py --seed 7 --round 123 --sanitize   # that round again
 
 Rounds with the shortest deadlines (every third) depend on the clock, too; the others do the same each time. A round is
 played in a child process, so that a crash is told with the round that it came from.
@@ -26,6 +27,7 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 from harness import PATIENCE, on_loop  # noqa: E402
 
 import fastws  # noqa: E402
+from fuzz import server_build  # noqa: E402
 from fuzz.server_round import play  # noqa: E402
 
 HANGS_AFTER = 60 * PATIENCE  # seconds for one round
@@ -54,7 +56,15 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=60)
     parser.add_argument("--seed", type=int, default=int.from_bytes(os.urandom(4), "little"))
     parser.add_argument("--round", type=int, help="play only this one")
+    parser.add_argument("--sanitize", action="store_true", help="build a copy of the checkout for it, and fuzz that")
+    parser.add_argument("--crashes", type=Path, help="a folder in which to note how to come by a failure again")
+    parser.add_argument("--corpus", help="where other fuzzers keep inputs; here all comes from the seed")
     options = parser.parse_args()
+    if options.sanitize:
+        tree = server_build.build()
+        arguments = [argument for argument in sys.argv[1:] if argument != "--sanitize"]
+        command = [sys.executable, str(tree / "tests" / "fuzz" / "server.py"), *arguments]
+        os.execve(sys.executable, command, server_build.environment())
     first, last = (0, 2**62) if options.round is None else (options.round, options.round)
     print(f"whole-server fuzzing of {fastws.__path__[0]}, seed {options.seed}", flush=True)
     at = mmap.mmap(-1, 8)
@@ -73,8 +83,13 @@ def main() -> int:
     if status:
         number = int.from_bytes(at[:8], "little")
         how = f"with signal {-status}" if status < 0 else f"with status {status}"
-        print(f"FAILED {how} in round {number} of seed {options.seed}; that round again:")
-        print(f"    python tests/fuzz/server.py --seed {options.seed} --round {number}", flush=True)
+        again = f"python tests/fuzz/server.py --seed {options.seed} --round {number}"
+        if "LD_PRELOAD" in os.environ:
+            again += " --sanitize"
+        print(f"FAILED {how} in round {number} of seed {options.seed}; that round again:\n    {again}", flush=True)
+        if options.crashes is not None:
+            options.crashes.mkdir(parents=True, exist_ok=True)
+            (options.crashes / f"server-{options.seed}-{number}").write_text(again + "\n")
     return status != 0
 
 

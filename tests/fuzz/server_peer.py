@@ -45,11 +45,11 @@ STATUSES = {101, 200, 400, 403, 404, 405, 414, 426, 431, 500, 503, 505}
 
 
 class Peer:
-    def __init__(self, world: World, number: int, address: Any) -> None:
+    def __init__(self, world: World, number: int, address: Any, kind: str = "") -> None:
         rng = world.rng
         self.world, self.rng = world, rng
         self.ledger = world.ledgers[number] = Ledger(number)
-        self.kind = rng.choice(list(KINDS))
+        self.kind = kind or rng.choice(list(KINDS))
         self.reads, self.sends, self.breaks, self.leaves, self.read_size, self.send_size = KINDS[self.kind]
         self.route = rng.choice(world.app.handlers)
         self.limit = self.route.options["max_message_size"]

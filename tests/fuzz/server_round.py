@@ -158,7 +158,7 @@ async def _round(world: World, name: str) -> None:
     try:
         await _steps(world, peers, address)
         await _calm(world, peers)
-        await _end(world, peers)
+        await _end(world, peers, address)
     finally:
         for peer in peers:
             peer.close()
@@ -250,7 +250,7 @@ def _lacking(peer: Peer) -> str:
     return lacking
 
 
-async def _end(world: World, peers: list[Peer]) -> None:
+async def _end(world: World, peers: list[Peer], address: Any) -> None:
     """Some take their leave, others just go; nothing is left of them."""
     for peer in peers:
         if not peer.gone and peer.opened and not peer.finished and world.rng.random() < 0.5:
@@ -269,10 +269,15 @@ async def _end(world: World, peers: list[Peer]) -> None:
         closed = sum(world.app.stats()["closed"].values())
         seen = sum(ledger.closed for ledger in world.ledgers.values())
         world.check(closed == seen, f"close was called {seen} times, {closed} are counted")
+    if not world.stopping and not world.timed:
+        await _newcomer(world, peers, address)
     await world.server.stop(1)
     for task in world.stopping:
         await task
+    for _ in range(6):
+        await asyncio.sleep(0)
     world.check(not any(_held(world).values()), f"still held after stop: {_held(world)}")
+    world.check(not world.tasks, f"still waiting for what has ended: {world.tasks}")
     for ledger in world.ledgers.values():
         who = f"peer {ledger.number}"
         world.check(ledger.opened == ledger.closed, f"{who}: open {ledger.opened} times, close {ledger.closed} times")
@@ -287,6 +292,19 @@ async def _end(world: World, peers: list[Peer]) -> None:
         world.check(bytes(exported) == expected, "what was kept of a view has changed")
     world.kept.clear()
     world.counts["peers"] = len(peers)
+
+
+async def _newcomer(world: World, peers: list[Peer], address: Any) -> None:
+    """Who comes when all have left finds a place, whatever the limits."""
+    peer = Peer(world, len(peers), address, "honest")
+    peers.append(peer)
+    deadline = time.monotonic() + LIMIT
+    while not peer.gone and not peer.status and time.monotonic() < deadline:
+        peer.settle()
+        await asyncio.sleep(0.001)
+    world.check(peer.status in (101, 403, 500), f"a newcomer at the end was answered {peer.status}")
+    peer.close()
+    await _until_rest(world)
 
 
 def _held(world: World) -> Counter[str]:
