@@ -78,6 +78,8 @@ cdef class WebSocket(Socket):
     cdef int received(self, bint finished, bint rest) except -1:
         """Keeps the time at which the message in progress began, its header included."""
         cdef bint in_message = not inbox_idle(&self.inbox) or rest and not self.pauses
+        if self.inbox.filled >= MUCH:
+            self.reactor.took_large_block()
         if in_message and (finished or not self.in_message):
             self.message_at = self.reactor.now
             self.reactor.sweep_within(self.route.message_timeout or NEVER)
@@ -92,7 +94,7 @@ cdef class WebSocket(Socket):
                 return callback_message(self, event)
             Py_XDECREF(event.body)          # after our Close, what still comes is not delivered
         elif kind == EVENT_FAULT:
-            return self.fail(_breach(event.fault), event.code, fault_text(event.fault))
+            return self.fail(cause_of_fault(event.fault), event.code, fault_text(event.fault))
         elif kind == EVENT_CLOSE:
             return self.closed_by_peer(event)
         elif self.phase == PHASE_OPEN and limits_allow(self, kind):
@@ -107,7 +109,7 @@ cdef class WebSocket(Socket):
 
     cdef int on_end(self) except -1:
         if self.phase == PHASE_CLOSING:
-            return self.end(_closer(self.service))
+            return self.end(cause_of_close(self.service))
         return self.end("lost" if self.phase == PHASE_OPEN else "left")
 
     cdef int on_evicted(self) except -1:
@@ -249,7 +251,7 @@ cdef class WebSocket(Socket):
             return
         self.check_thread()
         if self.phase == PHASE_OPEN or self.phase == PHASE_CLOSING:
-            self.finish(PHASE_GONE, _closer(self.service), CLOSE_ABNORMAL, "", True)
+            self.finish(PHASE_GONE, cause_of_close(self.service), CLOSE_ABNORMAL, "", True)
             callback_forget(self)
         else:
             self.enter(PHASE_GONE)
@@ -257,7 +259,7 @@ cdef class WebSocket(Socket):
 
     cdef int closed_by_peer(self, Event *event) except -1:
         if self.phase == PHASE_CLOSING:
-            self.finish(PHASE_DOWN, _closer(self.service), self.close_code, self.close_reason, True)
+            self.finish(PHASE_DOWN, cause_of_close(self.service), self.close_code, self.close_reason, True)
         else:
             sending_control(self, OPCODE_CLOSE, close_body(event.code, ""))     # RFC 6455 section 5.5.1: echo the code
             self.finish(PHASE_DOWN, "by_peer", event.code, close_reason(event), True)
@@ -271,7 +273,7 @@ cdef class WebSocket(Socket):
                 self.reactor.log.about_peer(cause, "closed %s: %d, %s", self.remote_address, code, reason)
             self.finish(PHASE_DOWN, cause, code, reason, False)
         elif self.phase == PHASE_CLOSING:
-            self.finish(PHASE_DOWN, _closer(self.service), self.close_code, self.close_reason, False)
+            self.finish(PHASE_DOWN, cause_of_close(self.service), self.close_code, self.close_reason, False)
         else:
             return 0
         return self.hang_up()
@@ -384,16 +386,3 @@ cdef class WebSocket(Socket):
                 "a WebSocket belongs to the thread of its event loop: use loop.call_soon_threadsafe(ws.send, data)"
             )
         return 0
-
-
-cdef str _closer(Service service):
-    return "stopping" if service.stopping else "by_app"
-
-
-cdef str _breach(Fault fault):
-    """What a fault is counted as."""
-    if fault == FAULT_MESSAGE_SIZE:
-        return "max_message_size"
-    if fault == FAULT_FRAGMENTS:
-        return "max_fragments"
-    return "invalid_text" if fault == FAULT_UTF8 or fault == FAULT_CLOSE_UTF8 else "protocol_error"

@@ -83,3 +83,17 @@ cdef list _members(Roster roster):
         found.append(socket)
         socket = socket.next
     return found
+
+
+cdef str cause_of_close(Service service):
+    """What the end of a connection is counted as where we sent the Close, or ended it without one."""
+    return "stopping" if service.stopping else "by_app"
+
+
+cdef str cause_of_fault(Fault fault):
+    """What the end of a connection is counted as where the peer broke a rule."""
+    if fault == FAULT_MESSAGE_SIZE:
+        return "max_message_size"
+    if fault == FAULT_FRAGMENTS:
+        return "max_fragments"
+    return "invalid_text" if fault == FAULT_UTF8 or fault == FAULT_CLOSE_UTF8 else "protocol_error"
