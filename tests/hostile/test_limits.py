@@ -9,7 +9,18 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from harness import RawClient, Recorder, ServerThread, Serving, bystander, echo, eventually, make_app, request_bytes
+from harness import (
+    PATIENCE,
+    RawClient,
+    Recorder,
+    ServerThread,
+    Serving,
+    bystander,
+    echo,
+    eventually,
+    make_app,
+    request_bytes,
+)
 from harness.crowd import REQUEST, Crowd, Member, many_files
 from harness.network import NotPermitted, ip, own_network
 
@@ -325,12 +336,13 @@ def test_s05_retry_after_is_in_seconds(serve: Serving) -> None:
 
 def test_h01_is_counted(serve: Serving) -> None:
     """Silence, a trickle and half a request are one reason; whoever leaves by himself is another."""
-    server = serve(make_app(Recorder().handler(), handshake_timeout=0.5))
+    server = serve(make_app(Recorder().handler(), handshake_timeout=0.5 * PATIENCE))
     with bystander(server), Crowd(server.port) as crowd:
+        crowd.leave(crowd.join(5, HALF))
+        eventually(lambda: server.stats()["refused"]["left"] == 5)
         crowd.join(20)
         crowd.join(20, HALF)
         trickling = crowd.join(1)
-        crowd.leave(crowd.join(5, HALF))
         for byte in HALF:
             trickling[0].send(bytes([byte]))
             time.sleep(0.02)

@@ -34,7 +34,7 @@ def test_s06_a_reconnect_storm(serve: Serving) -> None:
     """All are cut off and come back at once; all are served, twice."""
     recorder = Recorder()
     with many_files(2 * STORM + 500):
-        server = serve(make_app(recorder.handler(echo=True)))
+        server = serve(make_app(recorder.handler(echo=True), handshake_timeout=600))
         message = build(TEXT, b"hello")
         answer = build(TEXT, b"hello", mask=None)
         with bystander(server), Crowd(server.port) as crowd:
