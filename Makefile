@@ -11,7 +11,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 # The tests wait more than they compute; what a busy machine delays, they wait for so many times longer. Those that wait
 # longest stand side by side, so that workers without work take some of another's.
-PARALLEL := -n 4 --dist worksteal
+PARALLEL := -n 6 --dist worksteal
 export PATIENCE ?= 3
 PIP_INSTALL = -m pip install -qq --disable-pip-version-check
 SOURCES := setup.py pyproject.toml $(shell find fastws -name '*.pyx' -o -name '*.pxd' -o -name '*.pxi' -o -name '*.h')
@@ -60,19 +60,19 @@ $(VENV)/.browser: $(VENV)/.created
 	@$(BIN)/python $(PIP_INSTALL) --group browser
 	@touch $@
 
-# In a copy of the checkout, whose own build goes before the installed one. Python's own allocator would hide a use
-# after free; what it never frees at exit would drown a leak (the fixtures count what fastws holds).
+# In a copy of the checkout, whose own build goes before the installed one. A list of freed objects, from which new ones
+# are made, would hide a use after free.
 SANITIZE := -fsanitize=address,undefined -fno-sanitize-recover=undefined
-test-asan: $(VENV)/.built $(VENV)/.tools  ## what peers and callbacks may do, under AddressSanitizer and UBSan
+test-asan: $(VENV)/.built $(VENV)/.tools  ## the tests under AddressSanitizer, UBSan and LeakSanitizer
 	@tree=build/test-asan; set -e; rm -rf $$tree; mkdir -p $$tree; $(call copy-checkout,$$tree); cd $$tree; \
-	export CFLAGS='$(SANITIZE) -fno-omit-frame-pointer -O1 -g' LDFLAGS='$(SANITIZE)'; \
-	../../$(BIN)/python setup.py -q build_ext --inplace; $(call build-protocol,../../$(BIN)/python) \
-	LD_PRELOAD="$$(gcc -print-file-name=libasan.so) $$(gcc -print-file-name=libubsan.so)" \
-	ASAN_OPTIONS=detect_leaks=0 PYTHONMALLOC=malloc \
-		../../$(BIN)/python -m pytest $(PARALLEL) tests/hostile tests/test_protocol.py \
-		tests/test_topics_property.py tests/test_speedups.py tests/test_parser.py tests/test_parser_property.py \
-		tests/simd/test_mutations.py tests/simd/test_speedups_variants.py \
-		--deselect tests/test_parser.py::TestLimits::test_out_of_memory  # the sanitizer needs that address space
+	export CFLAGS='$(SANITIZE) -fno-omit-frame-pointer -O1 -g -DCYTHON_USE_FREELISTS=0' LDFLAGS='$(SANITIZE)'; \
+	{ $(call build-protocol,../../$(BIN)/python) } & ../../$(BIN)/python setup.py -q build_ext --inplace; wait $$!; \
+	tests/sanitized.sh ../../$(BIN)/python -m pytest $(PARALLEL) -n 4 tests $(NO_BROWSER) $(UNSANITIZED)
+
+# Not under sanitizers: what compiles C with sanitizers of its own, and what limits the address space, of which they take
+# terabytes.
+UNSANITIZED := --ignore=tests/simd/test_check.py \
+	--deselect tests/test_parser.py::TestLimits::test_out_of_memory
 
 # What make test does, with more of it and for processors that are not this one.
 SIMD_MUTATIONS ?= 10000000
@@ -168,14 +168,19 @@ PYENV = $(shell pyenv root 2>/dev/null)
 find-python = $(firstword $(wildcard $(PYENV)/versions/$(1).*[0-9]/bin/python$(1)) \
 	$(shell python$(1) -c 'import sys; print(sys.executable)' 2>/dev/null))
 
-test-versions: $(VERSIONS:%=test-%)  ## install into, and test under, every CPython from 3.10 on that is here
+# Two at a time: one is installed while another's tests wait.
+test-versions:  ## install into, and test under, every CPython from 3.10 on that is here
+	@$(MAKE) --no-print-directory --output-sync=target -j 2 $(VERSIONS:%=test-%)
 	@echo "test-versions: all done; skipped as not here:" \
 		"$(or $(strip $(foreach v,$(VERSIONS),$(if $(call find-python,$v),,$v))),none)"
 
 # All the tests but those in a browser or in C. Each version installs a copy of the checkout, free of what other builds
 # left there, with an isolated build. Then the copy loses fastws/__init__.py: a folder without one gives way to a package
 # further down sys.path, so that the tests and the commands that they start get the installed package in any directory,
-# and can still read the sources.
+# and can still read the sources. The version that `make test` runs under only shows here that it has all it needs.
+# Hypothesis makes the same examples under every version: those of `make test` are not all repeated.
+DEFAULT_VERSION = $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])')
+INSTALLED := tests/test_app.py tests/test_cli.py tests/test_demo.py tests/test_examples.py tests/test_run.py
 $(VERSIONS:%=test-%): test-%:
 	@python='$(call find-python,$*)'; tree=build/test-$*; bin=.venv-$*/bin; set -e; \
 	if [ -z "$$python" ]; then \
@@ -192,4 +197,5 @@ $(VERSIONS:%=test-%): test-%:
 	cd $$tree; \
 	$(call build-protocol,../../$$bin/python) \
 	rm fastws/__init__.py; \
-	../../$$bin/python -m pytest $(PARALLEL) $(NO_BROWSER) --ignore=tests/simd/test_check.py
+	EXAMPLES=0.2 ../../$$bin/python -m pytest $(PARALLEL) -n 4 $(NO_BROWSER) --ignore=tests/simd/test_check.py \
+		$(if $(filter $*,$(DEFAULT_VERSION)),$(INSTALLED))

@@ -16,7 +16,8 @@ from test_protocol import protocol, utf8_results
 
 
 def examples(number: int) -> settings:
-    """The same examples in every run of CI, new ones at every developer's."""
+    """The same examples in every run of CI, new ones at every developer's; EXAMPLES is a factor."""
+    number = int(number * float(os.environ.get("EXAMPLES", "1")))
     slow = [HealthCheck.too_slow, HealthCheck.data_too_large]
     derandomize = os.environ.get("CI") == "true"
     return settings(max_examples=number, derandomize=derandomize, deadline=None, suppress_health_check=slow)

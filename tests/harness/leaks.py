@@ -106,6 +106,7 @@ class Serving:
             problems += unaccounted(thread.app.stats())
             problems += [f"leaked {task}" for task in thread.leaked_tasks]
             problems += [f"loop: {context}" for context in thread.loop_errors]
+        self.threads.clear()  # the last test's fixtures live on until the session's end
         assert not problems, "\n".join(problems)
 
 
