@@ -34,5 +34,3 @@ cdef extern from "Python.h":
     bint PyUnicode_IS_COMPACT_ASCII(object)
     str PyUnicode_New(Py_ssize_t, Py_UCS4)
     str PyUnicode_DecodeUTF8(const char *, Py_ssize_t, const char *)
-
-
