@@ -169,6 +169,7 @@ cdef class Reactor:
     cdef list dirty                     # sockets with something to do at the end of the turn
     cdef list dead                      # dropped in this turn: the poller may still name them
     cdef bint in_turn, turn_asked
+    cdef bint caught_up                 # before this sweep, which the last one has put off
     cdef object timer, sweep_call, turn_call
     # counters
     cdef uint64_t accepted, next_id
@@ -182,6 +183,8 @@ cdef class Reactor:
     cdef uint32_t _give_back(self) noexcept
     cdef int ask_turn(self) except -1
     cdef int _turn(self) except -1
+    cdef int _take(self) except -1
+    cdef int _catch_up(self) except -1
     cdef int _leave_turn(self) except -1
     cdef int _time(self) noexcept
     cdef int _failed(self, Endpoint endpoint, error) except -1

@@ -161,6 +161,28 @@ def test_message_spares_who_finishes_others(serve: Serving) -> None:
     recorder.wait_for(("open",), *(("message", f"{number:04}") for number in range(count)))
 
 
+def test_message_spares_who_was_in_time_while_the_loop_was_not(serve: Serving) -> None:
+    """The application holds the loop up for longer than the deadline, and more of them have sent the rest than are read
+    in one batch."""
+    limit = 0.4 * PATIENCE
+    recorder = Recorder()
+    server = start(serve, recorder, message_timeout=limit)
+    frame = build(TEXT, b"in two parts")
+    late = RawClient.open(server.port)
+    clients = [RawClient.open(server.port) for _ in range(600)]
+    held_up = server.loop.call_soon_threadsafe
+    eventually(lambda: len(recorder.sockets) == 601)
+    held_up(time.sleep, limit * 0.2)
+    for client in (late, *clients):
+        client.send_raw(frame[:8])
+    server.settle()
+    held_up(time.sleep, limit * 1.5)
+    for client in clients:
+        client.send_raw(frame[8:])
+    eventually(lambda: recorder.events.count(("message", "in two parts")) == 600)
+    late.expect_close(1008)
+
+
 def test_message_does_not_count_the_application_s_pause(serve: Serving) -> None:
     recorder = Recorder()
     server = start(serve, recorder, message_timeout=0.5 * PATIENCE)

@@ -3,6 +3,7 @@
 
 cdef enum:
     BATCH = 256                 # events taken per wake-up
+    LATEST = 0x80000000         # milliseconds; what differs by more is not later but earlier
     KEEP_FOR = 2000             # milliseconds; see took_large_block()
     INPUT_SIZE = 262144         # bytes; the shared receive buffer, and so the most that one socket is read per wake-up
 
@@ -73,6 +74,10 @@ cdef class Reactor:
     # what the loop calls
 
     def _wake(self):
+        self._take()
+
+    cdef int _take(self) except -1:
+        """Sees to one batch of events; returns how many they were."""
         cdef poller_event events[BATCH]
         cdef Endpoint endpoint
         cdef int i, count
@@ -92,6 +97,7 @@ cdef class Reactor:
             self._turn()
         finally:
             self._leave_turn()
+        return count
 
     def _end_turn(self):
         self.turn_asked = False
@@ -111,6 +117,9 @@ cdef class Reactor:
         cdef uint32_t left, nearest = NEVER
         self.timer = None
         self._time()
+        if self.now - self.sweep_at - self.tick < LATEST and not self.caught_up:
+            return self._catch_up()
+        self.caught_up = False
         if self.to_give_back:
             nearest = self._give_back()
         for roster in (self.transient, self.settled):
@@ -133,6 +142,16 @@ cdef class Reactor:
                 nearest = min(nearest, socket.due_in(self.now))
         return self.sweep_within(nearest)
 
+    cdef int _catch_up(self) except -1:
+        """The loop was held up. What has come meanwhile is not late, so all who have sent something are read, once, and
+        deadlines are looked at after that."""
+        cdef Py_ssize_t batches = self.socket_count // BATCH + 1
+        self.caught_up = True
+        self.sweep_within(self.tick)
+        while batches > 0 and self._take() == BATCH:
+            batches -= 1
+        return 0
+
     cdef int sweep_within(self, uint32_t left) except -1:
         """A deadline comes in so many milliseconds of `now`, which must be fresh; NEVER is none. Sweeps are at least a
         tick apart."""
@@ -142,7 +161,7 @@ cdef class Reactor:
         left = max(left, self.tick)
         at = self.now + left
         if self.timer is not None:
-            if at - self.sweep_at < 0x80000000:     # not before the sweep that is planned
+            if at - self.sweep_at < LATEST:         # not before the sweep that is planned
                 return 0
             self.timer.cancel()
         self.sweep_at = at
