@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import math
 import os
 import statistics
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-#: Growth over the time looked at that passes for noise: the holes that allocators have between what is used come and go
-#: with the load. Against it stands a leak: of a hundred connections a second, 100 bytes each are 6 MB in ten minutes.
+#: Growth over the time looked at that passes for noise, whichever is most: a share of the memory, so many bytes, or so
+#: many times the error of the slope as its points scatter. Against it stands a leak: of a hundred connections a second,
+#: 100 bytes each are 6 MB in ten minutes.
 NOISE_SHARE = 0.02
 NOISE_BYTES = 512 * 1024
+NOISE_ERRORS = 3
+#: Samples of which the least counts: what peers have the server buffer comes and goes, and what is leaked stays.
+BLOCK = 5
 LEAST_SAMPLES = 20
 
 #: What the server may have allocated more when all have left than when all had left before: caches and free lists that
@@ -26,9 +31,8 @@ class Sample(NamedTuple):
     stats: dict[str, Any]
 
     @property
-    def kept(self) -> int:
-        """The memory that is not explained by what is buffered for slow peers and unfinished messages at the moment."""
-        return int(self.stats["memory"]["private"] - self.stats["buffered_bytes"])
+    def private(self) -> int:
+        return int(self.stats["memory"]["private"])
 
 
 def take(pid: int, at: float, stats: dict[str, Any]) -> Sample:
@@ -70,9 +74,14 @@ def trend(samples: Sequence[Sample]) -> Trend | None:
     half = samples[len(samples) // 2 :]
     if len(half) < LEAST_SAMPLES:
         return None
-    rise = slope([(sample.at, sample.kept) for sample in half])
-    allowed = max(NOISE_BYTES, NOISE_SHARE * statistics.median(sample.kept for sample in half))
-    return Trend(rise * (half[-1].at - half[0].at), allowed, rise)
+    blocks = [half[at : at + BLOCK] for at in range(0, len(half) - BLOCK + 1, BLOCK)]
+    points = [(block[0].at, min(sample.private for sample in block)) for block in blocks]
+    rise = slope(points)
+    time = points[-1][0] - points[0][0]
+    level = statistics.median(size - rise * at for at, size in points)
+    scatter = 1.48 * statistics.median(abs(size - rise * at - level) for at, size in points)  # as a standard deviation
+    error = scatter * math.sqrt(12 / len(points))  # of the growth along a line through so many points
+    return Trend(rise * time, max(NOISE_BYTES, NOISE_SHARE * level, NOISE_ERRORS * error), rise)
 
 
 def left_over(base: dict[str, Any], end: dict[str, Any]) -> list[str]:

@@ -242,7 +242,7 @@ class Deaf(Slow):
 class Rude(Client):
     """Ends its connection by what it does: leaves a message unfinished, floods with Pings, or asks to be closed."""
 
-    path = "/later"
+    path = "/strict"
 
     def began(self) -> None:
         self.send(self.rng.choice([talks.HALF, talks.PINGS, talks.BYE]))

@@ -66,14 +66,17 @@ class Server:
         with contextlib.suppress(AssertionError):  # then the figures tell
             eventually(alone, 15)
         stats = self.stats("allocated")
-        descriptors = figures.descriptors(self.pid)
-        with contextlib.suppress(AssertionError):
-            time.sleep(0.1)  # our own
-            descriptors = figures.descriptors(self.pid)
-        return stats, descriptors
+        descriptors = []
+        for _ in range(20):  # our own connection takes a moment to end, which a leak does not
+            descriptors.append(figures.descriptors(self.pid))
+            time.sleep(0.02)
+        return stats, min(descriptors)
+
+    def lines(self) -> list[str]:
+        """The last of its log."""
+        return Path(self.log.name).read_text().splitlines()[-10:]
 
     def errors(self) -> list[str]:
-        self.log.flush()
         lines = Path(self.log.name).read_text().splitlines()
         return [line for line in lines if line.startswith(("ERROR", "CRITICAL", "WARNING", "Traceback"))]
 
@@ -120,41 +123,47 @@ def watch(server: Server, processes: list[Any], seconds: float, least: int = 0) 
 
 def soak(options: argparse.Namespace) -> list[str]:
     """What is wrong at the end."""
-    problems: list[str] = []
-    counts: Counter[str] = Counter()
-    seconds = options.minutes * 60
     with contextlib.ExitStack() as stack:
         log = stack.enter_context(tempfile.NamedTemporaryFile("w+", suffix=".log"))
         port = stack.enter_context(reserve_port()).getsockname()[1]
         server = Server(port, options.leak, log)
         stack.callback(server.process.wait)
         stack.callback(server.process.kill)
-        with crowds(port, options, Counter(), problems) as processes:
-            watch(server, processes, seconds * WARM_UP)
-        base, base_descriptors = server.rest()
-        with crowds(port, options, counts, problems) as processes:
-            samples = watch(server, processes, seconds * (1 - WARM_UP), options.least)
-        end, descriptors = server.rest()
-        tell(samples, counts, base, end)
-        problems += figures.left_over(base, end)
-        if descriptors != base_descriptors:
-            problems.append(f"{descriptors} descriptors are open, before there were {base_descriptors}")
-        problems += [wrong for stats in [*(sample.stats for sample in samples), end] for wrong in unaccounted(stats)]
-        found = figures.trend(samples)
-        if found is None:
-            print("too short a time to tell a slope of memory")
-        else:
-            print(
-                f"memory in the second half: {found.per_second * 60 / 1024:+,.1f} KiB a minute,"
-                f" {found.growth / 1024:+,.0f} KiB in all; up to {found.allowed / 1024:,.0f} KiB is noise"
-            )
-            if found:
-                problems.append("memory grows")
+        try:
+            problems = keep_busy(server, options)
+        except (OSError, ValueError) as error:  # it did not answer, or not all of it
+            server.process.kill()
+            return [f"{error!r}; the server ended with {server.process.wait()}", *server.lines()]
         server.process.send_signal(signal.SIGTERM)
         if server.process.wait(30 * PATIENCE):
             problems.append(f"the server ended with {server.process.returncode}")
-        errors = server.errors()
-        problems += [f"logged: {line}" for line in errors[:5]]
+        problems += [f"logged: {line}" for line in server.errors()[:5]]
+    return problems
+
+
+def keep_busy(server: Server, options: argparse.Namespace) -> list[str]:
+    problems: list[str] = []
+    counts: Counter[str] = Counter()
+    seconds = options.minutes * 60
+    with crowds(server.port, options, Counter(), problems) as processes:
+        watch(server, processes, seconds * WARM_UP)
+    base, base_descriptors = server.rest()
+    with crowds(server.port, options, counts, problems) as processes:
+        samples = watch(server, processes, seconds * (1 - WARM_UP), options.least)
+    end, descriptors = server.rest()
+    tell(samples, counts, base, end)
+    problems += figures.left_over(base, end)
+    if descriptors != base_descriptors:
+        problems.append(f"{descriptors} descriptors are open, before there were {base_descriptors}")
+    problems += [wrong for stats in [*(sample.stats for sample in samples), end] for wrong in unaccounted(stats)]
+    found = figures.trend(samples)
+    if found is None:
+        print("too short a time to tell a slope of memory")
+    else:
+        print(f"memory in the second half: {found.per_second * 60 / 1024:+,.1f} KiB a minute,", end=" ")
+        print(f"{found.growth / 1024:+,.0f} KiB in all; up to {found.allowed / 1024:,.0f} KiB is noise")
+        if found:
+            problems.append("memory grows")
     return problems
 
 
@@ -166,10 +175,10 @@ def tell(samples: list[figures.Sample], counts: Counter[str], base: dict[str, An
         sizes = [f"{bytes_of[name] // 1024:,}" for name in ("private", "resident", "buffered_bytes")]
         print(f"{now.at:6.0f}{sizes[0]:>12}{sizes[1]:>12}{sizes[2]:>10}     ", end="")
         print(f"{now.stats['connections']:7,}{now.descriptors:7,}{100 * _load(before, now):6.0f}")
-    middle = statistics.median(sample.kept for sample in samples[len(samples) // 2 :])
+    middle = statistics.median(sample.private for sample in samples[len(samples) // 2 :])
     most = max(sample.stats["connections"] for sample in samples)
     print(f"server CPU {100 * _load(samples[0], samples[-1]):.0f} % of a core, {most:,} connections at most,", end=" ")
-    print(f"{middle / 1024:,.0f} KiB private but for what is buffered")
+    print(f"{middle / 1024:,.0f} KiB private in the middle")
     print("clients: " + ", ".join(f"{name} {count:,}" for name, count in sorted(counts.items())))
     for name in ("refused", "closed"):
         print(f"{name}: " + ", ".join(f"{reason} {count:,}" for reason, count in end[name].items() if count))

@@ -42,7 +42,7 @@ def samples(seconds: int, rise: float = 0.0, noise: float = 0.0, warm_up: float 
     found = []
     for at in range(seconds):
         size = 20 * MIB + rise * at + noise * rng.random() + warm_up * min(at, seconds // 3)
-        found.append(Sample(at, 0, 0.0, {"memory": {"private": int(size) + 5 * MIB}, "buffered_bytes": 5 * MIB}))
+        found.append(Sample(at, 0, 0.0, {"memory": {"private": int(size)}}))
     return found
 
 
