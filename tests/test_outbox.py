@@ -12,7 +12,7 @@ from harness import RawClient, ServerThread, Serving, eventually, fill, make_app
 
 from fastws import QUEUED, SENT
 
-UNBOUNDED = {"max_backpressure": 1 << 40, "send_timeout": 0}
+UNBOUNDED = {"max_backpressure": 1 << 40, "send_timeout": 0, "ping_interval": 0}
 SIZES = [0, 125, 126, 65535, 65536, 1 << 20, 64 << 20]
 
 

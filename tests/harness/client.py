@@ -148,7 +148,7 @@ class RawClient:
         """Reads once; False when the server has ended its side."""
         if self.ended:
             return False
-        data = self.sock.recv(1 << 20)
+        data = self.sock.recv(1 << 16)  # made anew each time, which takes a sanitizer long for larger ones
         if not data:
             self.ended = True
             return False
