@@ -9,9 +9,10 @@ from typing import Any
 
 import pytest
 from harness.heads import GOOD, LIMITS, head
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 from protocol._protocol import RequestHead, split_request_target
+from test_frames_property import examples
 
 from fastws.http import split_target
 
@@ -104,7 +105,7 @@ HEADS = st.one_of(
 SMALL = st.tuples(st.integers(1, 60), st.integers(1, 40), st.integers(0, 4))
 
 
-@settings(max_examples=1500, deadline=None)
+@examples(1500)
 @given(data=HEADS, limits=st.one_of(st.just(LIMITS), SMALL), cuts=st.lists(st.integers(0, 200), max_size=4))
 @example(data=b"\r\n", limits=LIMITS, cuts=[])
 @example(data=b"GET / HTTP/1.1\r\n\r\nnext", limits=(18, 14, 0), cuts=[17])
@@ -258,7 +259,7 @@ def test_malformed(data: bytes) -> None:
     assert outcome(data) == 400
 
 
-@settings(max_examples=1000, deadline=None)
+@examples(1000)
 @given(
     st.one_of(
         st.binary(max_size=100),
@@ -293,7 +294,7 @@ TARGETS = st.one_of(
 )
 
 
-@settings(max_examples=1000, deadline=None)
+@examples(1000)
 @given(TARGETS)
 def test_the_short_cut_for_targets(target: bytes) -> None:
     """What the scan lets through is split as http.split_target splits it."""
