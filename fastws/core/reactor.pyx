@@ -85,7 +85,7 @@ cdef class Reactor:
         self.in_turn = True
         self.batch += 1
         try:
-            count = poller_take(self.poller, events, BATCH)
+            count = max(0, poller_take(self.poller, events, BATCH))     # it fails where the poller is closed
             for i in range(count):
                 endpoint = <Endpoint>events[i].data.ptr
                 if endpoint.fd < 0:
