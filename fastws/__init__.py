@@ -2,6 +2,7 @@
 
 from fastws._speedups import PreparedMessage, WebSocket, prepare
 from fastws.app import App
+from fastws.compression import Deflate
 from fastws.constants import ReadyState, SendStatus
 from fastws.http import Accept, Headers, Request, Response
 from fastws.options import Options
@@ -20,6 +21,7 @@ __all__ = [
     "SENT",
     "Accept",
     "App",
+    "Deflate",
     "Headers",
     "Options",
     "PreparedMessage",

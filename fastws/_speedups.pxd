@@ -202,10 +202,23 @@ cdef struct Payload:            # what the user gave to be sent
     Py_buffer view
     bint is_view
 
+cdef class Hub
+
+cdef class Block:               # a Buffer that is filled with small frames
+    cdef Buffer buffer
+    cdef size_t filled
+
 cdef class PreparedMessage:     # a frame made once, which never changes
+    cdef Hub hub                # in whose blocks it lies, if it is small; None where it has memory of its own
     cdef Buffer buffer          # in which it lies
     cdef uint8_t *frame
-    cdef size_t size
+    cdef size_t size, head_size
+    # compressed, by whoever needs that first
+    cdef Buffer packed_buffer
+    cdef uint8_t *packed
+    cdef size_t packed_size     # 0 where there is none
+    cdef size_t reach           # no distance in it is more
+    cdef flag is_tried
 
 cdef struct Slot:               # a subscriber of a topic
     PyObject *ws                # borrowed; NULL where it left while the topic was published to
@@ -223,9 +236,7 @@ cdef class Topic:
 
 cdef class Hub:                 # the topics of an App, over all its servers
     cdef list services
-    cdef Buffer block           # where small published frames lie
-    cdef size_t filled
-    cdef int place(self, PreparedMessage message) except -1
+    cdef Block plain, packed    # where small published frames lie
 
 cdef class Service:             # what the connections of a server are for
     cdef readonly HeadLimits head_limits
@@ -233,6 +244,8 @@ cdef class Service:             # what the connections of a server are for
     cdef readonly object allowed_hosts
     cdef Hub hub
     cdef Reactor reactor
+    cdef Codec codec
+    cdef Buffer inflated        # where a small message lies while it is delivered
     cdef dict topics            # by name: those with subscribers
     # how many may be here
     cdef Py_ssize_t max_connections, max_connections_per_ip     # 0 is off
@@ -247,6 +260,8 @@ cdef class Service:             # what the connections of a server are for
 cdef class Route:               # the callbacks and limits of one WebSocket route
     cdef readonly object upgrade, open, message, drain, ping, pong, close
     cdef readonly object origins
+    cdef object agree           # negotiates compression; None without
+    cdef DeflateSettings deflate
     cdef Limits limits
     cdef size_t high_water, low_water, max_backpressure
     cdef Py_ssize_t max_waiting
@@ -284,6 +299,7 @@ cdef class WebSocket(Socket):
     cdef Route route
     cdef Handshake handshake
     cdef Asides asides
+    cdef Deflation deflation    # None without compression
     cdef Inbox inbox
     cdef Phase phase
     cdef uint16_t close_code

@@ -8,6 +8,7 @@ from typing import Any, Final, final
 
 from typing_extensions import Buffer
 
+from fastws.compression import Agreement, Deflate
 from fastws.constants import ReadyState, SendStatus
 from fastws.frames import Frame
 from fastws.http import Request
@@ -30,6 +31,8 @@ class WebSocket:
     @property
     def ready_state(self) -> ReadyState: ...
     @property
+    def extensions(self) -> str: ...
+    @property
     def is_text(self) -> bool: ...
     @property
     def remote_address(self) -> tuple[str, int] | None: ...
@@ -38,7 +41,7 @@ class WebSocket:
     @property
     def subscriptions(self) -> tuple[str, ...]: ...
     def send(self, data: str | Buffer | PreparedMessage, *, compress: bool | None = None) -> SendStatus: ...
-    def send_text(self, data: Buffer) -> SendStatus: ...
+    def send_text(self, data: Buffer, *, compress: bool | None = None) -> SendStatus: ...
     def ping(self, data: str | Buffer = b"") -> None: ...
     def close(self, code: int = 1000, reason: str = "") -> None: ...
     def terminate(self) -> None: ...
@@ -81,6 +84,8 @@ class Route:
         binary_as_view: bool,
         drop_when_slow: bool,
         keep_request: bool,
+        deflate: Deflate | None,
+        agree: Callable[[bytes, bool], Agreement | None] | None,
     ) -> None: ...
 
 @final
@@ -104,7 +109,13 @@ def prepare(data: str | Buffer, *, is_text: bool = False) -> PreparedMessage: ..
 
 @final
 class Hub:
-    def publish(self, topic: str, data: str | Buffer | PreparedMessage, sender: WebSocket | None = None) -> int: ...
+    def publish(
+        self,
+        topic: str,
+        data: str | Buffer | PreparedMessage,
+        compress: bool | None = None,
+        sender: WebSocket | None = None,
+    ) -> int: ...
     def num_subscribers(self, topic: str) -> int: ...
 
 @final

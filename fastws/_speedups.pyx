@@ -15,6 +15,7 @@ include "core/handshake.pyx"    # the request head: found, bounded, judged; the 
 include "core/frame.pyx"        # frame headers
 include "core/closing.pyx"      # close codes and bodies
 include "core/message.pyx"      # frames into messages
+include "core/deflate.pyx"      # messages into DEFLATE and out of it
 include "core/speedups.pyx"     # the above for others
 include "core/parser.pyx"       # and frames for them
 
@@ -32,6 +33,7 @@ include "core/route.pyx"        # what the application decided
 include "core/limits.pyx"       # how many, and how often
 include "core/payload.pyx"      # what is given to send, and frames made once
 include "core/topics.pyx"       # who is subscribed to what
+include "core/compressing.pyx"  # compression of a connection
 include "core/opening.pyx"      # request -> 101 and `open`, or a refusal
 include "core/callbacks.pyx"    # calling the user's code, in order
 include "core/sending.pyx"      # messages into the outbox; slow peers

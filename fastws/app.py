@@ -9,9 +9,11 @@ import socket
 import threading
 from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import suppress
+from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
 
 from fastws import _speedups
+from fastws.compression import negotiate
 from fastws.http import Request, Response
 from fastws.options import Options
 from fastws.routing import Router
@@ -234,9 +236,10 @@ class App:
         """Send a message, as `WebSocket.send` takes it, to every subscriber of the topic, over all servers of this app.
 
         May be called from any thread; servers in other threads get it when their loop comes round. Returns how many
-        connections of this thread's servers took it. `compress` has an effect only where compression was negotiated.
+        connections of this thread's servers took it. For subscribers with compression it is compressed once;
+        `compress=False` leaves it as it is, and True compresses also what is below the threshold.
         """
-        return self._hub.publish(topic, data)
+        return self._hub.publish(topic, data, compress)
 
     def num_subscribers(self, topic: str) -> int:
         """How many connections are subscribed to the topic."""
@@ -295,6 +298,7 @@ def _callbacks(handler: object) -> Callbacks:
 def _route(callbacks: Callbacks, options: Options) -> _speedups.Route:
     if options.binary == "view" and _is_async(callbacks["message"]):
         raise TypeError('binary="view" ends with the callback, so `message` cannot be an async def: use binary="bytes"')
+    deflate = options.deflate
     return _speedups.Route(
         **callbacks,
         origins=options.origins,
@@ -316,6 +320,9 @@ def _route(callbacks: Callbacks, options: Options) -> _speedups.Route:
         binary_as_view=options.binary == "view",
         drop_when_slow=options.slow_consumer == "drop",
         keep_request=options.keep_request,
+        deflate=deflate,
+        # Most clients offer the same.
+        agree=None if deflate is None else lru_cache(maxsize=64)(partial(negotiate, deflate)),
     )
 
 

@@ -4,6 +4,8 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, Literal
 
+from fastws.compression import Deflate
+
 #: A Python bytes object can be no longer than this.
 _LARGEST = 2**63 - 1
 #: In milliseconds it must fit into 32 bits.
@@ -69,6 +71,15 @@ def _choice(*choices: str | bool) -> Kind:
             raise ValueError(f"{name}={value!r} is not known: give one of {', '.join(map(repr, choices))}")
 
     return Kind(check, str, choices=tuple(map(str, choices)))
+
+
+def _compression() -> Kind:
+    def check(name: str, options: "Options") -> None:
+        value = getattr(options, name)
+        if not (value is None or isinstance(value, Deflate) or value == "deflate"):
+            raise ValueError(f"{name}={value!r} is not known: give None, 'deflate' or a fastws.Deflate")
+
+    return Kind(check, lambda text: None if text == "none" else text, "none|deflate")
 
 
 _SECONDS = _number(0, _LONGEST, "SECONDS")
@@ -168,6 +179,13 @@ class Options:
         "`high_water` bytes wait: reading pauses.",
     )
 
+    # Compression
+    compression: Literal["deflate"] | Deflate | None = _option(  # noqa: RUF009
+        None,
+        _compression(),
+        "permessage-deflate for clients that offer it; settings in a `fastws.Deflate`. Corrupt data: closed with 1007.",
+    )
+
     # Sending
     high_water: int = _option(
         64 * 1024, _whole(0, _LARGEST), "With more than this unsent, nothing more is read from that peer."
@@ -226,6 +244,11 @@ class Options:
             if name in APP_ONLY:
                 raise TypeError(f"{name} is an option of the whole App, not of one route: give it to App()")
         return self.replaced(changes)
+
+    @property
+    def deflate(self) -> Deflate | None:
+        """The settings of compression, if it is on."""
+        return Deflate() if self.compression == "deflate" else self.compression
 
     def shortest_timeout(self) -> float:
         """The shortest deadline that is on."""

@@ -1,7 +1,7 @@
 """What a server counts: the figures of `App.stats` and `Server.stats`, by name."""
 
 from collections.abc import Iterable
-from typing import TypedDict
+from typing import TypedDict, cast
 
 #: Why a socket was sent away before it was an open connection. Those named after an option are breaches of it.
 REFUSED = (
@@ -31,6 +31,7 @@ CLOSED = (
     "lost",  # the peer's system ended it, or the network did, without a Close frame
     "protocol_error",  # 1002
     "invalid_text",  # 1007
+    "invalid_compression",  # 1007
     "max_message_size",  # 1009
     "max_fragments",
     "max_control_rate",
@@ -66,26 +67,24 @@ class Stats(TypedDict):
     """Topics that have subscribers, counted for each server."""
     buffered_bytes: int
     """Kept for connections: unsent output, input not looked at yet, parts of messages, messages that wait."""
+    deflations: int
+    """Messages compressed, those included that did not shrink; a published one counts once, for all its subscribers."""
+    inflations: int
+    """Compressed messages received."""
+    compression_bytes: int
+    """Held for compression: what all connections share, and the histories and inflaters of each."""
 
 
 def total(servers: Iterable[Stats]) -> Stats:
     """The sum of several servers' figures."""
-    found: Stats = {
-        "accepted": 0,
-        "answered": 0,
-        "refused": dict.fromkeys(REFUSED, 0),
-        "closed": dict.fromkeys(CLOSED, 0),
-        "handshakes": 0,
-        "connections": 0,
-        "sockets": 0,
-        "topics": 0,
-        "buffered_bytes": 0,
-    }
+    sums = dict.fromkeys(Stats.__annotations__, 0)
+    by_reason = {"refused": dict.fromkeys(REFUSED, 0), "closed": dict.fromkeys(CLOSED, 0)}
     for one in servers:
-        for name in ("accepted", "answered", "handshakes", "connections", "sockets", "topics", "buffered_bytes"):
-            found[name] += one[name]
-        for name in REFUSED:
-            found["refused"][name] += one["refused"][name]
-        for name in CLOSED:
-            found["closed"][name] += one["closed"][name]
-    return found
+        for name, value in one.items():
+            if isinstance(value, int):
+                sums[name] += value
+        for reason in REFUSED:
+            by_reason["refused"][reason] += one["refused"][reason]
+        for reason in CLOSED:
+            by_reason["closed"][reason] += one["closed"][reason]
+    return cast(Stats, {**sums, **by_reason})

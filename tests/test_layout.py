@@ -27,6 +27,8 @@ TESTED_IN = {
     "message": ["test_protocol.py", "test_frames_property.py"],
     "closing": ["test_protocol.py", "hostile/test_frames.py"],
     "kernels": ["test_speedups.py"],
+    "deflate": ["test_deflate_states.py", "hostile/test_compression.py"],
+    "compressing": ["test_compression.py"],
     # the smaller parts, with those that they serve
     "address": ["test_attributes.py"],  # remote_address, local_address
     "buffer": ["hostile/test_api_buffers.py"],
@@ -44,7 +46,7 @@ TESTED_IN = {
     "frames": ["test_parser.py"],
 }
 
-PROTOCOL_HALF = ["kernels", "handshake", "frame", "closing", "message", "speedups", "parser"]
+PROTOCOL_HALF = ["kernels", "handshake", "frame", "closing", "message", "deflate", "speedups", "parser"]
 IO_HALF = ["buffer", "address", "outbox", "socket", "listener", "roster", "reactor"]
 
 

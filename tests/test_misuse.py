@@ -75,7 +75,7 @@ def route_arguments(**changes: Any) -> dict[str, Any]:
     arguments |= {"max_backpressure": 1, "max_waiting": 1, "max_topics": 1, "close_timeout": 1, "message_timeout": 1}
     arguments |= {"ping_interval": 1, "ping_timeout": 1, "send_timeout": 1, "text_as_utf8": False}
     arguments |= {"binary_as_view": False, "drop_when_slow": False, "keep_request": False}
-    arguments |= {"max_message_rate": 0, "max_control_rate": 0}
+    arguments |= {"max_message_rate": 0, "max_control_rate": 0, "deflate": None, "agree": None}
     return arguments | changes
 
 
@@ -120,7 +120,7 @@ def test_wrong_arguments_of_the_core() -> None:
         (_speedups.detach, (None,), {}),
         (_speedups.detach, (_speedups.Service(**service_arguments()),), {}),
         (_speedups.Hub().publish, ("topic", _speedups.PreparedMessage()), {}),
-        (_speedups.Hub().publish, ("topic", "data", 1), {}),
+        (_speedups.Hub().publish, ("topic", "data", None, 1), {}),
     ]
     for function, arguments, options in cases:
         with pytest.raises((TypeError, ValueError, OverflowError, AttributeError)):

@@ -40,6 +40,7 @@ DEFAULTS = {
     "max_message_rate": 0,
     "max_control_rate": 100,
     "tcp_user_timeout": 60,
+    "compression": None,
 }
 
 LARGEST = 2**63 - 1
@@ -73,7 +74,7 @@ def test_defaults() -> None:
 
 
 def test_every_option_is_judged_here() -> None:
-    judged = {*INTS, *CHOICES, *NUMBERS, "origins", "allowed_hosts", "keep_request"}
+    judged = {*INTS, *CHOICES, *NUMBERS, "origins", "allowed_hosts", "keep_request", "compression"}
     assert judged == {field.name for field in dataclasses.fields(Options)}
 
 
@@ -125,6 +126,15 @@ def test_choices(name: str) -> None:
             Options(**{name: value})
         known = ", ".join(map(repr, CHOICES[name]))
         assert str(caught.value) == f"{name}={value!r} is not known: give one of {known}"
+
+
+def test_compression() -> None:
+    assert Options().deflate is None
+    assert Options(compression="deflate").deflate == fastws.Deflate()
+    assert Options(compression=fastws.Deflate(level=9)).deflate == fastws.Deflate(level=9)
+    for wrong in ("gzip", True, 9, {"level": 1}):
+        with pytest.raises(ValueError, match=r"compression=.* is not known: give None, 'deflate' or a fastws.Deflate"):
+            Options(compression=wrong)  # type: ignore[arg-type]
 
 
 def test_keep_request_is_a_bool() -> None:

@@ -51,6 +51,7 @@ OPTIONS: dict[str, Any] = {
     "max_header_size": 1000,
     "max_request_line": 100,
     "allowed_hosts": ["localhost"],
+    "compression": "deflate",
 }
 
 
@@ -134,6 +135,7 @@ def breaches() -> dict[str, bytes]:
         "by_app": build(TEXT, b"close") + build(CLOSE),
         "protocol_error": build(BINARY, rsv=1),
         "invalid_text": build(TEXT, b"\xff"),
+        "invalid_compression": build(BINARY, b"\xff", rsv=4),
         "max_message_size": build(BINARY, bytes(101)),
         "max_fragments": build(BINARY, b"", fin=False) + build(0, b"", fin=False) * 3,
         "max_message_rate": build(BINARY) * 7,
@@ -145,7 +147,8 @@ def breaches() -> dict[str, bytes]:
 @pytest.mark.parametrize("reason", breaches())
 def test_closed(serve: Serving, reason: str) -> None:
     server = serve_handler(serve)
-    client = RawClient.open(server.port)
+    offers = [("Sec-WebSocket-Extensions", "permessage-deflate")] if reason == "invalid_compression" else []
+    client = RawClient.open(server.port, headers=offers)
     client.send_raw(breaches()[reason])
     counted(server, "closed", reason)
 

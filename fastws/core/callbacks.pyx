@@ -15,7 +15,8 @@ cdef int callback_message(WebSocket ws, Event *event) except -1:
         elif event.body != NULL or ws.is_busy():
             message = PyMemoryView_FromObject(message_bytes(event))
         else:
-            message = buffer_view(ws.reactor.input, event.data, event.length)
+            buffer = ws.service.inflated if event.deflated else ws.reactor.input
+            message = buffer_view(buffer, event.data, event.length)
     finally:
         Py_XDECREF(event.body)
     if ws.is_busy():

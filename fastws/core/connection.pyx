@@ -91,7 +91,7 @@ cdef class WebSocket(Socket):
             if event.length >= MUCH:
                 self.reactor.took_large_block()
             if self.phase == PHASE_OPEN and limits_allow(self, kind):
-                return callback_message(self, event)
+                return 0 if event.deflated and not compressing_unpack(self, event) else callback_message(self, event)
             Py_XDECREF(event.body)          # after our Close, what still comes is not delivered
         elif kind == EVENT_FAULT:
             return self.fail(cause_of_fault(event.fault), event.code, fault_text(event.fault))
@@ -147,14 +147,14 @@ cdef class WebSocket(Socket):
 
         Returns SENT, QUEUED (the peer reads too slowly; wait for `drain`) or DROPPED (the connection is not open, or
         the slow-consumer policy dropped it). TypeError for anything else than str or bytes-like,
-        UnicodeEncodeError for a str with lone surrogates; nothing is sent then. `compress` has an effect only on a
-        connection that has negotiated compression.
+        UnicodeEncodeError for a str with lone surrogates; nothing is sent then. Where compression was negotiated,
+        `compress=False` leaves the message as it is, and True compresses also what is below the threshold.
         """
-        return SEND_STATUS[sending_data(self, data, False)]
+        return SEND_STATUS[sending_data(self, data, False, compress)]
 
-    def send_text(self, data):
-        """Sends encoded text: a bytes-like object that must hold valid UTF-8 (not checked). Returns as `send`."""
-        return SEND_STATUS[sending_data(self, data, True)]
+    def send_text(self, data, *, compress=None):
+        """Sends encoded text: a bytes-like object that must hold valid UTF-8 (not checked). Otherwise as `send`."""
+        return SEND_STATUS[sending_data(self, data, True, compress)]
 
     def ping(self, data=b""):
         """Sends a Ping with at most 125 bytes (bytes-like, or str as UTF-8). The answer comes to `pong`."""
@@ -210,7 +210,7 @@ cdef class WebSocket(Socket):
         """Sends a message, as `send` takes it, to every subscriber of the topic but this connection, which need be
         neither subscribed nor open. Returns how many connections took it: those where `send` would not be DROPPED."""
         self.check_thread()
-        return self.service.hub.publish(topic, data, self)
+        return self.service.hub.publish(topic, data, compress, self)
 
     # pause
 
@@ -288,6 +288,7 @@ cdef class WebSocket(Socket):
         self.reactor.opened -= 1
         self.close_due = True
         inbox_clear(&self.inbox)
+        compressing_end(self)
         self.enter(phase)
         self.mark()
         sending_release(self)
@@ -359,6 +360,11 @@ cdef class WebSocket(Socket):
         if self.phase == PHASE_OPEN:
             return READY_STATE[1]
         return READY_STATE[2] if self.phase == PHASE_CLOSING else READY_STATE[3]
+
+    @property
+    def extensions(self):
+        """What was negotiated, as Sec-WebSocket-Extensions has it; "" for nothing."""
+        return "" if self.deflation is None else self.deflation.agreement.answer
 
     @property
     def is_text(self):

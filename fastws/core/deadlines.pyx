@@ -18,6 +18,8 @@ cdef uint32_t deadline_in(WebSocket ws, uint32_t now) noexcept:
         return time_left(now, ws.since, ws.service.close_timeout if route is None else route.close_timeout)
     if ws.blocked:
         left = time_left(now, ws.stalled_at, route.send_timeout)
+    if ws.deflation is not None and ws.deflation.history.size:
+        left = min(left, time_left(now, ws.deflation.used_at, route.deflate.history_timeout))
     if not ws.pauses:
         if ws.in_message:
             left = min(left, time_left(now, ws.message_at, route.message_timeout))
@@ -38,6 +40,14 @@ cdef int deadline_came(WebSocket ws, uint32_t now) except -1:
     if ws.phase != PHASE_OPEN:
         callback_cancel(ws)
         return ws.end("close_timeout")
+    if (
+        ws.deflation is not None
+        and ws.deflation.history.size
+        and not time_left(now, ws.deflation.used_at, route.deflate.history_timeout)
+    ):
+        history_drop(&ws.deflation.history)
+        if deadline_in(ws, now):
+            return 0
     if ws.blocked and not time_left(now, ws.stalled_at, route.send_timeout):
         ws.flush()                          # the poller tells of ample room only, a slow peer may have made a little
         if ws.broken:

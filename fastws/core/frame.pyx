@@ -1,11 +1,13 @@
 # Frame headers: RFC 6455 section 5.2, read from a client and written for a server.
 
-cdef Fault header_legal(uint8_t first, uint8_t second, uint8_t message_opcode) noexcept nogil:
-    """Every rule that the first two bytes alone can break; `message_opcode` is that of the message in progress."""
+cdef Fault header_legal(uint8_t first, uint8_t second, const Inbox *inbox) noexcept nogil:
+    """Every rule that the first two bytes alone can break, after what is in the inbox."""
     cdef uint8_t opcode = first & 0x0F
     cdef bint fin = first & 0x80
-    if first & 0x70:
-        return FAULT_RSV                        # 5.2: MUST be 0 unless an extension is negotiated
+    if first & 0x70:                            # 5.2: MUST be 0 unless an extension is negotiated
+        # RFC 7692 section 6: of a compressed message the first frame has RSV1, and no other
+        if first & 0x70 != RSV1 or not inbox.takes_deflate or opcode == OPCODE_CONTINUATION or opcode >= OPCODE_CLOSE:
+            return FAULT_RSV
     if opcode >= OPCODE_CLOSE:
         if opcode > OPCODE_PONG:
             return FAULT_OPCODE
@@ -16,9 +18,9 @@ cdef Fault header_legal(uint8_t first, uint8_t second, uint8_t message_opcode) n
     elif opcode > OPCODE_BINARY:
         return FAULT_OPCODE
     elif opcode == OPCODE_CONTINUATION:
-        if not message_opcode:
+        if not inbox.opcode:
             return FAULT_NOTHING_TO_CONTINUE    # 5.4
-    elif message_opcode:
+    elif inbox.opcode:
         return FAULT_INTERLEAVED                # 5.4: fragments of two messages MUST NOT be interleaved
     if not second & 0x80:
         return FAULT_UNMASKED                   # 5.1: a server MUST close on an unmasked frame
@@ -35,8 +37,9 @@ cdef Fault header_read(
     """
     cdef uint8_t short_length = p[1] & 0x7F
     cdef uint64_t length = 0
+    cdef uint64_t limit = limits.max_message_size
     cdef size_t size = 2, i
-    cdef Fault fault = header_legal(p[0], p[1], inbox.opcode)
+    cdef Fault fault = header_legal(p[0], p[1], inbox)
     header.size = 0
     if fault != FAULT_NONE:
         return fault
@@ -54,8 +57,11 @@ cdef Fault header_read(
             return FAULT_LENGTH_FORM            # 5.2: the minimal number of bytes MUST be used
     header.opcode = p[0] & 0x0F
     header.fin = p[0] >> 7
+    header.deflated = inbox.deflated or p[0] & RSV1
     if header.opcode < OPCODE_CLOSE:
-        if length > limits.max_message_size - inbox.filled:
+        if header.deflated:
+            limit += (limit >> 3) + DEFLATE_MARGIN      # what will not shrink, may grow
+        if length > limit - inbox.filled:
             return FAULT_MESSAGE_SIZE
         if inbox.fragments >= limits.max_fragments:
             return FAULT_FRAGMENTS
@@ -88,7 +94,7 @@ cdef uint16_t fault_code(Fault fault) noexcept nogil:
         return 1009
     if fault == FAULT_FRAGMENTS:
         return 1008
-    if fault == FAULT_UTF8 or fault == FAULT_CLOSE_UTF8:
+    if fault == FAULT_UTF8 or fault == FAULT_CLOSE_UTF8 or fault == FAULT_DEFLATE:
         return 1007
     return 1002
 
@@ -108,6 +114,7 @@ cdef str fault_text(Fault fault):
         FAULT_MESSAGE_SIZE: "message over max_message_size",
         FAULT_FRAGMENTS: "message over max_fragments",
         FAULT_UTF8: "text is not UTF-8",
+        FAULT_DEFLATE: "compressed data is corrupt",
         FAULT_CLOSE_LENGTH: "close body of one byte",
         FAULT_CLOSE_CODE: "close code not allowed",
         FAULT_CLOSE_UTF8: "close reason is not UTF-8",

@@ -95,7 +95,7 @@ cdef class Handshake:
     cdef int _pick(self, bytes name, bytes value) except -1:
         # Most headers are none of these, and need no copy in lower case to find out.
         cdef bytes key
-        if len(name) not in (4, 6, 7, 10, 14, 17, 21, 22):
+        if len(name) not in (4, 6, 7, 10, 14, 17, 21, 22, 24):
             return 0
         key = name.lower()
         if key == b"host":
@@ -113,6 +113,8 @@ cdef class Handshake:
             self.sec_version = value
         elif key == b"sec-websocket-protocol":
             self.protocols = value if self.protocols is None else self.protocols + b"," + value
+        elif key == b"sec-websocket-extensions":
+            self.extensions = value if self.extensions is None else self.extensions + b"," + value
         elif key == b"origin":
             self.origins += 1
             self.origin = value
@@ -162,13 +164,15 @@ cdef class Handshake:
             return 403, "this Origin is not allowed", ()
         return None
 
-    def response(self, accept):
-        """The 101 (RFC 6455 section 4.2.2); `accept` is an http.Accept or None."""
+    def response(self, accept, bytes extensions=None):
+        """The 101 (RFC 6455 section 4.2.2); `accept` is an http.Accept or None, `extensions` what was negotiated."""
         digest = sha1(self.key + WEBSOCKET_GUID).digest()
         answer = (
             b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: "
             + b2a_base64(digest, newline=False)
         )
+        if extensions is not None:
+            answer += b"\r\nSec-WebSocket-Extensions: " + extensions
         if accept is not None:
             if accept.subprotocol is not None:
                 answer += b"\r\nSec-WebSocket-Protocol: " + accept.subprotocol.encode("latin-1")

@@ -12,7 +12,13 @@ cdef enum:
 cdef void inbox_clear(Inbox *inbox) noexcept:
     """Gives back what the inbox keeps. It is as new after this."""
     Py_CLEAR(inbox.body)
+    _reset(inbox)
+
+
+cdef void _reset(Inbox *inbox) noexcept nogil:
+    cdef uint8_t takes_deflate = inbox.takes_deflate
     memset(inbox, 0, sizeof(Inbox))
+    inbox.takes_deflate = takes_deflate
 
 
 cdef bint inbox_idle(const Inbox *inbox) noexcept nogil:
@@ -46,7 +52,8 @@ cdef EventKind _payload_came(
     Inbox *inbox, uint8_t *place, const uint8_t *source, size_t n, Event *event
 ) except *:
     """n masked bytes of the frame in progress, at `source`, go to `place`. Ends the frame where they end it."""
-    if inbox.opcode == OPCODE_TEXT:
+    cdef bint is_text = inbox.opcode == OPCODE_TEXT and not inbox.deflated
+    if is_text:
         if simd.unmask_check(&inbox.text, place, source, n, &inbox.mask) < n:
             return _fault(event, FAULT_UTF8)
     else:
@@ -58,18 +65,19 @@ cdef EventKind _payload_came(
     inbox.in_frame = False
     if not inbox.fin:
         return EVENT_NONE
-    if inbox.opcode == OPCODE_TEXT and inbox.text.need:
+    if is_text and inbox.text.need:
         return _fault(event, FAULT_UTF8)
     if inbox.body != NULL and <size_t>PyBytes_GET_SIZE(<object>inbox.body) != inbox.filled:
         _PyBytes_Resize(&inbox.body, <Py_ssize_t>inbox.filled)
     event.kind = EVENT_MESSAGE
     event.opcode = inbox.opcode
+    event.deflated = inbox.deflated
     event.body = inbox.body
     event.text = inbox.text
     event.data = <uint8_t *>PyBytes_AS_STRING(<object>inbox.body) if inbox.body != NULL else NULL
     event.length = inbox.filled
     inbox.body = NULL
-    memset(inbox, 0, sizeof(Inbox))
+    _reset(inbox)
     return EVENT_MESSAGE
 
 
@@ -90,7 +98,7 @@ cdef EventKind _control(uint8_t opcode, uint8_t *data, size_t n, Event *event) n
 cdef EventKind _whole(Header *header, uint8_t *data, Event *event) noexcept nogil:
     """A message in one frame, all of it in the input: no state is touched."""
     cdef size_t n = <size_t>header.length
-    if header.opcode == OPCODE_TEXT:
+    if header.opcode == OPCODE_TEXT and not header.deflated:
         memset(&event.text, 0, sizeof(event.text))
         if simd.unmask_check(&event.text, data, data, n, &header.mask) < n or event.text.need:
             return _fault(event, FAULT_UTF8)
@@ -98,6 +106,7 @@ cdef EventKind _whole(Header *header, uint8_t *data, Event *event) noexcept nogi
         simd.unmask(data, data, n, header.mask)
     event.kind = EVENT_MESSAGE
     event.opcode = header.opcode
+    event.deflated = header.deflated
     event.data = data
     event.length = n
     event.body = NULL
@@ -152,6 +161,7 @@ cdef EventKind inbox_next(
         cursor[0] = data
         if header.opcode != OPCODE_CONTINUATION:
             inbox.opcode = header.opcode
+            inbox.deflated = header.deflated
         inbox.fragments += 1
         inbox.in_frame = True
         inbox.fin = header.fin

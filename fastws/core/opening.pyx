@@ -124,7 +124,7 @@ cdef int _decided(WebSocket ws, verdict, error) except -1:
 
 cdef int opening_accept(WebSocket ws, accept) except -1:
     cdef Handshake handshake = ws.handshake
-    cdef bytes answer = handshake.response(accept)
+    cdef bytes answer = handshake.response(accept, compressing_agree(ws, handshake.extensions))
     ws.handshake = None
     if accept is not None:
         ws.subprotocol = accept.subprotocol

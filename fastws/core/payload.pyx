@@ -50,6 +50,28 @@ cdef int payload_close(Payload *payload) except -1:
 
 
 @cython.final
+cdef class Block:
+    pass
+
+
+cdef Buffer block_room(Block block, size_t n, uint8_t **place):
+    """The Buffer in which there are n bytes at place[0] for a frame: the block's if there is one and the frame is
+    small, else one of its own. A block that nobody refers to any more is used again from its beginning."""
+    cdef Buffer buffer
+    if block is None or n >= WORTH_SHARING:
+        buffer = Buffer(n)
+        place[0] = buffer.data
+        return buffer
+    if block.buffer is None or n > block.buffer.size - block.filled:
+        if block.buffer is None or refcount(<PyObject *>block.buffer) > 1:
+            block.buffer = Buffer(BLOCK_SIZE)
+        block.filled = 0
+    place[0] = block.buffer.data + block.filled
+    block.filled += n
+    return block.buffer
+
+
+@cython.final
 cdef class PreparedMessage:
     """A message that was framed once for many sends; made by `fastws.prepare`. `len()` is the frame's, in bytes."""
 
@@ -73,23 +95,19 @@ def prepare(data, *, bint is_text=False):
 
 
 cdef PreparedMessage prepared_in(Hub hub, data, bint is_text):
-    """The frame, in the hub's block if there is a hub and the frame is small, else in memory of its own: what a peer
-    that takes nothing keeps by reference is never more than its frame."""
+    """The frame, in the hub's block if there is a hub, else in memory of its own: what a peer that takes nothing keeps
+    by reference is never more than its frame."""
     cdef PreparedMessage message = PreparedMessage.__new__(PreparedMessage)
     cdef Payload payload
     cdef uint8_t head[MAX_FRAME_HEADER]
-    cdef size_t head_size
+    message.hub = hub
     payload_open(&payload, data, is_text)
     try:
-        head_size = header_write(head, 0x80 | payload.opcode, payload.size)
-        message.size = head_size + payload.size
-        if hub is None or message.size >= WORTH_SHARING:
-            message.buffer = Buffer(message.size)
-            message.frame = message.buffer.data
-        else:
-            hub.place(message)
-        memcpy(message.frame, head, head_size)
-        payload_write(message.frame + head_size, &payload)
+        message.head_size = header_write(head, 0x80 | payload.opcode, payload.size)
+        message.size = message.head_size + payload.size
+        message.buffer = block_room(None if hub is None else hub.plain, message.size, &message.frame)
+        memcpy(message.frame, head, message.head_size)
+        payload_write(message.frame + message.head_size, &payload)
     finally:
         payload_close(&payload)
     return message

@@ -38,10 +38,13 @@ cdef enum Opcode:               # RFC 6455 section 5.2
 cdef enum:
     MAX_FRAME_HEADER = 14       # 2 + 8 of length + 4 of masking key
     MAX_CONTROL_PAYLOAD = 125   # RFC 6455 section 5.5
+    RSV1 = 0x40                 # in a frame's first byte: the message is compressed (RFC 7692 section 6)
+    DEFLATE_MARGIN = 64         # bytes that a short message may grow by in DEFLATE, and more
 
 cdef struct Header:             # a client's frame header, judged and found right
     uint8_t opcode
     bint fin
+    bint deflated               # it belongs to a message with RSV1
     size_t size                 # of the header itself, in bytes
     uint64_t length             # of the payload
     uint32_t mask               # in wire order
@@ -64,12 +67,15 @@ cdef enum Fault:                # why a connection is failed (RFC 6455 section 7
     FAULT_MESSAGE_SIZE
     FAULT_FRAGMENTS
     FAULT_UTF8
+    FAULT_DEFLATE
     FAULT_CLOSE_LENGTH
     FAULT_CLOSE_CODE
     FAULT_CLOSE_UTF8
 
 cdef struct Inbox:             # one connection's receiving side
+    uint8_t takes_deflate       # RSV1 may be set; the rest is as new after each message
     # the message in progress
+    uint8_t deflated            # its first frame had RSV1
     uint8_t opcode              # TEXT or BINARY; 0 between messages
     uint32_t fragments
     simd_text text              # what is known of it, where it is text
@@ -92,12 +98,82 @@ cdef enum EventKind:
 cdef struct Event:
     EventKind kind
     uint8_t opcode              # of a message: TEXT or BINARY
+    bint deflated               # what it is, is known only once it is inflated
     simd_text text              # of a text: what is known of it
     uint8_t *data               # unmasked; lies in the input or in `body`, valid until either changes
     size_t length
     PyObject *body              # of a message that was put together: owned by whoever takes the event
     uint16_t code               # of a close or a fault
     Fault fault
+
+cdef extern from *:
+    """
+    #define ZLIB_CONST
+    #include <zlib.h>
+    """
+    ctypedef struct z_stream:
+        const uint8_t *next_in
+        unsigned int avail_in
+        uint8_t *next_out
+        unsigned int avail_out
+        int data_type
+
+cdef struct DeflateSettings:    # fastws.Deflate
+    int level, window_bits, mem_level
+    size_t history, threshold   # bytes
+    uint32_t history_timeout    # milliseconds; 0 is off
+    size_t max_inflater_memory  # bytes
+
+cdef struct History:            # the end of what was compressed for a peer
+    uint8_t *data
+    uint32_t size, capacity
+
+cdef class Deflater:            # zlib's compressor
+    cdef z_stream stream
+    cdef int level, window_bits, mem_level
+    cdef int prime(self, const History *history) except -1
+    cdef size_t deflate(self, const uint8_t *data, size_t n, uint8_t *to, size_t room) noexcept
+
+cdef class Inflater:            # and its decompressor
+    cdef z_stream stream
+    cdef int window_bits
+
+cdef class Deflation:           # what a connection has negotiated, and keeps
+    cdef readonly object agreement
+    cdef uint8_t window_bits    # of what is sent
+    cdef uint8_t client_window_bits
+    cdef bint takeover          # of what is sent: it may refer to what was sent before
+    cdef bint client_takeover
+    cdef History history
+    cdef uint32_t used_at       # when the history grew last, in milliseconds
+    cdef Inflater inflater      # its own, with client_takeover
+
+cdef struct Inflated:           # a message that is being inflated
+    PyObject *body              # a bytes object that holds it, once it is more than was lent
+    uint8_t *data
+    size_t filled, capacity
+
+cdef class Codec:               # what the connections of a server share
+    cdef list deflaters
+    cdef Inflater inflater
+    cdef Deflater last          # used last, for
+    cdef Deflation last_target  # whose window it still has
+    cdef uint8_t *packed        # what it has made
+    cdef size_t packed_room
+    cdef size_t reserved        # bytes, for inflaters of single connections
+    cdef uint64_t deflations, inflations
+    cdef Deflater _deflater(self, const DeflateSettings *settings, int window_bits, size_t need)
+    cdef size_t pack(
+        self, const DeflateSettings *settings, Deflation target, const uint8_t *data, size_t n) except? 0
+    cdef int sent(
+        self, const DeflateSettings *settings, Deflation target, const uint8_t *data, size_t n) except -1
+    cdef int sent_shared(
+        self, const DeflateSettings *settings, Deflation target, const uint8_t *data, size_t n) except -1
+    cdef int trim(self) except -1
+    cdef EventKind unpack(
+        self, Deflation source, const Limits *limits, uint8_t *lent, size_t room, Event *event) except *
+    cdef Inflater _inflater(self, Deflation source)
+    cdef size_t memory(self) noexcept
 
 cdef class FrameParser:         # frames for others: section 5 without a connection
     cdef Limits limits
@@ -141,7 +217,7 @@ cdef class Handshake:           # one request head: collected, parsed by httptoo
     cdef readonly str version
     cdef bint complete
     # picked out of the headers
-    cdef readonly bytes host, origin, key, protocols, sec_version
+    cdef readonly bytes host, origin, key, protocols, extensions, sec_version
     cdef int hosts, origins, keys, versions
     cdef bint wants_websocket, connection_upgrade, has_body, bad_length
 

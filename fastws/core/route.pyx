@@ -9,6 +9,7 @@ cdef class Service:
 
     def __cinit__(self, *args, **options):
         self.hub = Hub()
+        self.codec = Codec()
         self.topics = {}
         self.placed_from = {}
         self.refused = dict.fromkeys(REFUSED, 0)
@@ -30,14 +31,16 @@ cdef class Service:
         self.handshake_timeout = _milliseconds(handshake_timeout)
         self.close_timeout = _milliseconds(close_timeout)
 
-    def _deliver(self, topic, PreparedMessage message not None):
+    def _deliver(self, topic, PreparedMessage message not None, int wish):
         """For a publisher in another thread."""
-        topics_publish(self, topic, message, None)
+        topics_publish(self, topic, message, wish, None)
 
 
 @cython.final
 cdef class Route:
-    """The callbacks (or None each) and the limits of a WebSocket route. Seconds, and rates per second; 0 is off."""
+    """The callbacks (or None each) and the limits of a WebSocket route. Seconds, and rates per second; 0 is off.
+
+    deflate: a fastws.Deflate; agree: (offers, whether to accept client takeover) -> Agreement or None. Or None both."""
 
     def __init__(
         self, *, upgrade, open, message, drain, ping, pong, close, origins,
@@ -45,7 +48,7 @@ cdef class Route:
         size_t max_backpressure, Py_ssize_t max_waiting, uint32_t max_topics,
         double max_message_rate, double max_control_rate,
         double close_timeout, double message_timeout, double ping_interval, double ping_timeout, double send_timeout,
-        bint text_as_utf8, bint binary_as_view, bint drop_when_slow, bint keep_request,
+        bint text_as_utf8, bint binary_as_view, bint drop_when_slow, bint keep_request, deflate, agree,
     ):
         self.upgrade, self.open, self.message, self.drain = upgrade, open, message, drain
         self.ping, self.pong, self.close = ping, pong, close
@@ -66,6 +69,15 @@ cdef class Route:
         self.binary_as_view = binary_as_view
         self.drop_when_slow = drop_when_slow
         self.keep_request = keep_request
+        if deflate is not None:
+            self.agree = agree
+            self.deflate.level = deflate.level
+            self.deflate.window_bits = deflate.window_bits
+            self.deflate.mem_level = deflate.mem_level
+            self.deflate.history = deflate.history
+            self.deflate.threshold = deflate.threshold
+            self.deflate.history_timeout = _milliseconds(deflate.history_timeout)
+            self.deflate.max_inflater_memory = deflate.max_inflater_memory
 
 
 cdef uint32_t _milliseconds(double seconds) noexcept:

@@ -6,26 +6,29 @@ cdef enum:                      # indexes of SEND_STATUS
     IS_DROPPED = 2
 
 
-cdef int sending_data(WebSocket ws, data, bint is_text) except -1:
+cdef int sending_data(WebSocket ws, data, bint is_text, compress) except -1:
     """Sends what payload_open() takes, or a PreparedMessage; returns an index of SEND_STATUS."""
     cdef Payload payload
+    cdef int wish = compressing_wish(compress)
     if isinstance(data, PreparedMessage):
         prepared_check(data)
-        return sending_prepared(ws, <PreparedMessage>data)
+        return sending_prepared(ws, <PreparedMessage>data, wish)
     payload_open(&payload, data, is_text)
     try:
-        return sending_message(ws, &payload)
+        return sending_message(ws, &payload, wish)
     finally:
         payload_close(&payload)
 
 
-cdef int sending_message(WebSocket ws, const Payload *payload) except -1:
+cdef int sending_message(WebSocket ws, const Payload *payload, int wish) except -1:
     """Sends one unfragmented message."""
     cdef uint8_t head[MAX_FRAME_HEADER]
     cdef uint8_t *place
     cdef size_t size, n = payload.size
     if not _is_wanted(ws):
         return IS_DROPPED
+    if ws.deflation is not None and compressing_wanted(ws, n, wish) and compressing_write(ws, payload):
+        return _status(ws)
     if n < LARGE:
         size = 2 if n < 126 else 4
         place = ws.reserve(size + n)
@@ -42,10 +45,16 @@ cdef int sending_message(WebSocket ws, const Payload *payload) except -1:
     return _status(ws)
 
 
-cdef int sending_prepared(WebSocket ws, PreparedMessage message) except -1:
+cdef int sending_prepared(WebSocket ws, PreparedMessage message, int wish) except -1:
     """Sends a frame that others send, too."""
     if not _is_wanted(ws):
         return IS_DROPPED
+    if (
+        ws.deflation is not None
+        and compressing_wanted(ws, message.size - message.head_size, wish)
+        and compressing_refer(ws, message)
+    ):
+        return _status(ws)
     ws.refer(message.frame, message.size, message.buffer)
     return _status(ws)
 

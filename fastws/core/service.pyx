@@ -51,12 +51,14 @@ def terminate_all(Reactor reactor not None):
 def stats(Reactor reactor not None, Service service not None):
     """What a server holds and has done; see fastws.stats.Stats."""
     cdef WebSocket ws
-    cdef size_t buffered = 0
+    cdef size_t buffered = 0, for_compression = service.codec.memory()
     cdef Py_ssize_t opening = 0
     for ws in _everybody(reactor):
         opening += ws.phase <= PHASE_DECIDING
         buffered += ws.outbox.size + ws.held_size
         buffered += ws.asides.waiting_size if ws.asides is not None else 0
+        if ws.deflation is not None:
+            for_compression += deflation_memory(ws.deflation)
         if ws.inbox.body != NULL:
             buffered += <size_t>PyBytes_GET_SIZE(<object>ws.inbox.body)
     return {
@@ -69,6 +71,9 @@ def stats(Reactor reactor not None, Service service not None):
         "sockets": reactor.socket_count,
         "topics": len(service.topics),
         "buffered_bytes": buffered,
+        "deflations": service.codec.deflations,
+        "inflations": service.codec.inflations,
+        "compression_bytes": for_compression + (INFLATED_SIZE if service.inflated is not None else 0),
     }
 
 
@@ -96,4 +101,6 @@ cdef str cause_of_fault(Fault fault):
         return "max_message_size"
     if fault == FAULT_FRAGMENTS:
         return "max_fragments"
+    if fault == FAULT_DEFLATE:
+        return "invalid_compression"
     return "invalid_text" if fault == FAULT_UTF8 or fault == FAULT_CLOSE_UTF8 else "protocol_error"

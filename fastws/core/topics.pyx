@@ -23,20 +23,12 @@ cdef class Hub:
 
     def __cinit__(self):
         self.services = []
+        self.plain = Block()
+        self.packed = Block()
 
-    cdef int place(self, PreparedMessage message) except -1:
-        """Gives a small frame its place. A block that nobody refers to any more is used again from its beginning."""
-        if self.block is None or message.size > self.block.size - self.filled:
-            if self.block is None or refcount(<PyObject *>self.block) > 1:
-                self.block = Buffer(BLOCK_SIZE)
-            self.filled = 0
-        message.buffer = self.block
-        message.frame = self.block.data + self.filled
-        self.filled += message.size
-        return 0
-
-    def publish(self, topic, data, WebSocket sender=None):
+    def publish(self, topic, data, compress=None, WebSocket sender=None):
         """Sends data to the subscribers of a topic but `sender`; returns to how many of this thread's servers."""
+        cdef int wish = compressing_wish(compress)
         cdef Service service
         cdef Py_ssize_t handed = 0
         cdef PreparedMessage message
@@ -50,10 +42,10 @@ cdef class Hub:
             if service.reactor.loop.is_closed():        # without the server having been stopped
                 continue
             if service.reactor.thread == PyThread_get_thread_ident():
-                handed += topics_publish(service, topic, message, sender)
+                handed += topics_publish(service, topic, message, wish, sender)
                 continue
             try:
-                service.reactor.loop.call_soon_threadsafe(service._deliver, topic, message)
+                service.reactor.loop.call_soon_threadsafe(service._deliver, topic, message, wish)
             except RuntimeError:        # that loop was closed just now
                 pass
         return handed
@@ -84,7 +76,9 @@ cdef object _name(name):
     return name
 
 
-cdef Py_ssize_t topics_publish(Service service, name, PreparedMessage message, WebSocket sender) except -1:
+cdef Py_ssize_t topics_publish(
+    Service service, name, PreparedMessage message, int wish, WebSocket sender
+) except -1:
     """Returns how many connections took it. Who leaves meanwhile (too slow, say) leaves a hole, so that nobody else is
     passed over; who joins meanwhile comes after the end."""
     cdef Topic topic = service.topics.get(name)
@@ -98,7 +92,7 @@ cdef Py_ssize_t topics_publish(Service service, name, PreparedMessage message, W
         for i in range(topic.count):
             if topic.slots[i].ws != NULL and topic.slots[i].ws != <PyObject *>sender:
                 ws = <WebSocket>topic.slots[i].ws
-                handed += sending_prepared(ws, message) != IS_DROPPED
+                handed += sending_prepared(ws, message, wish) != IS_DROPPED
     finally:
         topic.publishing -= 1
         if topic.holes and not topic.publishing:

@@ -53,6 +53,7 @@ def build() -> None:
         "fuzz._guided",
         ["tests/fuzz/_guided.pyx"],
         include_dirs=["fastws/core", "fastws/_simd", "tests/fuzz"],
+        libraries=["z"],
         depends=[
             str(path.relative_to(ROOT))
             for folder in [*PARTS, ROOT / "fastws" / "_simd", HERE]

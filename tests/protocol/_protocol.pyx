@@ -7,6 +7,7 @@ include "handshake.pyx"
 include "frame.pyx"
 include "closing.pyx"
 include "message.pyx"
+include "deflate.pyx"
 include "speedups.pyx"
 include "parser.pyx"
 
@@ -90,6 +91,69 @@ cdef class Reader:
         message = message_text(event) if event.opcode == OPCODE_TEXT else message_bytes(event)
         Py_CLEAR(event.body)
         return "text" if event.opcode == OPCODE_TEXT else "binary", message
+
+
+cdef class Compression:
+    """A server's compression: connections that share a Codec. `settings`: a fastws.Deflate."""
+
+    cdef Codec codec
+    cdef DeflateSettings settings
+    cdef bytearray lent
+
+    def __cinit__(self, settings, size_t room=65536):
+        self.codec = Codec()
+        self.lent = bytearray(room)
+        self.settings.level = settings.level
+        self.settings.window_bits = settings.window_bits
+        self.settings.mem_level = settings.mem_level
+        self.settings.history = settings.history
+
+    def compress(self, Deflation target, bytes data):
+        """The payload of a compressed message to `target`; None where it would not be smaller, or for a shared one."""
+        cdef size_t size = self.codec.pack(&self.settings, target, data, len(data))
+        if not size:
+            return None
+        packed = (<const char *>self.codec.packed)[:size]
+        self.codec.trim()
+        if target is not None:
+            self.codec.sent(&self.settings, target, data, len(data))
+        return packed
+
+    def shared(self, Deflation target, bytes data):
+        """`target` has been sent a payload that was made for None."""
+        self.codec.sent_shared(&self.settings, target, data, len(data))
+
+    def decompress(self, Deflation source, bytes payload, uint64_t max_message_size=1 << 20, bint is_text=False):
+        """The message, or ("fail", code, reason)."""
+        cdef Event event
+        cdef Limits limits
+        cdef bytearray copy = bytearray(payload)
+        limits.max_message_size = max_message_size
+        event.opcode = OPCODE_TEXT if is_text else OPCODE_BINARY
+        event.body = NULL
+        event.data = <uint8_t *><char *>copy
+        event.length = len(copy)
+        if self.codec.unpack(source, &limits, <uint8_t *><char *>self.lent, len(self.lent), &event) == EVENT_FAULT:
+            return "fail", event.code, fault_text(event.fault)
+        message = message_text(&event) if is_text else message_bytes(&event)
+        Py_CLEAR(event.body)
+        return message
+
+    @property
+    def counts(self):
+        """Messages deflated and inflated, and bytes held for everybody."""
+        return self.codec.deflations, self.codec.inflations, self.codec.memory()
+
+
+def give_up_history(Deflation deflation not None):
+    history_drop(&deflation.history)
+
+
+def end_deflation(Deflation deflation not None):
+    """Returns how many bytes the connection has kept until then."""
+    cdef size_t kept = deflation_memory(deflation)
+    deflation_end(deflation)
+    return kept
 
 
 def build_frame(int opcode, bytes payload, bint fin=True):

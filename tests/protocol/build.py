@@ -18,6 +18,7 @@ extension = Extension(
     "protocol._protocol",
     [str(HERE.relative_to(ROOT) / "_protocol.pyx")],
     include_dirs=["fastws/core", "fastws/_simd"],
+    libraries=["z"],
     depends=[str(path.relative_to(ROOT)) for path in sorted([*CORE.iterdir(), *SIMD.iterdir()])],
     extra_compile_args=["-O2", "-Wall", "-Werror"],
 )

@@ -18,6 +18,7 @@ extension = Extension(
     "simd._variants",
     ["tests/simd/_variants.pyx"],
     include_dirs=["fastws/core", "fastws/_simd", "tests/simd"],
+    libraries=["z"],
     depends=[str(path.relative_to(ROOT)) for folder in SOURCES for path in sorted(folder.glob("*.[hp]*"))],
     extra_compile_args=["-O2", "-Wall", "-Werror"],
 )

@@ -1,0 +1,127 @@
+# Compression of a connection: what it negotiates, and its messages through the server's Codec (deflate.pyx).
+
+cdef enum:
+    INFLATED_SIZE = 65536       # bytes; an inflated message up to this size costs no memory of its own
+
+cdef enum:                      # what an application says in `compress`
+    COMPRESS_NEVER = 0
+    COMPRESS_BY_SIZE = 1
+    COMPRESS_ALWAYS = 2
+
+
+cdef int compressing_wish(compress) except -1:
+    if compress is None:
+        return COMPRESS_BY_SIZE
+    return COMPRESS_ALWAYS if compress else COMPRESS_NEVER
+
+
+cdef bytes compressing_agree(WebSocket ws, bytes offers):
+    """Negotiates; returns the answer's Sec-WebSocket-Extensions, or None."""
+    cdef Route route = ws.route
+    cdef Codec codec = ws.service.codec
+    cdef size_t cost = inflater_memory(15)
+    if route.agree is None or offers is None:
+        return None
+    agreement = route.agree(offers, codec.reserved + cost <= route.deflate.max_inflater_memory)
+    if agreement is None:
+        return None
+    ws.deflation = Deflation(agreement)
+    ws.inbox.takes_deflate = True
+    if ws.deflation.client_takeover:
+        codec.reserved += cost
+    return agreement.answer.encode("ascii")
+
+
+cdef int compressing_end(WebSocket ws) except -1:
+    """The connection is over."""
+    if ws.deflation is not None:
+        if ws.deflation.client_takeover:
+            ws.service.codec.reserved -= inflater_memory(15)
+        deflation_end(ws.deflation)
+    return 0
+
+
+cdef bint compressing_unpack(WebSocket ws, Event *event) except -1:
+    """Inflates a message; where it cannot be, the connection has been failed."""
+    cdef Service service = ws.service
+    if service.inflated is None or service.inflated.exports:
+        service.inflated = Buffer(INFLATED_SIZE)
+    if service.codec.unpack(
+        ws.deflation, &ws.route.limits, service.inflated.data, service.inflated.size, event
+    ) == EVENT_FAULT:
+        ws.fail(cause_of_fault(event.fault), event.code, fault_text(event.fault))
+        return False
+    if event.length >= MUCH:
+        ws.reactor.took_large_block()
+    return True
+
+
+cdef bint compressing_wanted(WebSocket ws, size_t n, int wish) noexcept:
+    """Whether a message of n bytes is to be compressed, where that makes it smaller."""
+    return n >= ws.route.deflate.threshold if wish == COMPRESS_BY_SIZE else wish == COMPRESS_ALWAYS
+
+
+cdef bint compressing_write(WebSocket ws, const Payload *payload) except -1:
+    """Sends a message compressed; False where that is no use."""
+    cdef Codec codec = ws.service.codec
+    cdef DeflateSettings *settings = &ws.route.deflate
+    cdef const uint8_t *data = payload.data
+    cdef size_t n = payload.size, size, head_size
+    cdef uint8_t head[MAX_FRAME_HEADER]
+    cdef uint8_t *place
+    if payload.text != NULL:
+        encoded = PyBytes_FromStringAndSize(NULL, <Py_ssize_t>n)
+        data = <const uint8_t *>PyBytes_AS_STRING(encoded)
+        payload_write(<uint8_t *>data, payload)
+    size = codec.pack(settings, ws.deflation, data, n)
+    if size == 0:
+        codec.trim()
+        return False
+    head_size = header_write(head, 0x80 | RSV1 | payload.opcode, size)
+    if size < LARGE:
+        place = ws.reserve(head_size + size)
+        memcpy(place, head, head_size)
+        memcpy(place + head_size, codec.packed, size)
+    else:
+        packed = PyBytes_FromStringAndSize(<const char *>codec.packed, <Py_ssize_t>size)
+        ws.write_large(head, head_size, <const uint8_t *>PyBytes_AS_STRING(packed), size, packed)
+    codec.trim()
+    codec.sent(settings, ws.deflation, data, n)
+    if ws.deflation.history.size:
+        ws.deflation.used_at = ws.reactor.now
+        ws.reactor.sweep_within(settings.history_timeout or NEVER)
+    return True
+
+
+cdef bint compressing_refer(WebSocket ws, PreparedMessage message) except -1:
+    """Sends the compressed variant of a message that others send, too; False where there is none, or none for the
+    window of this peer. The first that it is asked of decides how it is made."""
+    cdef DeflateSettings *settings = &ws.route.deflate
+    if not message.is_tried:
+        message.is_tried = True
+        _prepare_packed(message, ws.service, settings)
+    if message.packed_size == 0 or message.reach > <size_t>1 << ws.deflation.window_bits:
+        return False
+    ws.refer(message.packed, message.packed_size, message.packed_buffer)
+    ws.service.codec.sent_shared(
+        settings, ws.deflation, message.frame + message.head_size, message.size - message.head_size)
+    return True
+
+
+cdef int _prepare_packed(PreparedMessage message, Service service, const DeflateSettings *settings) except -1:
+    cdef Codec codec = service.codec
+    cdef uint8_t head[MAX_FRAME_HEADER]
+    cdef uint8_t *place
+    cdef Block block
+    cdef size_t head_size, n = message.size - message.head_size
+    cdef size_t size = codec.pack(settings, None, message.frame + message.head_size, n)
+    if size:
+        head_size = header_write(head, message.frame[0] | RSV1, size)
+        block = None if message.hub is None else message.hub.packed
+        message.packed_buffer = block_room(block, head_size + size, &place)
+        memcpy(place, head, head_size)
+        memcpy(place + head_size, codec.packed, size)
+        message.packed = place
+        message.packed_size = head_size + size
+        message.reach = min(n, <size_t>1 << settings.window_bits)
+    return codec.trim()

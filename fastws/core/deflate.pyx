@@ -1,0 +1,318 @@
+# Compression (RFC 7692): messages into DEFLATE and out of it, by zlib. What a connection may do is in its Deflation.
+#
+# A connection has no compressor of its own, which would take up to 256 KiB. Of what was compressed for it the end is
+# kept as it was, its History; the one Deflater for all is primed with that, and so refers to it, as the peer expects of
+# context takeover (section 7.1.1). What was not compressed is not in the peer's window (7.2), nor in the History.
+
+cdef enum:
+    FIRST_HISTORY = 256         # bytes; the smallest that is allocated
+    SMALL = 8192                # bytes of history and message, up to which tables of SMALL_MEM_LEVEL are as good
+    SMALL_MEM_LEVEL = 7
+    MOST = 1 << 30              # bytes that zlib is given at once; it counts with 32 bits
+    PACKED_KEPT = 65536 + DEFLATE_MARGIN
+    INFLATE_STATE = 7400        # bytes of zlib's own, without the window
+
+cdef const uint8_t *FLUSH_MARK = b"\x00\x00\xff\xff"       # ends each compressed message, and is not sent (7.2.1)
+
+
+cdef void history_drop(History *history) noexcept:
+    PyMem_Free(history.data)
+    memset(history, 0, sizeof(History))
+
+
+cdef void history_add(History *history, size_t limit, const uint8_t *data, size_t n) noexcept:
+    """Keeps the last `limit` bytes. Without memory for them it keeps nothing, which is right at any time."""
+    cdef size_t kept, capacity
+    cdef uint8_t *moved
+    if n >= limit:
+        data += n - limit
+        n = limit
+    kept = min(<size_t>history.size, limit - n)
+    if kept + n > history.capacity:
+        capacity = min(limit, max(<size_t>FIRST_HISTORY, max(kept + n, <size_t>history.capacity * 2)))
+        moved = <uint8_t *>PyMem_Realloc(history.data, capacity)
+        if moved == NULL:
+            history_drop(history)
+            return
+        history.data = moved
+        history.capacity = <uint32_t>capacity
+    memmove(history.data, history.data + history.size - kept, kept)
+    memcpy(history.data + kept, data, n)
+    history.size = <uint32_t>(kept + n)
+
+
+cdef int _made(int status) except -1:
+    """What zlib says to the settings of a stream."""
+    if status == Z_MEM_ERROR:
+        raise MemoryError
+    if status != Z_OK:
+        raise ValueError(f"zlib takes no such settings: error {status}")
+    return 0
+
+
+@cython.final
+cdef class Deflater:
+    """level, window_bits, mem_level: as zlib's deflateInit2 has them. No distance is more than the window less 262."""
+
+    def __cinit__(self, int level, int window_bits, int mem_level):
+        self.level, self.window_bits, self.mem_level = level, window_bits, mem_level
+        _made(deflateInit2(&self.stream, level, Z_DEFLATED, -window_bits, mem_level, Z_DEFAULT_STRATEGY))
+
+    def __dealloc__(self):
+        deflateEnd(&self.stream)
+
+    cdef int prime(self, const History *history) except -1:
+        """As new, or as if it had made what is in the history."""
+        deflateReset(&self.stream)
+        if history != NULL and history.size:
+            deflateSetDictionary(&self.stream, history.data, history.size)
+        return 0
+
+    cdef size_t deflate(self, const uint8_t *data, size_t n, uint8_t *to, size_t room) noexcept:
+        """Compresses a message of at most MOST bytes and returns the size; 0 where that would be more than `room`. At
+        `to` there must be DEFLATE_MARGIN bytes more."""
+        cdef size_t size
+        self.stream.next_in = data
+        self.stream.avail_in = <unsigned int>n
+        self.stream.next_out = to
+        self.stream.avail_out = <unsigned int>(room + DEFLATE_MARGIN)
+        deflate(&self.stream, Z_SYNC_FLUSH)
+        if self.stream.avail_out == 0:
+            return 0
+        size = room + DEFLATE_MARGIN - self.stream.avail_out - 4
+        return size if size <= room else 0
+
+
+@cython.final
+cdef class Inflater:
+    def __cinit__(self, int window_bits):
+        self.window_bits = window_bits
+        _made(inflateInit2(&self.stream, -window_bits))
+
+    def __dealloc__(self):
+        inflateEnd(&self.stream)
+
+
+cdef int _inflated_grow(Inflated *out, uint64_t limit) except -1:
+    """Room for more; for no more than the byte that is too many."""
+    cdef size_t capacity = <size_t>min(<uint64_t>out.capacity * 2, limit + 1)
+    if out.body == NULL:
+        out.body = PyBytes_New(NULL, <Py_ssize_t>capacity)
+        memcpy(PyBytes_AS_STRING(<object>out.body), out.data, out.filled)
+    else:
+        _PyBytes_Resize(&out.body, <Py_ssize_t>capacity)       # on failure it has freed the body and set NULL
+    out.data = <uint8_t *>PyBytes_AS_STRING(<object>out.body)
+    out.capacity = capacity
+    return 0
+
+
+cdef Fault _inflate(
+    z_stream *stream, Inflated *out, uint64_t limit, const uint8_t *data, size_t n, bint *complete
+) except *:
+    """Inflates n more bytes of a message, unless it comes to more than `limit`. Blocks may follow one that says that it
+    is the last (7.2.3.4). `complete`: no block has begun that has not ended."""
+    cdef size_t room
+    cdef unsigned int had
+    cdef int status
+    stream.next_in = data
+    stream.avail_in = 0
+    while True:
+        if stream.avail_in == 0:
+            stream.avail_in = <unsigned int>min(n, <size_t>MOST)
+            n -= stream.avail_in
+        if out.filled == out.capacity:
+            _inflated_grow(out, limit)
+        room = min(out.capacity - out.filled, <size_t>min(limit + 1 - out.filled, <uint64_t>MOST))
+        stream.next_out = out.data + out.filled
+        stream.avail_out = <unsigned int>room
+        had = stream.avail_in
+        status = inflate(stream, Z_SYNC_FLUSH)
+        out.filled += room - stream.avail_out
+        if out.filled > limit:
+            return FAULT_MESSAGE_SIZE
+        if status == Z_STREAM_END:
+            complete[0] = True
+            inflateResetKeep(stream)
+        elif status == Z_OK or status == Z_BUF_ERROR:
+            if stream.avail_in < had:
+                # zlib.h: 128 stands for between blocks, what is below 64 for unused bits of the last byte
+                complete[0] = stream.data_type == 128
+        elif status == Z_MEM_ERROR:
+            raise MemoryError
+        else:
+            return FAULT_DEFLATE
+        if stream.avail_in == 0 and n == 0 and stream.avail_out:
+            return FAULT_NONE
+
+
+@cython.final
+cdef class Deflation:
+    """agreement: a fastws.compression.Agreement."""
+
+    def __cinit__(self, agreement):
+        self.agreement = agreement
+        self.window_bits = agreement.window_bits
+        self.client_window_bits = agreement.client_window_bits
+        self.takeover = agreement.takeover
+        self.client_takeover = agreement.client_takeover
+
+    def __dealloc__(self):
+        history_drop(&self.history)
+
+
+cdef int deflation_end(Deflation self) except -1:
+    """Nothing more is compressed or inflated."""
+    history_drop(&self.history)
+    self.inflater = None
+    return 0
+
+
+cdef size_t inflater_memory(int window_bits) noexcept nogil:
+    """What an Inflater takes, in bytes."""
+    return INFLATE_STATE + (<size_t>1 << window_bits)
+
+
+@cython.final
+cdef class Codec:
+    """The compressors and decompressors of a server, each made when it is needed first."""
+
+    def __cinit__(self):
+        self.deflaters = []
+
+    def __dealloc__(self):
+        PyMem_Free(self.packed)
+
+    cdef Deflater _deflater(self, const DeflateSettings *settings, int window_bits, size_t need):
+        """One for `need` bytes of history and message. To clear the larger tables takes 1.5 us, a tenth of what a small
+        message costs. For a window of 8 bits, which zlib does not offer, 9 will do: no distance is more than 250."""
+        cdef Deflater found
+        cdef int mem_level = settings.mem_level
+        window_bits = max(9, window_bits)
+        if need <= SMALL:
+            mem_level = min(mem_level, SMALL_MEM_LEVEL)
+        for found in self.deflaters:
+            if found.level == settings.level and found.window_bits == window_bits and found.mem_level == mem_level:
+                return found
+        found = Deflater(settings.level, window_bits, mem_level)
+        self.deflaters.append(found)
+        return found
+
+    cdef size_t pack(
+        self, const DeflateSettings *settings, Deflation target, const uint8_t *data, size_t n
+    ) except? 0:
+        """Compresses a message into `packed`; returns the size, 0 where that is not less than n.
+
+        It is for `target`; None makes it self-contained, and for anybody whose window it fits in. sent() must be called
+        where it has been sent to `target`."""
+        cdef Deflater deflater
+        cdef History *history = NULL
+        cdef size_t size
+        cdef int window_bits = settings.window_bits
+        if n == 0 or n > MOST:
+            return 0
+        if self.packed_room < n + DEFLATE_MARGIN:
+            self.trim()
+            self.packed_room = max(<size_t>PACKED_KEPT, n + DEFLATE_MARGIN)
+            self.packed = <uint8_t *>PyMem_Malloc(self.packed_room)
+            if self.packed == NULL:
+                self.packed_room = 0
+                raise MemoryError
+        if target is not None:
+            window_bits = target.window_bits
+            history = &target.history if target.takeover else NULL
+        deflater = self._deflater(settings, window_bits, n + (history.size if history != NULL else 0))
+        # Where the last one was for the same peer, the deflater still has all that it needs, and more than the history.
+        if history == NULL or target is not self.last_target or deflater is not self.last:
+            deflater.prime(history)
+        self.last = deflater
+        self.last_target = None
+        self.deflations += 1
+        return deflater.deflate(data, n, self.packed, n - 1)
+
+    cdef int sent(self, const DeflateSettings *settings, Deflation target, const uint8_t *data, size_t n) except -1:
+        """These n bytes have been sent to `target` as pack() has just made them for it."""
+        if target.takeover:
+            history_add(&target.history, min(settings.history, <size_t>1 << target.window_bits), data, n)
+            self.last_target = target
+        return 0
+
+    cdef int sent_shared(
+        self, const DeflateSettings *settings, Deflation target, const uint8_t *data, size_t n
+    ) except -1:
+        """These n bytes have been sent to `target`, self-contained. They go on with a history, but begin none."""
+        if target.history.size:
+            history_add(&target.history, min(settings.history, <size_t>1 << target.window_bits), data, n)
+        if self.last_target is target:
+            self.last_target = None
+        return 0
+
+    cdef int trim(self) except -1:
+        """Gives back what a large message took."""
+        if self.packed_room > PACKED_KEPT:
+            PyMem_Free(self.packed)
+            self.packed = NULL
+            self.packed_room = 0
+        return 0
+
+    cdef EventKind unpack(
+        self, Deflation source, const Limits *limits, uint8_t *lent, size_t room, Event *event
+    ) except *:
+        """Replaces a compressed message in the event by what it inflates to, or by a fault. `lent`: memory that a short
+        message may lie in until the next one. An empty payload, as some send it, is an empty message."""
+        cdef Inflater inflater = self._inflater(source)
+        cdef Inflated out
+        cdef PyObject *payload = event.body
+        cdef Fault fault = FAULT_NONE
+        cdef bint complete = event.length == 0
+        memset(&out, 0, sizeof(out))
+        out.data, out.capacity = lent, room
+        self.inflations += 1
+        event.body = NULL
+        try:
+            if event.length:
+                fault = _inflate(
+                    &inflater.stream, &out, limits.max_message_size, event.data, event.length, &complete)
+                if fault == FAULT_NONE:
+                    fault = _inflate(&inflater.stream, &out, limits.max_message_size, FLUSH_MARK, 4, &complete)
+            if fault == FAULT_NONE and not complete:
+                fault = FAULT_DEFLATE
+            if fault == FAULT_NONE and event.opcode == OPCODE_TEXT:
+                fault = FAULT_NONE if text_check(&event.text, out.data, out.filled) else FAULT_UTF8
+            if fault != FAULT_NONE:
+                return _fault(event, fault)
+            if out.body != NULL and <size_t>PyBytes_GET_SIZE(<object>out.body) != out.filled:
+                _PyBytes_Resize(&out.body, <Py_ssize_t>out.filled)
+                out.data = <uint8_t *>PyBytes_AS_STRING(<object>out.body)
+            event.data = out.data
+            event.length = out.filled
+            event.body = out.body
+            out.body = NULL
+            return EVENT_MESSAGE
+        finally:
+            Py_XDECREF(payload)
+            Py_XDECREF(out.body)
+
+    cdef Inflater _inflater(self, Deflation source):
+        if source.client_takeover:
+            if source.inflater is None:
+                source.inflater = Inflater(source.client_window_bits)
+            return source.inflater
+        if self.inflater is None:
+            self.inflater = Inflater(15)
+        inflateReset(&self.inflater.stream)
+        return self.inflater
+
+    cdef size_t memory(self) noexcept:
+        """Bytes that are held for everybody; zlib.h says what its tables take."""
+        cdef Deflater one
+        cdef size_t total = self.packed_room
+        if self.inflater is not None:
+            total += inflater_memory(self.inflater.window_bits)
+        for one in self.deflaters:
+            total += (<size_t>4 << one.window_bits) + (<size_t>512 << one.mem_level)
+        return total
+
+
+cdef size_t deflation_memory(Deflation self) noexcept nogil:
+    """Bytes that are held for one connection."""
+    return self.history.capacity + (inflater_memory(self.inflater.window_bits) if self.inflater is not None else 0)
