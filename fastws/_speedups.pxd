@@ -118,6 +118,7 @@ cdef class Socket(Endpoint):
     cdef int _feed(self, uint8_t *data, size_t n) except -1
     cdef int _feed_held(self) except -1
     cdef int _hold(self, uint8_t *data, size_t n) except -1
+    cdef int come_back(self) except -1
     cdef int pause(self, uint8_t reason) except -1
     cdef int resume(self, uint8_t reason) except -1
     # send

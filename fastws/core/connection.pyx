@@ -52,7 +52,8 @@ cdef class WebSocket(Socket):
         cdef EventKind kind
         cdef uint8_t *cursor = data
         cdef bint finished = False
-        while not self.pauses:
+        cdef size_t inflated = 0
+        while not self.pauses and inflated < self.reactor.input.size:
             kind = inbox_next(&self.inbox, &self.route.limits, &cursor, data + n, &event)
             if kind == EVENT_NONE:
                 break
@@ -60,6 +61,10 @@ cdef class WebSocket(Socket):
             self.handle(kind, &event)
             if self.phase > PHASE_CLOSING:
                 return <Py_ssize_t>n        # RFC 6455 section 7.1.7: nothing more is parsed
+            if kind == EVENT_MESSAGE and event.deflated:
+                inflated += event.length
+        if inflated >= self.reactor.input.size:
+            self.come_back()                # after the others, whom so much would hold up
         self.received(finished, cursor < data + n)
         return cursor - data
 

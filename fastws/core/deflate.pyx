@@ -146,6 +146,7 @@ cdef Fault _inflate(
 
 
 @cython.final
+@cython.no_gc
 cdef class Deflation:
     """agreement: a fastws.compression.Agreement."""
 

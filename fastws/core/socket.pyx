@@ -184,6 +184,11 @@ cdef class Socket(Endpoint):
         self.held_size = n
         return 0
 
+    cdef int come_back(self) except -1:
+        """What on_input() does not use up now, it gets again in the next turn."""
+        self.resumed = True
+        return self.mark()
+
     cdef int pause(self, uint8_t reason) except -1:
         """Stops reading while any reason stands. That the peer goes away is still told."""
         if not self.pauses:
@@ -199,8 +204,7 @@ cdef class Socket(Endpoint):
         if self.pauses:
             return 0
         if self.held_size:
-            self.resumed = True
-            self.mark()
+            self.come_back()
         self._watch(self.interest & ~<uint32_t>POLL_PEER_SHUT | POLL_READ)
         return self.on_resumed()
 
