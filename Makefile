@@ -1,4 +1,4 @@
-# A clean checkout needs Python with its headers and venv, gcc and make; everything else goes into .venv*. The tests also
+# A clean checkout needs Python with its headers and venv, gcc, make and zlib.h; everything else goes into .venv*. The tests also
 # talk to Node's ws where there are node and npm; it goes into tests/clients/node/node_modules.
 # `make help` lists the targets.
 
