@@ -212,12 +212,7 @@ cdef class Codec:
         if n == 0 or n > MOST:
             return 0
         if self.packed_room < n + DEFLATE_MARGIN:
-            self.trim()
-            self.packed_room = max(<size_t>PACKED_KEPT, n + DEFLATE_MARGIN)
-            self.packed = <uint8_t *>PyMem_Malloc(self.packed_room)
-            if self.packed == NULL:
-                self.packed_room = 0
-                raise MemoryError
+            self._make_room(max(<size_t>PACKED_KEPT, n + DEFLATE_MARGIN))
         if target is not None:
             window_bits = target.window_bits
             history = &target.history if target.takeover else NULL
@@ -247,13 +242,18 @@ cdef class Codec:
             self.last_target = None
         return 0
 
+    cdef int _make_room(self, size_t room) except -1:
+        PyMem_Free(self.packed)
+        self.packed_room = 0
+        self.packed = <uint8_t *>PyMem_Malloc(room)
+        if self.packed == NULL:
+            raise MemoryError
+        self.packed_room = room
+        return 0
+
     cdef int trim(self) except -1:
         """Gives back what a large message took."""
-        if self.packed_room > PACKED_KEPT:
-            PyMem_Free(self.packed)
-            self.packed = NULL
-            self.packed_room = 0
-        return 0
+        return self._make_room(PACKED_KEPT) if self.packed_room > PACKED_KEPT else 0
 
     cdef EventKind unpack(
         self, Deflation source, const Limits *limits, uint8_t *lent, size_t room, Event *event

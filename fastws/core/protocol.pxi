@@ -169,6 +169,7 @@ cdef class Codec:               # what the connections of a server share
         self, const DeflateSettings *settings, Deflation target, const uint8_t *data, size_t n) except -1
     cdef int sent_shared(
         self, const DeflateSettings *settings, Deflation target, const uint8_t *data, size_t n) except -1
+    cdef int _make_room(self, size_t room) except -1
     cdef int trim(self) except -1
     cdef EventKind unpack(
         self, Deflation source, const Limits *limits, uint8_t *lent, size_t room, Event *event) except *
