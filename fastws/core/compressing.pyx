@@ -85,8 +85,8 @@ cdef bint compressing_write(WebSocket ws, const Payload *payload) except -1:
     else:
         packed = PyBytes_FromStringAndSize(<const char *>codec.packed, <Py_ssize_t>size)
         ws.write_large(head, head_size, <const uint8_t *>PyBytes_AS_STRING(packed), size, packed)
-    codec.trim()
     codec.sent(settings, ws.deflation, data, n)
+    codec.trim()
     if ws.deflation.history.size:
         ws.deflation.used_at = ws.reactor.now
         ws.reactor.sweep_within(settings.history_timeout or NEVER)
@@ -124,4 +124,5 @@ cdef int _prepare_packed(PreparedMessage message, Service service, const Deflate
         message.packed = place
         message.packed_size = head_size + size
         message.reach = min(n, <size_t>1 << settings.window_bits)
-    return codec.trim()
+    codec.trim()
+    return 0

@@ -181,7 +181,7 @@ cdef class Codec:
         self.deflaters = []
 
     def __dealloc__(self):
-        PyMem_Free(self.packed)
+        self._free_packed()
 
     cdef Deflater _deflater(self, const DeflateSettings *settings, int window_bits, size_t need):
         """One for `need` bytes of history and message. To clear the larger tables takes 1.5 us, a tenth of what a small
@@ -212,7 +212,11 @@ cdef class Codec:
         if n == 0 or n > MOST:
             return 0
         if self.packed_room < n + DEFLATE_MARGIN:
-            self._make_room(max(<size_t>PACKED_KEPT, n + DEFLATE_MARGIN))
+            self._free_packed()
+            self.packed = <uint8_t *>PyMem_Malloc(max(<size_t>PACKED_KEPT, n + DEFLATE_MARGIN))
+            if self.packed == NULL:
+                raise MemoryError
+            self.packed_room = max(<size_t>PACKED_KEPT, n + DEFLATE_MARGIN)
         if target is not None:
             window_bits = target.window_bits
             history = &target.history if target.takeover else NULL
@@ -242,18 +246,15 @@ cdef class Codec:
             self.last_target = None
         return 0
 
-    cdef int _make_room(self, size_t room) except -1:
-        PyMem_Free(self.packed)
-        self.packed_room = 0
-        self.packed = <uint8_t *>PyMem_Malloc(room)
-        if self.packed == NULL:
-            raise MemoryError
-        self.packed_room = room
-        return 0
-
-    cdef int trim(self) except -1:
+    cdef void trim(self) noexcept:
         """Gives back what a large message took."""
-        return self._make_room(PACKED_KEPT) if self.packed_room > PACKED_KEPT else 0
+        if self.packed_room > PACKED_KEPT:
+            self._free_packed()
+
+    cdef void _free_packed(self) noexcept:
+        PyMem_Free(self.packed)
+        self.packed = NULL
+        self.packed_room = 0
 
     cdef EventKind unpack(
         self, Deflation source, const Limits *limits, uint8_t *lent, size_t room, Event *event

@@ -169,8 +169,8 @@ cdef class Codec:               # what the connections of a server share
         self, const DeflateSettings *settings, Deflation target, const uint8_t *data, size_t n) except -1
     cdef int sent_shared(
         self, const DeflateSettings *settings, Deflation target, const uint8_t *data, size_t n) except -1
-    cdef int _make_room(self, size_t room) except -1
-    cdef int trim(self) except -1
+    cdef void trim(self) noexcept
+    cdef void _free_packed(self) noexcept
     cdef EventKind unpack(
         self, Deflation source, const Limits *limits, uint8_t *lent, size_t room, Event *event) except *
     cdef Inflater _inflater(self, Deflation source)
