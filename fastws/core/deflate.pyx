@@ -8,6 +8,8 @@ cdef enum:
     FIRST_HISTORY = 256         # bytes; the smallest that is allocated
     SMALL = 8192                # bytes of history and message, up to which tables of SMALL_MEM_LEVEL are as good
     SMALL_MEM_LEVEL = 7
+    LONG = 16384                # bytes; a message that is judged by its first PROBE bytes
+    PROBE = 4096
     MOST = 1 << 30              # bytes that zlib is given at once; it counts with 32 bits
     PACKED_KEPT = 65536 + DEFLATE_MARGIN
     INFLATE_STATE = 7400        # bytes of zlib's own, without the window
@@ -69,13 +71,20 @@ cdef class Deflater:
         return 0
 
     cdef size_t deflate(self, const uint8_t *data, size_t n, uint8_t *to, size_t room) noexcept:
-        """Compresses a message of at most MOST bytes and returns the size; 0 where that would be more than `room`. At
-        `to` there must be DEFLATE_MARGIN bytes more."""
+        """Compresses a message of at most MOST bytes and returns the size; 0 where that would be more than `room`, or
+        where a long message does not begin to shrink: an image, say, costs ten times what text does. At `to` there must
+        be DEFLATE_MARGIN bytes more."""
         cdef size_t size
         self.stream.next_in = data
         self.stream.avail_in = <unsigned int>n
         self.stream.next_out = to
         self.stream.avail_out = <unsigned int>(room + DEFLATE_MARGIN)
+        if n >= <size_t>LONG:
+            self.stream.avail_in = PROBE
+            deflate(&self.stream, Z_BLOCK)
+            if self.stream.next_out - to > PROBE - PROBE // 32:
+                return 0
+            self.stream.avail_in = <unsigned int>(n - PROBE)
         deflate(&self.stream, Z_SYNC_FLUSH)
         if self.stream.avail_out == 0:
             return 0

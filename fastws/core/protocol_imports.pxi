@@ -41,7 +41,7 @@ cdef extern from "Python.h":
 
 cdef extern from "zlib.h" nogil:
     enum:
-        Z_OK, Z_STREAM_END, Z_BUF_ERROR, Z_MEM_ERROR, Z_SYNC_FLUSH, Z_DEFLATED, Z_DEFAULT_STRATEGY
+        Z_OK, Z_STREAM_END, Z_BUF_ERROR, Z_MEM_ERROR, Z_SYNC_FLUSH, Z_BLOCK, Z_DEFLATED, Z_DEFAULT_STRATEGY
     int deflateInit2(z_stream *, int level, int method, int window_bits, int mem_level, int strategy)
     int deflateReset(z_stream *)
     int deflateSetDictionary(z_stream *, const uint8_t *, unsigned int)
