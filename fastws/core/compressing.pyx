@@ -19,16 +19,16 @@ cdef bytes compressing_agree(WebSocket ws, bytes offers):
     """Negotiates; returns the answer's Sec-WebSocket-Extensions, or None."""
     cdef Route route = ws.route
     cdef Codec codec = ws.service.codec
-    cdef size_t cost = inflater_memory(15)
     if route.agree is None or offers is None:
         return None
-    agreement = route.agree(offers, codec.reserved + cost <= route.deflate.max_inflater_memory)
+    has_room = codec.reserved + inflater_memory(15) <= route.deflate.max_inflater_memory
+    agreement = route.agree(offers, has_room)
     if agreement is None:
         return None
     ws.deflation = Deflation(agreement)
     ws.inbox.takes_deflate = True
     if ws.deflation.client_takeover:
-        codec.reserved += cost
+        codec.reserved += inflater_memory(ws.deflation.client_window_bits)
     return agreement.answer.encode("ascii")
 
 
@@ -36,7 +36,7 @@ cdef int compressing_end(WebSocket ws) except -1:
     """The connection is over."""
     if ws.deflation is not None:
         if ws.deflation.client_takeover:
-            ws.service.codec.reserved -= inflater_memory(15)
+            ws.service.codec.reserved -= inflater_memory(ws.deflation.client_window_bits)
         deflation_end(ws.deflation)
     return 0
 
