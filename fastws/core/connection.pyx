@@ -53,7 +53,7 @@ cdef class WebSocket(Socket):
         cdef uint8_t *cursor = data
         cdef bint finished = False
         cdef size_t inflated = 0
-        while not self.pauses and inflated < self.reactor.input.size:
+        while not self.pauses:
             kind = inbox_next(&self.inbox, &self.route.limits, &cursor, data + n, &event)
             if kind == EVENT_NONE:
                 break
@@ -63,8 +63,9 @@ cdef class WebSocket(Socket):
                 return <Py_ssize_t>n        # RFC 6455 section 7.1.7: nothing more is parsed
             if kind == EVENT_MESSAGE and event.deflated:
                 inflated += event.length
-        if inflated >= self.reactor.input.size:
-            self.come_back()                # after the others, whom so much would hold up
+                if inflated >= self.reactor.input.size:
+                    self.come_back()        # after the others, whom so much would hold up
+                    break
         self.received(finished, cursor < data + n)
         return cursor - data
 
