@@ -1,0 +1,327 @@
+"""permessage-deflate (RFC 7692) from a client: offers, answers judged by the RFC, and messages either way."""
+
+from __future__ import annotations
+
+import itertools
+import re
+import zlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, fields
+from typing import Any
+
+from .client import Headers, HttpResponse, RawClient
+from .frames import BINARY, CLOSE, CONT, PING, TEXT, BadFrame, Frame, build
+
+TAIL = b"\x00\x00\xff\xff"  # what a sync flush ends with, and a message leaves out (section 7.2.1)
+RSV1 = 4  # of the three bits
+FLAGS = ("server_no_context_takeover", "client_no_context_takeover")
+SIZES = ("server_max_window_bits", "client_max_window_bits")
+ANSWER = re.compile(r"permessage-deflate((?:; ?[a-z_]+(?:=[1-9][0-9]*)?)*)")
+
+
+@dataclass(frozen=True)
+class Params:
+    """Of an offer or an answer. `client_max_window_bits` is True without a value."""
+
+    server_no_context_takeover: bool = False
+    client_no_context_takeover: bool = False
+    server_max_window_bits: int | None = None
+    client_max_window_bits: int | bool | None = None
+
+    def __str__(self) -> str:
+        text = "permessage-deflate"
+        for one in fields(self):
+            value = getattr(self, one.name)
+            if value:
+                text += f"; {one.name}" if value is True else f"; {one.name}={value}"
+        return text
+
+    @classmethod
+    def read(cls, answer: str) -> Params:
+        """An answer, which names one extension, each parameter once and each value as section 7.1 wants it."""
+        match = ANSWER.fullmatch(answer)
+        assert match, f"no answer: {answer!r}"
+        found: dict[str, Any] = {}
+        for part in match[1].split(";")[1:]:
+            name, equals, value = part.strip().partition("=")
+            assert name not in found, f"{name} twice: {answer!r}"
+            assert (name in SIZES) if equals else (name in FLAGS), answer
+            assert not equals or 8 <= int(value) <= 15, answer
+            found[name] = int(value) if equals else True
+        return cls(**found)
+
+    @property
+    def server_bits(self) -> int:
+        return self.server_max_window_bits or 15
+
+    @property
+    def client_bits(self) -> int:
+        return 15 if self.client_max_window_bits in (None, True) else int(self.client_max_window_bits)  # type: ignore[arg-type]
+
+
+def every_offer(sizes: Sequence[int] = range(8, 16)) -> list[Params]:
+    return [
+        Params(*chosen)
+        for chosen in itertools.product((False, True), (False, True), (None, *sizes), (None, True, *sizes))
+    ]
+
+
+_NO_BITS = [
+    "0",
+    "7",
+    "16",
+    "08",
+    "015",
+    "+9",
+    "-9",
+    "9.0",
+    "9 9",
+    "0x9",
+    "\xb9",  # a superscript: a digit to str.isdigit, a number to no one
+    "99999999999999999999",
+    "x",
+]
+#: What no offer may have (section 7.1), each of which declines the offer that it is in.
+WRONG_PARAMETERS = [
+    *(f"server_max_window_bits={value}" for value in _NO_BITS),
+    *(f"client_max_window_bits={value}" for value in _NO_BITS),
+    *(
+        f'{name}="{value}'
+        for name in ("server_max_window_bits", "client_max_window_bits")
+        for value in ('9"', '9"x', '\\9"', '8 "', '"', '9, 10"', "")  # RFC 7692 quotes none of them
+    ),
+    "server_max_window_bits",
+    "server_max_window_bits=",
+    "client_max_window_bits=",
+    "server_no_context_takeover=",
+    "server_no_context_takeover=true",
+    "server_no_context_takeover=1",
+    "client_no_context_takeover=15",
+    "client_no_context_takeover; client_no_context_takeover",
+    "server_no_context_takeover; client_no_context_takeover; server_no_context_takeover",
+    "server_max_window_bits=9; server_max_window_bits=9",
+    "server_max_window_bits=9; server_max_window_bits=10",
+    "client_max_window_bits; client_max_window_bits=10",
+    "client_max_window_bits; client_max_window_bits",
+    "unknown",
+    "unknown=1",
+    "__class__",
+    "constructor=8",
+    "max_window_bits=15",
+    "server_max_window_bits=15=15",
+    "server max window bits=15",
+    "=15",
+    ";",
+]
+
+
+def judge(offer: Params, answer: Params, settings: Any) -> None:
+    """Whether a server with these settings (`fastws.Deflate`) may answer so, and has not forgotten what it must say."""
+    assert answer.server_no_context_takeover >= offer.server_no_context_takeover  # section 7.1.1.1
+    assert answer.server_no_context_takeover >= settings.server_no_context_takeover
+    assert answer.client_no_context_takeover >= settings.client_no_context_takeover  # section 7.1.1.2
+    if offer.server_max_window_bits is not None:  # section 7.1.2.1
+        assert answer.server_max_window_bits is not None
+        assert answer.server_max_window_bits <= offer.server_max_window_bits
+    assert answer.server_bits >= min(settings.window_bits, offer.server_bits)  # no smaller than it need be
+    if offer.client_max_window_bits is None:  # section 7.1.2.2
+        assert answer.client_max_window_bits is None
+    else:
+        assert answer.client_bits <= max(offer.client_bits, 8)
+        assert min(answer.client_bits, offer.client_bits) <= settings.client_window_bits
+
+
+@dataclass(frozen=True)
+class Received:
+    """A message. `wire` is what came where it was compressed, `before` what stood in the window then."""
+
+    data: str | bytes
+    wire: bytes | None
+    before: bytes = b""
+
+
+def deflate(
+    data: bytes, bits: int = 15, *, level: int = 6, memory: int = 8, before: bytes = b"", flush: int = zlib.Z_SYNC_FLUSH
+) -> bytes:
+    """The payload of a compressed message (section 7.2.1), with Z_FINISH one with BFINAL set (section 7.2.3.4)."""
+    deflater = zlib.compressobj(level, zlib.DEFLATED, -bits, memory, zdict=before)
+    payload = deflater.compress(data) + deflater.flush(flush)
+    if flush == zlib.Z_FINISH:
+        return payload + b"\0"
+    assert payload.endswith(TAIL)
+    return payload[: -len(TAIL)]
+
+
+def compressed(
+    opcode: int, payload: bytes, *, sizes: Sequence[int] = (), between: Sequence[bytes] = (), mask: bytes = b"mask"
+) -> bytes:
+    """One compressed message, RSV1 on its first frame: fragments of these sizes and one of the rest, with these other
+    frames between them."""
+    cuts = [0, *itertools.accumulate(sizes), len(payload)]
+    others = iter(between)
+    stream = b""
+    for number, (start, end) in enumerate(itertools.pairwise(cuts)):
+        first, last = number == 0, number == len(cuts) - 2
+        stream += build(
+            opcode if first else CONT, payload[start:end], fin=last, rsv=RSV1 if first else 0, mask=mask
+        ) + next(others, b"")
+    return stream
+
+
+class DeflateClient(RawClient):
+    """A RawClient that takes part in compression as it was agreed, and keeps what the server may refer to."""
+
+    agreed: Params | None = None
+    _is_compressed = False
+    window = b""
+
+    @classmethod
+    def offer(cls, port: int, *offers: Params | str, path: str = "/") -> DeflateClient:
+        """Connected, with these offers in one header."""
+        client = cls.connect(port)
+        client.handshake(path, headers=[("Sec-WebSocket-Extensions", ", ".join(map(str, offers)))])
+        assert isinstance(client, DeflateClient)
+        return client
+
+    def handshake(
+        self, path: str = "/", *, headers: Headers = (), extra: bytes = b"", host: str | None = "localhost"
+    ) -> HttpResponse:
+        response = super().handshake(path, headers=headers, extra=extra, host=host)
+        self.extensions = response.headers.get("sec-websocket-extensions", "")
+        if self.extensions:
+            self.agreed = Params.read(self.extensions)
+            self._inflater = self._new_inflater()
+            self._deflater = self._new_deflater()
+        return response
+
+    def _new_inflater(self) -> Any:
+        assert self.agreed is not None
+        return zlib.decompressobj(-self.agreed.server_bits)
+
+    def _new_deflater(self) -> Any:
+        assert self.agreed is not None
+        return zlib.compressobj(6, zlib.DEFLATED, -max(self.agreed.client_bits, 9))
+
+    # -- out
+
+    def send_deflated(self, message: str | bytes, **how: Any) -> None:
+        """With takeover where that was agreed; `how` is as for `compressed`."""
+        assert self.agreed is not None
+        if self.agreed.client_no_context_takeover:
+            self._deflater = self._new_deflater()
+        data = message.encode() if isinstance(message, str) else message
+        payload = self._deflater.compress(data) + self._deflater.flush(zlib.Z_SYNC_FLUSH)
+        opcode = TEXT if isinstance(message, str) else BINARY
+        self.send_raw(compressed(opcode, payload[: -len(TAIL)], **how))
+
+    # -- in
+
+    def recv_frame(self) -> Frame:
+        """As a RawClient's, with RSV1 allowed where section 6 of RFC 7692 does."""
+        while len(self.buffer) < 2 and self.fill():
+            pass
+        self._is_compressed = bool(self.buffer and self.buffer[0] & RSV1 << 4)
+        if self._is_compressed:
+            if self.agreed is None or self.buffer[0] & 0x0F not in (TEXT, BINARY):
+                raise BadFrame(f"RSV1 set: {bytes(self.buffer[:2])!r}")
+            self.buffer[0] &= ~(RSV1 << 4)
+        return super().recv_frame()
+
+    def receive(self) -> Received:
+        """The next message, inflated; pings are answered on the way, pongs skipped."""
+        compressed, opcode, payload = False, None, b""
+        while True:
+            frame = self.recv_frame()
+            assert frame.opcode != CLOSE, f"closed with {frame.payload!r} where a message was expected"
+            if frame.opcode == PING:
+                self.send_frame(10, frame.payload)
+            if frame.opcode >= 8:
+                continue
+            if opcode is None:
+                compressed, opcode = self._is_compressed, frame.opcode
+            payload += frame.payload
+            if frame.fin:
+                break
+        wire, before = None, self.window
+        if compressed:
+            wire, payload = payload, self._inflate(payload)
+        return Received(payload.decode() if opcode == TEXT else payload, wire, before)
+
+    def recv(self) -> str | bytes:
+        return self.receive().data
+
+    def _inflate(self, payload: bytes) -> bytes:
+        assert self.agreed is not None
+        data: bytes = self._inflater.decompress(payload + TAIL)
+        assert not self._inflater.eof, "a final block: what follows could not refer to it"
+        if self.agreed.server_no_context_takeover:
+            self._inflater = self._new_inflater()
+        else:
+            self.window = (self.window + data)[-(1 << 15) :]
+        return data
+
+
+#: What servers may be set to, as arguments of `fastws.Deflate`.
+SETTINGS: dict[str, dict[str, Any]] = {
+    "defaults": {},
+    "no-history": {"history": 0},
+    "long-history": {"history": 32_768},
+    "server-no-takeover": {"server_no_context_takeover": True},
+    "client-takeover": {"client_no_context_takeover": False},
+    "client-takeover-9": {"client_no_context_takeover": False, "client_window_bits": 9},
+    **{f"window-{bits}": {"window_bits": bits} for bits in (9, 12)},
+    **{f"client-window-{bits}": {"client_window_bits": bits} for bits in range(9, 15)},
+    "all": {"window_bits": 9, "client_window_bits": 9, "level": 9, "mem_level": 1, "history": 200, "threshold": 0},
+}
+
+
+def answering_app(**options: Any) -> Any:
+    """A route for each of the settings, which answers each message with ANSWERS: itself, itself not compressed, itself
+    published, and itself compressed whatever its size."""
+    import fastws
+
+    app = fastws.App(ping_interval=0, max_message_size=1 << 20, max_backpressure=16 << 20, **options)
+
+    class Answering:
+        def open(self, ws: Any) -> None:
+            ws.subscribe(str(ws.id))
+
+        def message(self, ws: Any, data: Any) -> None:
+            ws.send(data)
+            ws.send(data, compress=False)
+            app.publish(str(ws.id), data)
+            ws.send(data, compress=True)
+
+    for name, settings in SETTINGS.items():
+        app.websocket(f"/{name}", compression=fastws.Deflate(**settings))(Answering)
+    return app
+
+
+ANSWERS = 4
+PLAIN = 1  # the number of the one that is not compressed
+
+
+def sample_messages(*, large: bool = True) -> Iterator[str | bytes]:
+    """Of many sizes and kinds, some like those before them."""
+    words = ["id", "price", "amount", "time", "symbol", "BTC-EUR", "ETH-EUR", "side", "buy", "sell"]
+    quote = '{"symbol":"BTC-EUR","price":64123.5,"amount":0.0150,"side":"buy","time":%d}'
+    noise = bytes((number * number * 167 + 13 * number >> 3) & 255 for number in range(5000))
+    yield ""
+    yield b""
+    yield "x"
+    for size in (63, 64, 65, 125, 126, 127, 200):
+        yield (quote % (1_700_000_000 + size) * 3)[:size]
+    yield from (quote % (1_700_000_000 + number) for number in range(5))
+    yield "[" + ",".join(quote % number for number in range(5)) + "]"  # about 400 bytes
+    yield noise[:100]
+    yield "Zürich 東京 🙂 " * 5
+    yield ("".join(words) * 100)[:4096]
+    yield b"ab" * 2048
+    yield noise
+    if large:
+        yield ("[" + ",".join(quote % number for number in range(900)) + "]")[:65_536]
+        yield bytes(65_535)
+        yield ("Ελληνικά, русский, 漢字, 🙂. " * 8000)[:70_000]
+        yield zlib.compress(noise * 3) * 40 + bytes(range(256)) * 700
+        yield "".join(f"{words[number * number % 10]}:{number * 7919 % 1009} " for number in range(20_000))[:200_000]
+    yield quote % 1
