@@ -10,6 +10,7 @@ import struct
 from collections.abc import Awaitable, Sequence
 from typing import Any, ClassVar, Protocol, TypeVar
 
+from harness.deflating import Params
 from harness.server import PATIENCE, ServerThread
 
 TIMEOUT = 5.0 * PATIENCE  # seconds, for everything that waits
@@ -31,6 +32,8 @@ class Client(Protocol):
     """One open connection."""
 
     subprotocol: str | None
+    extensions: str  # the answer to what was offered, "" for none
+    compressed: list[bool]  # of each message received, where the library sees it
 
     def send(self, data: str | bytes) -> None: ...
 
@@ -62,9 +65,20 @@ class Library:
     name: ClassVar[str]
     fragments: ClassVar[bool] = True
     wants_a_subprotocol: ClassVar[bool] = False  # where it offers some and the server takes none, it refuses the 101
+    offers: ClassVar[Sequence[Params]] = ()  # of compression, all that it can make
+    offers_several: ClassVar[bool] = False  # at once
+    sees_compression: ClassVar[bool] = False  # see Client.compressed
 
-    def connect(self, url: str, *, subprotocols: Sequence[str] = (), show_pongs: bool = False) -> Client:
-        """Raises Refused. Without `show_pongs`, `ping` need not work."""
+    def connect(
+        self,
+        url: str,
+        *,
+        subprotocols: Sequence[str] = (),
+        show_pongs: bool = False,
+        compression: Sequence[Params] | None = None,
+    ) -> Client:
+        """Raises Refused. Without `show_pongs`, `ping` need not work. `compression` is what is offered, None what the
+        library offers by itself."""
         raise NotImplementedError
 
     @property
@@ -76,10 +90,22 @@ class Library:
         """After the last connection."""
 
 
-class Connect(Protocol):
-    """The `connect` fixture; the options are `Library.connect`'s."""
+class Connect:
+    """The `connect` fixture: opens connections; the options are `Library.connect`'s."""
 
-    def __call__(self, server: ServerThread, path: str = "/", **options: Any) -> Client: ...
+    def __init__(self, library: Library) -> None:
+        self._library = library
+        self._opened: list[Client] = []
+
+    def __call__(self, server: ServerThread, path: str = "/", **options: Any) -> Client:
+        client = self._library.connect(f"ws://127.0.0.1:{server.port}{path}", **options)
+        self._opened.append(client)
+        return client
+
+    def release(self) -> None:
+        """All that are open."""
+        while self._opened:
+            self._opened.pop(0).release()
 
 
 class OnLoop:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
 import pytest
-from harness import ServerThread, Serving
+from harness import Serving
 
-from .client import Client, Connect, Library
+from .client import Connect, Library
 
 
 @pytest.fixture(scope="session")
@@ -22,13 +21,6 @@ def library(request: pytest.FixtureRequest) -> Iterator[Library]:
 @pytest.fixture
 def connect(library: Library, serve: Serving) -> Iterator[Connect]:
     """Opens connections, and releases them before the server is asked what is left of them."""
-    opened: list[Client] = []
-
-    def connect(server: ServerThread, path: str = "/", **options: Any) -> Client:
-        client = library.connect(f"ws://127.0.0.1:{server.port}{path}", **options)
-        opened.append(client)
-        return client
-
+    connect = Connect(library)
     yield connect
-    for client in opened:
-        client.release()
+    connect.release()

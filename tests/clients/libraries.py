@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import pytest
 
@@ -10,7 +10,7 @@ from . import via_node
 from .client import Library
 from .via_aiohttp import Aiohttp
 from .via_node import NodeWs
-from .via_picows import Picows
+from .via_picows import Picows, PicowsCompat
 from .via_websocket_client import WebsocketClient
 from .via_websockets import Websockets
 
@@ -19,7 +19,13 @@ if via_node.is_installed():  # the Makefile installs it for `make test`, and say
     LIBRARIES.append(NodeWs)
 
 
-def each_library(where: Callable[[type[Library]], bool] = lambda library: True) -> pytest.MarkDecorator:
+#: Those that compress.
+COMPRESSING: list[type[Library]] = [*(library for library in LIBRARIES if library.offers), PicowsCompat]
+
+
+def each_library(
+    where: Callable[[type[Library]], bool] = lambda library: True, among: Sequence[type[Library]] = LIBRARIES
+) -> pytest.MarkDecorator:
     """Runs a test with the libraries of which `where` is true."""
-    chosen = [library for library in LIBRARIES if where(library)]
+    chosen = [library for library in among if where(library)]
     return pytest.mark.parametrize("library", chosen, ids=[library.name for library in chosen], indirect=True)

@@ -5,28 +5,46 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 
-from aiohttp import ClientSession, ClientWebSocketResponse, WSMsgType, WSServerHandshakeError
+from aiohttp import (
+    ClientSession,
+    ClientWebSocketResponse,
+    TraceConfig,
+    TraceRequestEndParams,
+    WSMsgType,
+    WSServerHandshakeError,
+)
+from harness.deflating import Params
 
 from .client import NO_CODE, Client, Library, OnLoop, Refused, reset_at_close
 
 
 class AiohttpClient(OnLoop):
-    def __init__(self, url: str, subprotocols: Sequence[str], show_pongs: bool) -> None:
+    def __init__(
+        self, url: str, subprotocols: Sequence[str], show_pongs: bool, compression: Sequence[Params] | None
+    ) -> None:
         super().__init__()
+        self.compressed: list[bool] = []
+        self.extensions = ""
+        (bits,) = [one.server_bits for one in compression or ()] or [0]
         try:
-            self.run(self._connect(url, subprotocols, show_pongs))
+            self.run(self._connect(url, subprotocols, show_pongs, bits))
         except WSServerHandshakeError as error:
             self.release()
             raise Refused(error.status) from error
         self.subprotocol = self.ws.protocol
         self._reported: tuple[int, str] | None = None
 
-    async def _connect(self, url: str, subprotocols: Sequence[str], show_pongs: bool) -> None:
-        self.session = ClientSession()
+    async def _connect(self, url: str, subprotocols: Sequence[str], show_pongs: bool, bits: int) -> None:
+        tracing = TraceConfig()
+        tracing.on_request_end.append(self._answered)
+        self.session = ClientSession(trace_configs=[tracing])
         # It hands pings and pongs to its user, or deals with them itself.
         self.ws: ClientWebSocketResponse = await self.session.ws_connect(
-            url, protocols=subprotocols, autoping=not show_pongs
+            url, protocols=subprotocols, autoping=not show_pongs, compress=bits
         )
+
+    async def _answered(self, session: object, context: object, request: TraceRequestEndParams) -> None:
+        self.extensions = request.response.headers.get("Sec-WebSocket-Extensions", "")
 
     def send(self, data: str | bytes) -> None:
         self.run(self.ws.send_str(data) if isinstance(data, str) else self.ws.send_bytes(data))
@@ -82,6 +100,14 @@ class AiohttpClient(OnLoop):
 class Aiohttp(Library):
     name = "aiohttp"
     fragments = False
+    offers = [Params(False, False, bits if bits < 15 else None, True) for bits in range(9, 16)]
 
-    def connect(self, url: str, *, subprotocols: Sequence[str] = (), show_pongs: bool = False) -> Client:
-        return AiohttpClient(url, subprotocols, show_pongs)
+    def connect(
+        self,
+        url: str,
+        *,
+        subprotocols: Sequence[str] = (),
+        show_pongs: bool = False,
+        compression: Sequence[Params] | None = None,
+    ) -> Client:
+        return AiohttpClient(url, subprotocols, show_pongs, compression)

@@ -13,6 +13,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from harness.deflating import Params, every_offer
+
 from .client import TIMEOUT, Client, Library, Refused
 
 FOLDER = Path(__file__).parent / "node"
@@ -64,16 +66,21 @@ class NodeProcess:
 
 
 class NodeClient:
-    def __init__(self, node: NodeProcess, url: str, subprotocols: Sequence[str]) -> None:
+    def __init__(
+        self, node: NodeProcess, url: str, subprotocols: Sequence[str], compression: Sequence[Params] | None
+    ) -> None:
         self._node = node
         self._over: tuple[int, str] | None = None
         node.connections += 1
         self._number = node.connections
-        node.tell("connect", connection=self._number, url=url, subprotocols=subprotocols)
+        self.compressed: list[bool] = []
+        deflate = None if compression is None else next(map(_options, compression))
+        node.tell("connect", connection=self._number, url=url, subprotocols=subprotocols, deflate=deflate)
         event = self._next("open", "error", "unexpected-response")
         if event["event"] != "open":
             raise Refused(event.get("status"))
         self.subprotocol = event["subprotocol"] or None
+        self.extensions = event["extensions"]
 
     def _next(self, *kinds: str) -> dict[str, Any]:
         """The next event of this connection and these kinds. Pongs may come before it, an error before a "close"."""
@@ -99,6 +106,7 @@ class NodeClient:
 
     def recv(self) -> str | bytes:
         event = self._next("message")
+        self.compressed.append(event["compressed"])
         return b64decode(event["bytes"]) if "bytes" in event else str(event["text"])
 
     def ping(self, data: bytes) -> bytes:
@@ -121,15 +129,36 @@ class NodeClient:
         self._node.tell("abort", reset=False)
 
 
+def _options(offer: Params) -> dict[str, Any]:
+    """What makes it offer this, and compress whatever it sends."""
+    options: dict[str, Any] = {"threshold": 0, "clientMaxWindowBits": offer.client_max_window_bits or False}
+    if offer.server_no_context_takeover:
+        options["serverNoContextTakeover"] = True
+    if offer.client_no_context_takeover:
+        options["clientNoContextTakeover"] = True  # False would refuse an answer with it
+    if offer.server_max_window_bits:
+        options["serverMaxWindowBits"] = offer.server_max_window_bits
+    return options
+
+
 class NodeWs(Library):
     name = "node-ws"
     wants_a_subprotocol = True
+    offers = every_offer()
+    sees_compression = True
 
     def __init__(self) -> None:
         self.node = NodeProcess()
 
-    def connect(self, url: str, *, subprotocols: Sequence[str] = (), show_pongs: bool = False) -> Client:
-        return NodeClient(self.node, url, subprotocols)
+    def connect(
+        self,
+        url: str,
+        *,
+        subprotocols: Sequence[str] = (),
+        show_pongs: bool = False,
+        compression: Sequence[Params] | None = None,
+    ) -> Client:
+        return NodeClient(self.node, url, subprotocols, compression)
 
     @property
     def pid(self) -> int:

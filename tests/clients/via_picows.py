@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 
+from harness.deflating import Params
 from picows import WSCloseCode, WSFrame, WSHandshakeError, WSListener, WSMsgType, WSTransport, ws_connect
+from picows.websockets.asyncio.client import ClientConnection, connect
 
 from .client import NO_CODE, NOT_CLEAN, Client, Library, OnLoop, Refused, reset_at_close
 
@@ -44,6 +46,8 @@ class PicowsClient(OnLoop):
             assert error.response is not None
             raise Refused(int(error.response.status)) from error
         self.subprotocol = self.transport.response.headers.get("Sec-WebSocket-Protocol")
+        self.extensions = ""  # it offers none
+        self.compressed: list[bool] = []
 
     def send(self, data: str | bytes) -> None:
         self.transport.send(WSMsgType.TEXT if isinstance(data, str) else WSMsgType.BINARY, data)
@@ -91,5 +95,56 @@ class PicowsClient(OnLoop):
 class Picows(Library):
     name = "picows"
 
-    def connect(self, url: str, *, subprotocols: Sequence[str] = (), show_pongs: bool = False) -> Client:
+    def connect(
+        self,
+        url: str,
+        *,
+        subprotocols: Sequence[str] = (),
+        show_pongs: bool = False,
+        compression: Sequence[Params] | None = None,
+    ) -> Client:
         return PicowsClient(url, subprotocols)
+
+
+class CompatClient(OnLoop):
+    """Its other client, which is made like that of websockets, and compresses."""
+
+    subprotocol = None
+
+    def __init__(self, url: str) -> None:
+        super().__init__()
+        self.ws: ClientConnection = self.run(self._connect(url))
+        self.extensions = self.ws.response.headers.get("Sec-WebSocket-Extensions", "")
+        self.compressed: list[bool] = []
+
+    async def _connect(self, url: str) -> ClientConnection:
+        return await connect(url, ping_interval=None, proxy=None)
+
+    def send(self, data: str | bytes) -> None:
+        self.run(self.ws.send(data))
+
+    def recv(self) -> str | bytes:
+        data: str | bytes = self.run(self.ws.recv())
+        return data
+
+    def release(self) -> None:
+        self.run(self.ws.close())
+        self.close_loop()
+
+
+class PicowsCompat(Library):
+    """For the tests of compression alone."""
+
+    name = "picows-compat"
+    fragments = False
+    offers = [Params(client_max_window_bits=True)]
+
+    def connect(
+        self,
+        url: str,
+        *,
+        subprotocols: Sequence[str] = (),
+        show_pongs: bool = False,
+        compression: Sequence[Params] | None = None,
+    ) -> Client:
+        return CompatClient(url)  # type: ignore[return-value]

@@ -6,6 +6,7 @@ import logging
 import struct
 from collections.abc import Sequence
 
+from harness.deflating import Params
 from websocket import (
     ABNF,
     WebSocket,
@@ -36,6 +37,8 @@ class WebsocketClientClient:
                 raise
             raise Refused(None) from error
         self.subprotocol = self.ws.subprotocol
+        self.extensions = ""  # it offers none
+        self.compressed: list[bool] = []
 
     def send(self, data: str | bytes) -> None:
         self.ws.send(data, ABNF.OPCODE_TEXT if isinstance(data, str) else ABNF.OPCODE_BINARY)
@@ -87,5 +90,12 @@ class WebsocketClient(Library):
     name = "websocket-client"
     wants_a_subprotocol = True
 
-    def connect(self, url: str, *, subprotocols: Sequence[str] = (), show_pongs: bool = False) -> Client:
+    def connect(
+        self,
+        url: str,
+        *,
+        subprotocols: Sequence[str] = (),
+        show_pongs: bool = False,
+        compression: Sequence[Params] | None = None,
+    ) -> Client:
         return WebsocketClientClient(url, subprotocols)

@@ -3,27 +3,65 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
+from typing import Any
 
+from harness.deflating import Params, every_offer
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import InvalidStatus
+from websockets.extensions.permessage_deflate import ClientPerMessageDeflateFactory, PerMessageDeflate
+from websockets.frames import Frame, Opcode
 from websockets.typing import Subprotocol
 
 from .client import Client, Library, OnLoop, Refused, reset_at_close
 
 
+class Watched(PerMessageDeflate):
+    """Notes which messages came compressed."""
+
+    compressed: list[bool]
+
+    def decode(self, frame: Frame, **limits: Any) -> Frame:
+        if frame.opcode in (Opcode.TEXT, Opcode.BINARY):
+            self.compressed.append(frame.rsv1)
+        return super().decode(frame, **limits)
+
+
+class Factory(ClientPerMessageDeflateFactory):
+    def __init__(self, offer: Params, compressed: list[bool]) -> None:
+        super().__init__(**vars(offer))
+        self._compressed = compressed
+
+    def process_response_params(self, *answer: Any) -> PerMessageDeflate:
+        extension = super().process_response_params(*answer)
+        extension.__class__ = Watched
+        assert isinstance(extension, Watched)
+        extension.compressed = self._compressed
+        return extension
+
+
 class WebsocketsClient(OnLoop):
-    def __init__(self, url: str, subprotocols: Sequence[str]) -> None:
+    def __init__(self, url: str, subprotocols: Sequence[str], compression: Sequence[Params] | None) -> None:
         super().__init__()
+        self.compressed: list[bool] = []
+        how: dict[str, Any] = {}
+        if compression is not None:
+            how = {"compression": None, "extensions": [Factory(one, self.compressed) for one in compression]}
         try:
-            self.ws: ClientConnection = self.run(self._connect(url, subprotocols))
+            self.ws: ClientConnection = self.run(self._connect(url, subprotocols, how))
         except InvalidStatus as error:
             self.close_loop()
             raise Refused(error.response.status_code) from error
         self.subprotocol: str | None = self.ws.subprotocol
+        assert self.ws.response is not None
+        self.extensions = self.ws.response.headers.get("Sec-WebSocket-Extensions", "")
 
-    async def _connect(self, url: str, subprotocols: Sequence[str]) -> ClientConnection:
+    async def _connect(self, url: str, subprotocols: Sequence[str], how: dict[str, Any]) -> ClientConnection:
         return await connect(
-            url, subprotocols=[Subprotocol(name) for name in subprotocols] or None, ping_interval=None, proxy=None
+            url,
+            subprotocols=[Subprotocol(name) for name in subprotocols] or None,
+            ping_interval=None,
+            proxy=None,
+            **how,
         )
 
     def send(self, data: str | bytes) -> None:
@@ -70,6 +108,17 @@ class WebsocketsClient(OnLoop):
 
 class Websockets(Library):
     name = "websockets"
+    # It has no compressor for a window of 8 bits.
+    offers = [offer for offer in every_offer() if offer.client_max_window_bits != 8]
+    offers_several = True
+    sees_compression = True
 
-    def connect(self, url: str, *, subprotocols: Sequence[str] = (), show_pongs: bool = False) -> Client:
-        return WebsocketsClient(url, subprotocols)
+    def connect(
+        self,
+        url: str,
+        *,
+        subprotocols: Sequence[str] = (),
+        show_pongs: bool = False,
+        compression: Sequence[Params] | None = None,
+    ) -> Client:
+        return WebsocketsClient(url, subprotocols, compression)

@@ -11,12 +11,27 @@ function tell(connection, event, details) {
   process.stdout.write(JSON.stringify({ connection, event, ...details }) + "\n");
 }
 
-function connect(url, subprotocols) {
-  const own = new WebSocket(url, subprotocols);
+function connect(url, subprotocols, deflate) {
+  const own = new WebSocket(url, subprotocols, deflate ? { perMessageDeflate: deflate } : {});
   const mine = number;
+  let extensions = "";
+  let compressed = false; // the message that comes next
   const on = (name, details) => own.on(name, (...given) => tell(mine, name, details(...given)));
-  on("open", () => ({ subprotocol: own.protocol }));
-  on("message", (data, isBinary) => (isBinary ? { bytes: data.toString("base64") } : { text: data.toString() }));
+  own.on("upgrade", (response) => (extensions = response.headers["sec-websocket-extensions"] ?? ""));
+  on("open", () => {
+    // Its receiver says of no message how it came; what inflates the compressed ones is called for each of them.
+    const inflate = own._receiver.decompress;
+    own._receiver.decompress = (...given) => {
+      compressed = true;
+      return inflate.apply(own._receiver, given);
+    };
+    return { subprotocol: own.protocol, extensions };
+  });
+  on("message", (data, isBinary) => {
+    const details = { compressed };
+    compressed = false;
+    return { ...details, ...(isBinary ? { bytes: data.toString("base64") } : { text: data.toString() }) };
+  });
   on("pong", (data) => ({ bytes: data.toString("base64") }));
   on("error", (error) => ({ error: String(error) })); // "close" follows
   on("close", (code, reason) => ({ code, reason: reason.toString() }));
@@ -28,9 +43,9 @@ function connect(url, subprotocols) {
 }
 
 const commands = {
-  connect({ connection, url, subprotocols }) {
+  connect({ connection, url, subprotocols, deflate }) {
     number = connection;
-    ws = connect(url, subprotocols);
+    ws = connect(url, subprotocols, deflate);
   },
   send: ({ bytes, text }) => ws.send(text ?? Buffer.from(bytes, "base64")),
   // ws makes a continuation of what follows a frame that is not final.
