@@ -17,7 +17,8 @@ HEAD_STATES = {HEAD_MORE: "more", HEAD_DONE: "done", HEAD_BAD: 400, HEAD_LONG_TA
 cdef class Reader:
     """A server's receiving side: client frames in, events out, however the stream is cut.
 
-    Keeps what is left over as a connection does. After a close or a failure it yields nothing more.
+    Keeps what is left over as a connection does. After a close or a failure it yields nothing more. With a `deflation`
+    it takes compressed messages, too, and lends them memory of `room` bytes.
     """
 
     cdef Inbox inbox
@@ -25,14 +26,27 @@ cdef class Reader:
     cdef bytearray rest
     cdef uint8_t *place
     cdef bint over
+    cdef Codec codec
+    cdef Deflation deflation
+    cdef uint8_t *lent
+    cdef size_t room
 
-    def __cinit__(self, max_message_size=1 << 20, max_fragments=16384):
+    def __cinit__(self, max_message_size=1 << 20, max_fragments=16384, Deflation deflation=None, size_t room=65536):
         self.limits.max_message_size = max_message_size
         self.limits.max_fragments = max_fragments
         self.rest = bytearray()
+        self.deflation = deflation
+        if deflation is not None:
+            self.inbox.takes_deflate = True
+            self.codec = Codec()
+            self.lent = <uint8_t *>PyMem_Malloc(room)
+            self.room = room
+            if self.lent == NULL:
+                raise MemoryError
 
     def __dealloc__(self):
         inbox_clear(&self.inbox)
+        PyMem_Free(self.lent)
 
     def feed(self, const uint8_t[:] data):
         cdef Event event
@@ -78,6 +92,8 @@ cdef class Reader:
         return PyBytes_GET_SIZE(<object>self.inbox.body) if self.inbox.body != NULL else 0
 
     cdef _event(self, Event *event):
+        if event.kind == EVENT_MESSAGE and event.deflated:
+            self.codec.unpack(self.deflation, &self.limits, self.lent, self.room, event)
         if event.kind == EVENT_FAULT:
             self.over = True
             return "fail", event.code, fault_text(event.fault)
