@@ -93,7 +93,7 @@ simd-here:
 simd-emulated:
 	tests/simd/emulated.sh build/simd $(SIMD_MUTATIONS)
 
-fuzz: build  ## streams, handshakes, whole servers, under the sanitizers (needs clang); MINUTES=1 for each target
+fuzz: build  ## streams, handshakes, compression, whole servers, under the sanitizers (needs clang); MINUTES=1 for each target
 	@if command -v clang >/dev/null; then \
 		$(BIN)/python tests/fuzz/build.py && PYTHONPATH=tests $(BIN)/python -m fuzz.run --minutes $(or $(MINUTES),1); \
 	else echo "fuzz: SKIPPED, there is no clang; on Debian and Ubuntu, apt-get install clang"; test -z "$$CI"; fi

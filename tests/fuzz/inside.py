@@ -7,10 +7,10 @@ import zlib
 from types import FrameType, SimpleNamespace
 from typing import Any
 
-from fastws import http
+from fastws import compression, http
 from fastws.frames import ProtocolError
 
-from . import _guided
+from . import _guided, deflated
 from .targets import TARGETS
 
 CORE = SimpleNamespace(
@@ -21,12 +21,15 @@ CORE = SimpleNamespace(
     ProtocolError=ProtocolError,
     split_request_target=_guided.split_request_target,
     use_variant=_guided.use_variant,
+    deflation=deflated.deflation_of(_guided.Deflation),
 )
+#: No compiler has instrumented these.
+TRACED = {"head": http.__file__, "extensions": compression.__file__}
 
 
 def trace(frame: FrameType, event: str, arg: object) -> Any:
-    """Marks the lines of fastws/http.py, which no compiler has instrumented."""
-    if frame.f_code.co_filename != http.__file__:
+    """Marks the lines of Python that the target is about."""
+    if frame.f_code.co_filename != TRACED[sys.argv[1]]:
         return None
     before = 0
 
@@ -46,7 +49,7 @@ def main() -> None:
         for seen in target.check(CORE, data):
             _guided.mark(zlib.crc32(repr(seen).encode()))
 
-    if target.name == "head":
+    if target.name in TRACED:
         sys.settrace(trace)
     # libFuzzer starts itself anew for some of what it does, with the words of this first argument.
     _guided.run(one, [f"{sys.executable} -m fuzz.inside {target.name}", *sys.argv[2:]])

@@ -18,6 +18,8 @@ TARGETS = {
     "stream": ["-m", "fuzz.guided", "stream"],
     "parser": ["-m", "fuzz.guided", "parser"],
     "head": ["-m", "fuzz.guided", "head"],
+    "inflate": ["-m", "fuzz.guided", "inflate"],
+    "extensions": ["-m", "fuzz.guided", "extensions"],
     "server": ["-m", "fuzz.server", "--sanitize"],
 }
 

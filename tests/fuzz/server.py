@@ -31,7 +31,18 @@ from fuzz import server_build  # noqa: E402
 from fuzz.server_round import play  # noqa: E402
 
 HANGS_AFTER = 60 * PATIENCE  # seconds for one round
-FIGURES = ("peers", "open", "message", "heard", "published to", "close", "upgrade", "answered", "complete")
+FIGURES = (
+    "peers",
+    "open",
+    "message",
+    "heard",
+    "compressed",
+    "published to",
+    "close",
+    "upgrade",
+    "answered",
+    "complete",
+)
 
 
 def play_until(deadline: float, seed: int, first: int, last: int, at: mmap.mmap) -> None:

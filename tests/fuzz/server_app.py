@@ -11,6 +11,7 @@ from typing import Any
 import fastws
 
 from .server_ledger import Ledger, World, make_item
+from .states import COMPRESS, random_deflate
 
 TOPICS = ["a", "b", "c", "é" * 100]
 
@@ -34,6 +35,7 @@ def random_options(rng: random.Random, timed: bool) -> dict[str, Any]:
         "keep_request": rng.random() < 0.2,
         "ping_interval": 0,
         "max_control_rate": 0,
+        "compression": None if rng.random() < 0.5 else random_deflate(rng, 0.01 if timed else 0),
     }
     if timed:
         options |= {
@@ -212,17 +214,17 @@ def say(world: World, ledger: Ledger, ws: Any) -> None:
     rng = world.inside
     item = make_item(rng, f"{len(ledger.said)}:")
     payload: Any = item.payload()
-    way = rng.randrange(5)
+    way, how = rng.randrange(5), {"compress": rng.choice(COMPRESS)}
     if way == 0:
-        taken = ws.send(fastws.prepare(payload))
+        taken = ws.send(fastws.prepare(payload), **how)
     elif isinstance(payload, str):
-        taken = ws.send_text(payload.encode()) if way == 1 else ws.send(payload)
+        taken = ws.send_text(payload.encode(), **how) if way == 1 else ws.send(payload, **how)
     elif way == 1:
         mutable = bytearray(payload)
-        taken = ws.send(mutable)
+        taken = ws.send(mutable, **how)
         mutable[:] = b"x" * len(mutable)  # what was sent has been copied
     else:
-        taken = ws.send(memoryview(payload) if way == 2 else payload)
+        taken = ws.send(memoryview(payload) if way == 2 else payload, **how)
     if ledger.closed:
         world.check(taken == fastws.DROPPED, f"send to peer {ledger.number} gave {taken} after close")
     if taken != fastws.DROPPED:
@@ -235,7 +237,7 @@ def publish(world: World, publisher: Any) -> None:
     payload = item.payload()
     if world.inside.random() < 0.3:
         payload = fastws.prepare(payload)
-    publisher.publish(world.inside.choice(TOPICS), payload)
+    publisher.publish(world.inside.choice(TOPICS), payload, compress=world.inside.choice(COMPRESS))
 
 
 def act(world: World, ledger: Ledger, ws: Any) -> None:

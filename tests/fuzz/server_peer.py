@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import socket
 import struct
+import zlib
 from typing import Any
 
 from corpus import CASES
@@ -23,6 +25,7 @@ from harness import (
     parse,
     request_bytes,
 )
+from oracle_compression import Agreed, Receiver, Sender, agreed, random_offer
 
 from .server_ledger import Ledger, World, make_item
 
@@ -44,6 +47,13 @@ KINDS: dict[str, tuple[float, float, float, float, int, int]] = {
 STATUSES = {101, 200, 400, 403, 404, 405, 414, 426, 431, 500, 503, 505}
 
 
+@functools.cache
+def bomb(size: int) -> bytes:
+    """A compressed message of so many zeros."""
+    stream = zlib.compressobj(9, zlib.DEFLATED, -9)
+    return stream.compress(bytes(size)) + stream.flush(zlib.Z_SYNC_FLUSH)[:-4]
+
+
 class Peer:
     def __init__(self, world: World, number: int, address: Any, kind: str = "") -> None:
         rng = world.rng
@@ -60,6 +70,8 @@ class Peer:
         self.status = 0
         self.finished = False  # it will send nothing more that counts
         self.code: int | None = 0  # of the server's Close frame; None for an empty one
+        self.offer = random_offer(rng) if self.kind != "stranger" and rng.random() < 0.6 else ""  # of compression
+        self.agreed: Agreed | None = None
         self.outgoing = bytearray(self._request())
         self.incoming = bytearray()
 
@@ -80,6 +92,7 @@ class Peer:
     def _request(self) -> bytes:
         rng, path = self.rng, f"{self.route.path}?{self.ledger.number}"
         headers = [("Sec-WebSocket-Protocol", "chat, other")] if rng.random() < 0.3 else []
+        headers += [("Sec-WebSocket-Extensions", self.offer)] if self.offer else []
         request = request_bytes(path, headers=headers)
         if self.kind != "stranger":
             return request
@@ -135,20 +148,29 @@ class Peer:
         payload = item.payload()
         opcode = TEXT if isinstance(payload, str) else BINARY
         body = payload.encode() if isinstance(payload, str) else payload
+        # What is sent is limited, too, so what grows must not be at the limit.
+        compressed = self.agreed is not None and len(body) * 9 // 8 + 100 < self.limit and rng.random() < 0.7
+        body = self.sender.message(body) if compressed else body
+        rsv = 4 if compressed else 0
         mask = rng.choice([b"\0\0\0\0", b"\xff\0\x80\x01", rng.randbytes(4)])
         cuts = sorted(rng.randrange(len(body) + 1) for _ in range(rng.choice([0, 0, 0, 1, self.fragments - 1])))
         for at, (begin, end) in enumerate(zip([0, *cuts], [*cuts, len(body)], strict=True)):
             if at and rng.random() < 0.3:
                 self._ping()
-            self.outgoing += build(opcode if at == 0 else CONT, body[begin:end], fin=at == len(cuts), mask=mask)
+            part, last = body[begin:end], at == len(cuts)
+            self.outgoing += build(CONT if at else opcode, part, fin=last, mask=mask, rsv=0 if at else rsv)
 
     def _break(self) -> None:
         """Breaks a rule, after which nothing more of what it sends may arrive."""
         rng, ledger, choice = self.rng, self.ledger, self.rng.random()
         self.finished = True
-        if choice < 0.6:
+        if self.agreed is not None and rng.random() < 0.5:
+            self._break_compression()
+        elif choice < 0.6:
             case = rng.choice(STREAMS)
             ledger.sent += case.messages
+            if self.agreed is not None:
+                ledger.wild_from = len(ledger.sent)  # the reserved bit that is wrong there is right here
             ledger.pings |= {event[1] for event in case.events if event[0] == "ping"}
             self.outgoing += case.stream
         elif choice < 0.7:
@@ -159,6 +181,23 @@ class Peer:
             for _ in range(rng.randrange(1, 4)):
                 wild[rng.randrange(min(len(wild), 14))] ^= 1 << rng.randrange(8)
             self.outgoing += wild + rng.randbytes(rng.choice([0, 10, 2000]))
+
+    def _break_compression(self) -> None:
+        """A message that is corrupt, or is too large, or has a bit changed."""
+        rng, choice = self.rng, self.rng.randrange(4)
+        if choice == 0:
+            wire = b"\xff" * rng.randrange(1, 300)  # RFC 1951 section 3.2.3: a reserved type of block
+        elif choice == 1:
+            wire = bomb(self.limit * rng.choice([1, 3, 20]) + 1)
+        else:
+            self.ledger.wild_from = len(self.ledger.sent)
+            changed = bytearray(self.sender.message(rng.randbytes(200) + bytes(200)))
+            for _ in range(rng.randrange(1, 4)):
+                changed[rng.randrange(len(changed))] ^= 1 << rng.randrange(8)
+            wire = bytes(changed)
+        at = rng.randrange(len(wire))
+        opcode = rng.choice([TEXT, BINARY])
+        self.outgoing += build(opcode, wire[:at], fin=False, rsv=4) + build(CONT, wire[at:])
 
     # what it does
 
@@ -216,12 +255,23 @@ class Peer:
         self.incoming += data
         try:
             if self.opened or self._read_answer():
-                while not self.gone and (found := parse(self.incoming)):
-                    del self.incoming[: found[1]]
-                    self._frame(*found[0])
+                while not self.gone and self._read_frame():
+                    pass
         except (BadFrame, UnicodeDecodeError) as error:
             self._wrong(f"was sent a bad frame: {error}")
         return len(data)
+
+    def _read_frame(self) -> bool:
+        """Whether there was one."""
+        compressed = bool(self.incoming and self.incoming[0] & 0x40)  # RFC 7692 section 6
+        if compressed:
+            self.incoming[0] &= 0xBF
+        if found := parse(self.incoming):
+            del self.incoming[: found[1]]
+            self._frame(*found[0], compressed)
+        elif compressed:
+            self.incoming[0] |= 0x40
+        return found is not None
 
     def settle(self) -> bool:
         """Sends and reads what can be; whether anything could."""
@@ -257,18 +307,37 @@ class Peer:
                 self._wrong(f"was sent another key's answer: {head!r}")
             self.opened = True
             self.incoming[:] = rest
+            self._agree([line[26:].decode() for line in lines if line.startswith(b"sec-websocket-extensions: ")])
         elif self.status not in STATUSES or not any(line.startswith(b"connection: close") for line in lines):
             self._wrong(f"was answered {head!r}")
         elif not self._may_be_refused():
             self._wrong(f"was refused: {head + rest!r}")
         return self.opened
 
+    def _agree(self, answers: list[str]) -> None:
+        wanted = self.offer and self.route.options["compression"]
+        if len(answers) != bool(wanted):
+            self._wrong(f"offered {self.offer!r} and was answered {answers}")
+        elif answers:
+            self.agreed = agreed(answers[0], self.offer)
+            self.sender, self.receiver = Sender(self.agreed, self.rng), Receiver(self.agreed)
+
     def _may_be_refused(self) -> bool:
         by_app = hasattr(self.route, "upgrade") and self.status in (403, 500)
         return self.kind == "stranger" or by_app or (self.world.app.is_limited and self.status == 503)
 
-    def _frame(self, fin: bool, opcode: int, payload: bytes) -> None:
+    def _frame(self, fin: bool, opcode: int, payload: bytes, compressed: bool) -> None:
         ledger = self.ledger
+        if compressed:
+            if self.agreed is None or opcode not in (TEXT, BINARY):
+                self._wrong(f"was sent {payload!r:.60} compressed")
+                return
+            self.world.counts["compressed"] += 1
+            try:
+                payload = self.receiver.message(payload)
+            except (zlib.error, AssertionError) as error:
+                self._wrong(f"{self.agreed}, was sent {payload!r:.60}, compressed: {error}")
+                return
         if self.code != 0:
             self._wrong(f"was sent {payload!r:.60} after a Close frame")
         if opcode in (TEXT, BINARY):

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from . import heads, streams
+from . import deflated, extensions, heads, streams
 
 HERE = Path(__file__).resolve().parent
 
@@ -35,5 +35,7 @@ TARGETS = {
         Target("stream", streams.check_stream, lambda: streams.seeds(parser=False), 1000),
         Target("parser", streams.check_parser, lambda: streams.seeds(parser=True), 1000),
         Target("head", heads.check_head, heads.seeds, 1500),
+        Target("inflate", deflated.check_deflated, deflated.seeds, 1000),
+        Target("extensions", extensions.check_extensions, extensions.seeds, 300),
     )
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from types import SimpleNamespace
 
 import pytest
@@ -9,6 +10,7 @@ from protocol import _protocol as protocol
 
 from fastws.frames import ProtocolError
 
+from .deflated import deflation_of
 from .source import Source, cut
 from .targets import TARGETS, Target
 
@@ -20,6 +22,7 @@ CORE = SimpleNamespace(
     ProtocolError=ProtocolError,
     split_request_target=protocol.split_request_target,
     use_variant=lambda number: None,
+    deflation=deflation_of(protocol.Deflation),
 )
 
 
@@ -32,6 +35,22 @@ def test_every_input(target: Target) -> None:
         except BaseException as error:
             raise AssertionError(f"{target.name}: {name}: {data!r}") from error
     assert len(seen) > 10, "the inputs do not come far"
+
+
+@pytest.mark.parametrize("name", ["inflate", "extensions"])
+def test_random_inputs(name: str) -> None:
+    """Some that are nearly right; libFuzzer looks further."""
+    rng = random.Random(name)
+    inputs = [data for _, data in TARGETS[name].seeds()]
+    for _ in range(5000):
+        data = bytearray(rng.choice(inputs))
+        for _ in range(rng.randrange(1, 4)):
+            at, size = rng.randrange(len(data) + 1), rng.randrange(3)
+            data[at : at + size] = rng.choice([b"", rng.randbytes(size), rng.choice(inputs)[at : at + 5]])
+        try:
+            TARGETS[name].check(CORE, bytes(data))
+        except BaseException as error:
+            raise AssertionError(f"{name}: {bytes(data)!r}") from error
 
 
 class Forgetful(protocol.Reader):
@@ -48,6 +67,13 @@ class Lenient(protocol.RequestHead):
         return super().feed(data.removesuffix(b"\n"))
 
 
+class Careless(protocol.Reader):
+    """Lets a message pass that is cut short within its last block."""
+
+    def feed(self, data: bytes) -> list[tuple]:
+        return [("binary", b"hello") if event[0] == "fail" else event for event in super().feed(data)]
+
+
 class Wrong(protocol.FrameParser):
     def feed(self, data: bytes) -> list:
         return super().feed(data)[::-1]
@@ -55,7 +81,12 @@ class Wrong(protocol.FrameParser):
 
 @pytest.mark.parametrize(
     ("name", "wrong"),
-    [("stream", {"Reader": Forgetful}), ("head", {"RequestHead": Lenient}), ("parser", {"FrameParser": Wrong})],
+    [
+        ("stream", {"Reader": Forgetful}),
+        ("head", {"RequestHead": Lenient}),
+        ("parser", {"FrameParser": Wrong}),
+        ("inflate", {"Reader": Careless}),
+    ],
 )
 def test_what_is_wrong_is_seen(name: str, wrong: dict) -> None:
     core = SimpleNamespace(**{**vars(CORE), **wrong})
