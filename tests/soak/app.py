@@ -69,12 +69,16 @@ class Guarded(Echo):
 app.websocket("/echo")(Echo)
 app.websocket("/view", binary="view", text="utf8")(Echo)
 app.websocket("/later")(EchoLater)
-app.websocket("/topic/{name}")(Topic)
+app.websocket("/topic/{name}", compression="deflate")(Topic)
 app.websocket("/drop/{name}", slow_consumer="drop", max_backpressure=30_000)(Topic)
 app.websocket("/strict", message_timeout=3)(EchoLater)
 app.websocket("/guarded", keep_request=True)(Guarded)
 app.websocket("/quiet", ping_interval=1, ping_timeout=1)(Echo)
 app.websocket("/slow", max_backpressure=100_000)(Echo)
+# Histories that are given up before their connections end; and a budget for the inflaters of some of the connections.
+app.websocket("/deflate", compression=fastws.Deflate(history_timeout=1))(Echo)
+takeover = fastws.Deflate(client_no_context_takeover=False, max_inflater_memory=2_500_000)
+app.websocket("/deflate/takeover", compression=takeover)(EchoLater)
 
 
 class Mallinfo(ctypes.Structure):

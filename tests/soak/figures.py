@@ -87,6 +87,11 @@ def trend(samples: Sequence[Sample]) -> Trend | None:
 def left_over(base: dict[str, Any], end: dict[str, Any]) -> list[str]:
     """What is not as it was, both taken while nobody was there but the one who asked."""
     found = [f"{name}: {end[name]}" for name in ("connections", "topics", "buffered_bytes") if end[name]]
+    compression = [stats["compression_bytes"] for stats in (base, end)]
+    if compression[0] != compression[1]:
+        found.append("compression_bytes: {:,}, now {:,}".format(*compression))
+    if not end["takeover"]:
+        found.append("no memory is left for a client that refers back")
     found += [f"{name}: {end[name]} with the one who asks" for name in ("sockets", "handshakes") if end[name] != 1]
     for name, most in (("blocks", MORE_BLOCKS), ("bytes", MORE_BYTES)):
         more = end["allocated"][name] - base["allocated"][name]

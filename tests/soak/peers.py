@@ -24,7 +24,8 @@ from typing import Any
 
 sys.path[:0] = [str(Path(__file__).resolve().parent.parent)]
 
-from harness import build_close, request_bytes  # noqa: E402
+from harness import BINARY, TEXT, build, build_close, parse, request_bytes  # noqa: E402
+from oracle_compression import Agreed, Receiver, Sender, agreed  # noqa: E402
 
 from soak import talks  # noqa: E402
 
@@ -195,6 +196,87 @@ class Publisher(Subscriber):
         return 0.2
 
 
+class Compressing(Client):
+    """Has agreed on compression, and inflates what it hears."""
+
+    def request(self) -> bytes:
+        self.offer = self.rng.choice(talks.OFFERS)
+        self.incoming = bytearray()
+        return request_bytes(self.path, headers=[("Sec-WebSocket-Extensions", self.offer)])
+
+    def began(self) -> None:
+        self.sender, self.receiver = Sender(self.agreed, self.rng), Receiver(self.agreed)
+
+    def answered(self) -> None:
+        (answer,) = (line[26:] for line in self.head.split(b"\r\n") if line.startswith(b"Sec-WebSocket-Extensions: "))
+        self.agreed: Agreed = agreed(answer.decode(), self.offer)
+        super().answered()
+
+    def heard(self, data: bytes) -> None:
+        self.incoming += data
+        while self.incoming:
+            compressed = self.incoming[0] & 0x40
+            self.incoming[0] &= 0xBF
+            found = parse(self.incoming)
+            if found is None:
+                self.incoming[0] |= compressed
+                return
+            frame, size = found
+            del self.incoming[:size]
+            self.crowd.counts["compressed"] += compressed >> 6
+            self.message(frame.opcode, self.receiver.message(frame.payload) if compressed else frame.payload)
+
+    def message(self, opcode: int, payload: bytes) -> None:
+        self.crowd.counts["bytes published to"] += len(payload)
+
+
+class CompressingTalker(Compressing):
+    """Compares what it hears with what it has said, message by message."""
+
+    path = "/deflate"
+
+    def began(self) -> None:
+        super().began()
+        self.expected: list[tuple[int, bytes]] = []
+
+    def act(self) -> float:
+        if self.is_open and not self.expected:
+            talk = self.rng.choice(talks.MESSAGES)
+            for opcode, payload in talk:
+                wire, rsv = (payload, 0) if self.rng.random() < 0.2 else (self.sender.message(payload), 4)
+                self.send(build(opcode, wire, rsv=rsv))
+            self.expected = talk[::-1]
+            self.crowd.counts["talks"] += 1
+        return self.rng.expovariate(1 / 0.6)
+
+    def message(self, opcode: int, payload: bytes) -> None:
+        if opcode in (TEXT, BINARY) and self.expected.pop() != (opcode, payload):
+            self.crowd.fail(f"{type(self).__name__} on {self.path} heard {payload!r:.100}")
+
+
+class TakeoverTalker(CompressingTalker):
+    path = "/deflate/takeover"
+
+
+class CompressingSubscriber(Compressing):
+    def __init__(self, crowd: Crowd) -> None:
+        self.path = f"/topic/{crowd.rng.choice('abcd')}"
+        super().__init__(crowd)
+
+
+class Bomber(CompressingTalker):
+    """Leaves with a message that is too large, or corrupt."""
+
+    lifetime = 2.0
+
+    def leave(self) -> None:
+        if self.is_open:
+            self.send(build(BINARY, self.rng.choice(talks.BOMBS), rsv=4))
+            self.become(Leaving)
+        else:
+            super().leave()
+
+
 class Quiet(Client):
     """Says nothing but Pongs, and one in two not even that: the server ends it."""
 
@@ -286,7 +368,11 @@ class Stranger(Client):
 
 #: Of a hundred clients.
 KINDS: dict[type[Client], int] = {
-    Talker: 37,
+    Talker: 23,
+    Bomber: 1,
+    CompressingTalker: 5,
+    TakeoverTalker: 5,
+    CompressingSubscriber: 3,
     LaterTalker: 8,
     ViewTalker: 3,
     GuardedTalker: 5,

@@ -25,10 +25,10 @@ from typing import IO, Any
 HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE.parent)]
 
-from harness import PATIENCE, eventually, unaccounted  # noqa: E402
+from harness import PATIENCE, eventually, request_bytes, unaccounted  # noqa: E402
 from programs import reserve_port  # noqa: E402
 
-from soak import figures  # noqa: E402
+from soak import figures, talks  # noqa: E402
 
 PROCESSES = 2
 WARM_UP = 0.15  # of the time: a first crowd, after which the base is taken
@@ -57,15 +57,26 @@ class Server:
         found: dict[str, Any] = json.loads(answer.partition(b"\r\n\r\n")[2])
         return found
 
+    def converse(self, path: str, offer: str, said: bytes) -> bytes:
+        """All that a client hears that offers compression, says this and leaves."""
+        with socket.create_connection(("127.0.0.1", self.port), timeout=30 * PATIENCE) as sock:
+            sock.sendall(request_bytes(path, headers=[("Sec-WebSocket-Extensions", offer)]) + said + talks.CLOSE)
+            return b"".join(iter(lambda: sock.recv(65536), b""))
+
     def rest(self) -> tuple[dict[str, Any], int]:
         """Its figures and descriptors once nobody is there any more."""
 
         def alone() -> bool:
             return self.stats()["sockets"] == 1
 
+        takeover = False
         with contextlib.suppress(AssertionError):  # then the figures tell
             eventually(alone, 15)
-        stats = self.stats("allocated")
+            for offer in talks.OFFERS:  # all that is shared, so that what is held for compression is the same each time
+                self.converse("/deflate", offer, talks.EACH_SIZE)
+            takeover = b"client_no_context_takeover" not in self.converse("/deflate/takeover", talks.OFFERS[0], b"")
+            eventually(alone, 15)
+        stats = self.stats("allocated") | {"takeover": takeover}
         descriptors = []
         for _ in range(20):  # our own connection takes a moment to end, which a leak does not
             descriptors.append(figures.descriptors(self.pid))

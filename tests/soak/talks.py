@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import random
 import struct
+import zlib
 from typing import NamedTuple
 
 from corpus import CASES
-from harness import BINARY, CONT, PING, PONG, TEXT, build
+from harness import BINARY, CONT, PING, PONG, TEXT, build, build_close
+from oracle_compression import Agreed, Sender
 
 
 class Talk(NamedTuple):
@@ -44,6 +46,7 @@ def in_fragments(payload: bytes, pieces: int, ping: bool) -> Talk:
 
 
 _rng = random.Random("talks")
+_WORDS = ["".join(_rng.choices("abcdefghi", k=_rng.randrange(2, 9))) for _ in range(200)]
 _TEXT = "".join(_rng.choices("aé漢🙂 bcdefgh", k=20_000))
 
 
@@ -54,6 +57,19 @@ def _message(size: int) -> tuple[int, bytes]:
     return BINARY, _rng.randbytes(size)
 
 
+#: Of compression; the server's side of each has two sizes of tables, for small messages and for large ones.
+OFFERS = [
+    "permessage-deflate",
+    "permessage-deflate; client_max_window_bits",
+    "permessage-deflate; client_max_window_bits; server_max_window_bits=10",
+    "permessage-deflate; server_no_context_takeover; client_no_context_takeover",
+]
+#: For clients that compress: of a few words or random, so that some shrink and some do not.
+MESSAGES = [
+    [_message(_rng.randrange(200)) for _ in range(pieces)]
+    + [(TEXT, " ".join(_rng.choices(_WORDS, k=_rng.randrange(100))).encode()) for _ in range(pieces)]
+    for pieces in (1, 1, 2, 5, 20)
+] + [[_message(50_000), (TEXT, " ".join(_rng.choices(_WORDS, k=20_000)).encode()), (BINARY, bytes(500_000))]]
 #: Small and pipelined, of some kilobytes, large; for routes that answer at once in order.
 TALKS = [
     *[echoed([_message(_rng.randrange(100))]) for _ in range(20)],
@@ -69,8 +85,15 @@ BACKLOG = echoed([(BINARY, _rng.randbytes(50_000))] * 5)
 PUBLISHED = [build(*_message(size)) for size in (10, 100, 100, 1000, 5000)]
 #: Each ends the connection.
 BAD = [case.stream for case in CASES if not case.options and case.events and case.events[-1][0] == "fail"]
+#: Compressed: 32 MiB, and nothing that could be inflated.
+BOMBS = [zlib.compress(bytes(1 << 25))[2:-4] + b"\0", b"\xff" * 100]
 HALF = build(BINARY, bytes(1000))[:500]
 PINGS = build(PING, b"?") * 300
+#: Has the server compress a message of each size, and inflate one.
+EACH_SIZE = b"".join(
+    [build(TEXT, MESSAGES[-1][1][1]), build(TEXT, Sender(Agreed(False, False), _rng).message(b"hello " * 50), rsv=4)]
+)
 BYE = build(TEXT, b"bye")
+CLOSE = build_close(1000)
 EMPTY_PONG = build(PONG)
 EMPTY_PING = frame(PING, b"")
