@@ -22,8 +22,8 @@ build-protocol = $(foreach build,$(PROTOCOL),$(1) $(build) || exit 1;)
 export PIP_ROOT_USER_ACTION := ignore
 
 .DELETE_ON_ERROR:
-.PHONY: help run build protocol node-ws test lint browser screenshot test-versions $(VERSIONS:%=test-%) test-asan simd \
-	simd-here simd-emulated fuzz soak autobahn bench bench-kernels clean
+.PHONY: help run build protocol node-ws test lint test-here test-bench browser screenshot test-versions \
+	$(VERSIONS:%=test-%) test-asan simd simd-here simd-emulated fuzz soak autobahn bench bench-kernels clean
 
 help:  ## list the targets
 	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 22
@@ -33,10 +33,13 @@ run: $(VENV)/.built  ## serve the demo on http://127.0.0.1:8765, or another PORT
 
 build: $(VENV)/.built $(VENV)/.tools protocol  ## build the extension in place, warnings as errors
 
-test: lint build node-ws  ## everything that a change must pass, but for the slower test-versions and autobahn
+test: lint test-here test-bench browser  ## what a change must pass, but for the slower test-versions and autobahn
+
+test-here: build node-ws
 	$(BIN)/python -m pytest $(PARALLEL) tests $(NO_BROWSER)
+
+test-bench: build
 	$(BIN)/python -m pytest bench
-	@$(MAKE) --silent browser
 
 lint: $(VENV)/.built $(VENV)/.tools  ## ruff, mypy, and the stubs against the extension
 	$(BIN)/ruff check
@@ -69,10 +72,11 @@ test-asan: $(VENV)/.built $(VENV)/.tools  ## the tests under AddressSanitizer, U
 	{ $(call build-protocol,../../$(BIN)/python) } & ../../$(BIN)/python setup.py -q build_ext --inplace; wait $$!; \
 	EXAMPLES=0.2 tests/sanitized.sh ../../$(BIN)/python -m pytest $(PARALLEL) -n 4 tests $(NO_BROWSER) $(UNSANITIZED)
 
-# Not under sanitizers: C that test_check.py compiles with sanitizers of its own; a limited address space (they take
-# terabytes); what glibc keeps and gives back, and CPython's count of blocks (they bring another allocator, which keeps
-# what was freed and counts none); a fork beside a thread of the resolver's, which CPython forgets in the child.
-UNSANITIZED := --ignore=tests/simd/test_check.py \
+# Not under sanitizers: the oracle, which is Python; C that test_check.py compiles with sanitizers of its own; a limited
+# address space (they take terabytes); what glibc keeps and gives back, and CPython's count of blocks (they bring
+# another allocator, which keeps what was freed and counts none); a fork beside a thread of the resolver's, which
+# CPython forgets in the child.
+UNSANITIZED := --ignore=tests/simd/test_check.py --ignore=tests/test_oracle.py \
 	--deselect tests/test_parser.py::TestLimits::test_out_of_memory \
 	--ignore=tests/test_memory.py \
 	--deselect tests/soak/test_soak.py::test_notices_leaks \
@@ -94,14 +98,16 @@ simd-emulated:
 	tests/simd/emulated.sh build/simd $(SIMD_MUTATIONS)
 
 fuzz: build  ## streams, handshakes, compression, whole servers, under the sanitizers (needs clang); MINUTES=1 for each target
-	@if command -v clang >/dev/null; then \
-		$(BIN)/python tests/fuzz/build.py && PYTHONPATH=tests $(BIN)/python -m fuzz.run --minutes $(or $(MINUTES),1); \
+	@if command -v clang >/dev/null; then set -e; \
+		PYTHONPATH=tests $(BIN)/python -c 'from fuzz.server_build import build; build()' & \
+		$(BIN)/python tests/fuzz/build.py; wait $$!; \
+		PYTHONPATH=tests $(BIN)/python -m fuzz.run --minutes $(or $(MINUTES),1); \
 	else echo "fuzz: SKIPPED, there is no clang; on Debian and Ubuntu, apt-get install clang"; test -z "$$CI"; fi
 
 copy-checkout = git ls-files -z --cached --others --exclude-standard | tar -c --null -T - | tar -x -C $(1)
 
-autobahn: $(VENV)/.built .venv-2.7/.installed  ## the Autobahn testsuite against an echo server (needs Python 2.7)
-	$(BIN)/python tests/autobahn/run.py
+autobahn: $(VENV)/.built .venv-2.7/.installed  ## the Autobahn testsuite (needs Python 2.7); FULL=1: all of compression
+	$(BIN)/python tests/autobahn/run.py $(if $(FULL),--full)
 
 MINUTES ?= 1
 soak: $(VENV)/.built $(VENV)/.tools  ## clients come, misbehave and vanish for MINUTES=1; nothing may be left of them
@@ -130,7 +136,7 @@ $(VENV)/.built: $(VENV)/.created $(SOURCES)
 	@$(BIN)/python $(PIP_INSTALL) --no-build-isolation --editable .
 	@touch $@
 
-$(VENV)/.tools: $(VENV)/.created
+$(VENV)/.tools: $(VENV)/.created | $(VENV)/.built
 	@$(BIN)/python $(PIP_INSTALL) --group test --group lint --group bench
 	@touch $@
 
@@ -179,11 +185,12 @@ test-versions:  ## install into, and test under, every CPython from 3.10 on that
 	@echo "test-versions: all done; skipped as not here:" \
 		"$(or $(strip $(foreach v,$(VERSIONS),$(if $(call find-python,$v),,$v))),none)"
 
-# All the tests but those in a browser or in C. Each version installs a copy of the checkout, free of what other builds
-# left there, with an isolated build. Then the copy loses fastws/__init__.py: a folder without one gives way to a package
-# further down sys.path, so that the tests and the commands that they start get the installed package in any directory,
-# and can still read the sources. The version that `make test` runs under only shows here that it has all it needs.
-# Hypothesis makes the same examples under every version: those of `make test` are not all repeated.
+# All the tests but those in a browser, of the kernels, which are C, and of the oracle. Each version installs a copy of
+# the checkout, free of what other builds left there, with an isolated build. Then the copy loses fastws/__init__.py: a
+# folder without one gives way to a package further down sys.path, so that the tests and the commands that they start
+# get the installed package in any directory, and can still read the sources. The version that `make test` runs under
+# only shows here that it has all it needs. Hypothesis makes the same examples under every version: those of `make test`
+# are not all repeated.
 DEFAULT_VERSION = $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])')
 INSTALLED := tests/test_app.py tests/test_cli.py tests/test_demo.py tests/test_examples.py tests/test_run.py
 $(VERSIONS:%=test-%): test-%:
@@ -200,7 +207,7 @@ $(VERSIONS:%=test-%): test-%:
 	$$bin/python $(PIP_INSTALL) --group build --group test; \
 	$$bin/python $(PIP_INSTALL) ./$$tree; \
 	cd $$tree; \
-	$(call build-protocol,../../$$bin/python) \
+	$(if $(filter $*,$(DEFAULT_VERSION)),,../../$$bin/python tests/protocol/build.py;) \
 	rm fastws/__init__.py; \
-	EXAMPLES=0.2 ../../$$bin/python -m pytest $(PARALLEL) -n 4 $(NO_BROWSER) --ignore=tests/simd/test_check.py \
-		$(if $(filter $*,$(DEFAULT_VERSION)),$(INSTALLED))
+	EXAMPLES=0.2 ../../$$bin/python -m pytest $(PARALLEL) -n 4 $(NO_BROWSER) --ignore=tests/simd \
+		--ignore=tests/test_oracle.py $(if $(filter $*,$(DEFAULT_VERSION)),$(INSTALLED))

@@ -1,4 +1,4 @@
-"""The server under test: echoes every message on the port given as the only argument."""
+"""The servers under test: echo every message on the port given as the only argument, on a path for each of cases.py."""
 
 import sys
 
@@ -8,7 +8,10 @@ import fastws
 app = fastws.App(max_message_size=64 * 1024 * 1024, max_fragments=65537)
 
 
-@app.websocket("/")
+@app.websocket("/plain")
+@app.websocket("/takeover", compression="deflate")
+@app.websocket("/no-takeover", compression=fastws.Deflate(history=0))
+@app.websocket("/client-takeover", compression=fastws.Deflate(client_no_context_takeover=False))
 def echo(ws: fastws.WebSocket, data: str | bytes) -> None:
     ws.send(data)
 
