@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import random
 import zlib
@@ -134,6 +135,24 @@ def test_c01_many_bombs(serve: Serving, takeover: bool) -> None:
             client.send_raw(stream[-1:])
             client.expect_close(1009)
         assert peak() - before < 48 * MIB
+
+
+def test_a_burst_of_bombs(serve: Serving) -> None:
+    """Each within the limit, and all of them in one read: after 256 KiB of them the loop goes on to others first."""
+    many = 150
+    runs = [0]  # how many were delivered before each turn of the loop
+
+    def message(ws: fastws.WebSocket, data: bytes) -> None:
+        if not runs[-1]:
+            asyncio.get_running_loop().call_soon(runs.append, 0)
+        runs[-1] += 1
+
+    server = serve(make_app(message, compression="deflate"))
+    client = DeflateClient.offer(server.port, OFFER)
+    client.send_raw(compressed(BINARY, bomb(1)) * many)
+    eventually(lambda: sum(runs) == many)
+    assert max(runs) <= 4, runs  # one in a batch of events, one when its turn ends, and both once more
+    client.close()
 
 
 @pytest.mark.parametrize("first", ["whole", "whole in fragments"])
