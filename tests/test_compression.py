@@ -112,6 +112,8 @@ GARBAGE = [
     '"',
     ";;;;,,,,====",
     '"permessage-deflate"',
+    'foo; bar="baz, permessage-deflate',
+    'foo; bar="baz\\", permessage-deflate; client_max_window_bits',
     "permessage-deflate;;",
     "permessage-deflate; =",
     "\t",
