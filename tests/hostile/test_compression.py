@@ -37,7 +37,7 @@ from hostile.streams import memory_of
 OFFER = "permessage-deflate"
 OPENED = ("open",)
 MIB = 1 << 20
-SANITIZED = "asan" in os.environ.get("LD_PRELOAD", "")  # which keeps for a while what was freed
+SLACK = 4 if "asan" in os.environ.get("LD_PRELOAD", "") else 1  # it keeps what was freed for a while
 HELLO = deflate(b"hello")
 
 
@@ -99,7 +99,7 @@ def test_c01_a_bomb(serve: Serving, route: str, mebibytes: int) -> None:
             client = DeflateClient.offer(server.port, OFFER)
             client.send_raw(stream if number % 2 else compressed(BINARY, payload, sizes=[200, 0, len(payload) // 2]))
             client.expect_close(1009)
-        assert peak() - before < 24 * MIB, f"{(peak() - before) / MIB:.0f} MiB for messages of at most 1"
+        assert peak() - before < 24 * SLACK * MIB, f"{(peak() - before) / MIB:.0f} MiB for messages of at most 1"
 
 
 def test_c01_a_bomb_within_a_large_limit(serve: Serving) -> None:
@@ -112,7 +112,7 @@ def test_c01_a_bomb_within_a_large_limit(serve: Serving) -> None:
         client = DeflateClient.offer(server.port, OFFER)
         client.send_raw(compressed(BINARY, payload))
         client.expect_close(1009)
-        assert peak() - before < (44 if not SANITIZED else 150) * MIB, f"{(peak() - before) / MIB:.0f} MiB"
+        assert peak() - before < 44 * SLACK * MIB, f"{(peak() - before) / MIB:.0f} MiB"
 
 
 @pytest.mark.parametrize("takeover", [False, True])
@@ -134,7 +134,7 @@ def test_c01_many_bombs(serve: Serving, takeover: bool) -> None:
         for client in clients:
             client.send_raw(stream[-1:])
             client.expect_close(1009)
-        assert peak() - before < 48 * MIB
+        assert peak() - before < 48 * SLACK * MIB
 
 
 def test_a_burst_of_bombs(serve: Serving) -> None:
