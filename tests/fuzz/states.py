@@ -363,8 +363,9 @@ class World:
     # what happens
 
     async def play(self, address: str, messages: int) -> None:
-        rng, came = self.rng, 0
+        rng, came, rounds = self.rng, 0, 0
         while self.messages < messages:
+            rounds += 1
             while len(self.peers) < WIDTH:
                 self.peers[came] = Peer(self, came, address)
                 came += 1
@@ -377,7 +378,7 @@ class World:
                 await self.part(rng.choice(here))
             for peer in self.peers.values():
                 peer.is_lazy &= rng.random() < 0.95
-            if self.idles and rng.random() < 0.03:
+            if self.idles and rounds % 12 == 0:
                 await self.idle()
         for peer in list(self.peers.values()):
             await self.part(peer)
