@@ -1,14 +1,23 @@
-"""fastws: the callbacks are plain functions; uvloop is its own default. A broadcast is its topic."""
+"""fastws: the callbacks are plain functions; uvloop is its own default. A broadcast is its topic.
+
+--deflate switches compression on; what follows it are arguments of fastws.Deflate, as in `--deflate history=0`.
+"""
 
 import argparse
+import ast
 
 import fastws
 
 parser = argparse.ArgumentParser()
 parser.add_argument("--port", type=int, required=True)
-port: int = parser.parse_args().port
+parser.add_argument("--deflate", nargs="*", metavar="NAME=VALUE")
+options = parser.parse_args()
 
-app = fastws.App()
+if options.deflate is None:
+    app = fastws.App()
+else:
+    settings = dict(setting.split("=") for setting in options.deflate)
+    app = fastws.App(compression=fastws.Deflate(**{name: ast.literal_eval(settings[name]) for name in settings}))
 
 
 @app.websocket("/")
@@ -25,4 +34,4 @@ class Broadcast:
         ws.publish("all", data)
 
 
-app.run(host="127.0.0.1", port=port)
+app.run(host="127.0.0.1", port=options.port)
