@@ -99,7 +99,7 @@ static void run_workload(const struct workload *work, void (*report_more)(void))
     signal(SIGALRM, on_alarm);
     alarm((unsigned)opt.limit);
     if ((epfd = epoll_create1(EPOLL_CLOEXEC)) < 0) die("epoll_create1: %s", strerror(errno));
-    write_request(work->path);
+    write_request(opt.path ? opt.path : work->path);
     work->warm();
     ready();
     double wall = clock_s(CLOCK_MONOTONIC), cpu = clock_s(CLOCK_PROCESS_CPUTIME_ID);
