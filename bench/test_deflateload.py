@@ -1,6 +1,6 @@
 """The load generator with permessage-deflate: it keeps what was agreed, and notices what a server does wrong.
 
-python -m pytest bench/test_compression.py
+python -m pytest bench/test_deflateload.py
 """
 
 from __future__ import annotations
