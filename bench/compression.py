@@ -33,6 +33,7 @@ SERVERS = {
 MODULES = {"fastws": ["fastws"], "picows": ["picows", "uvloop"], "uvicorn, wsproto": ["uvicorn", "wsproto"]}
 PUBLISHERS = ["fastws", OFF, "websockets", "websockets, level 1"]  # those that can broadcast
 KIB = 1024
+WIDTHS = (22, 20, 12, 13, 15, 13, 16)  # of the columns
 
 
 @dataclass(frozen=True)
@@ -122,7 +123,7 @@ def report(work: Workload, samples: dict[str, list[Sample]]) -> dict[str, object
     print(f"\n{work.title}")
     columns = [f"{unit} per {work.each}", "min - max", f"of {peer}", "B to server", "B from server"]
     columns += ["server core", "generator core"]
-    print(f"  {'server':<24}" + "".join(f"{c:>{22 if i < 2 else 16}}" for i, c in enumerate(columns)))
+    print(f"  {'server':<24}" + "".join(f"{c:>{WIDTHS[i]}}" for i, c in enumerate(columns)))
     rows: dict[str, object] = {}
     for name, taken in samples.items():
         values = [work.value(s) for s in taken]
@@ -131,11 +132,14 @@ def report(work: Workload, samples: dict[str, list[Sample]]) -> dict[str, object
         messages = [s.count * work.messages_each for s in taken]
         to_server = median(s.bytes_out / n for s, n in zip(taken, messages, strict=True))
         from_server = median(s.bytes_in / n for s, n in zip(taken, messages, strict=True))
-        line = f"  {name:<24}{median(values):>22,.{digits}f}"
-        line += f"{f'{min(values):,.{digits}f} - {max(values):,.{digits}f}':>22}{ratio:>16.3f}"
-        line += f"{to_server:>16,.1f}{from_server:>16,.1f}"
-        line += f"{median(s.server_core for s in taken):>16.0%}{median(s.generator_core for s in taken):>16.0%}"
-        print(line)
+        cells = [
+            f"{median(values):,.{digits}f}",
+            f"{min(values):,.{digits}f} - {max(values):,.{digits}f}",
+            f"{ratio:.3f}",
+        ]
+        cells += [f"{to_server:,.1f}", f"{from_server:,.1f}"]
+        cells += [f"{median(s.server_core for s in taken):.0%}", f"{median(s.generator_core for s in taken):.0%}"]
+        print(f"  {name:<24}" + "".join(f"{cell:>{WIDTHS[i]}}" for i, cell in enumerate(cells)))
         rows[name] = {
             "median": median(values),
             "ratio": ratio,
