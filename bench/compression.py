@@ -33,7 +33,7 @@ SERVERS = {
 MODULES = {"fastws": ["fastws"], "picows": ["picows", "uvloop"], "uvicorn, wsproto": ["uvicorn", "wsproto"]}
 PUBLISHERS = ["fastws", OFF, "websockets", "websockets, level 1"]  # those that can broadcast
 KIB = 1024
-WIDTHS = (22, 20, 12, 13, 15, 13, 16)  # of the columns
+WIDTHS = (21, 18, 17, 13, 15, 13, 16)  # of the columns
 
 
 @dataclass(frozen=True)
@@ -45,6 +45,7 @@ class Workload:
     messages_each: int = 1
     servers: tuple[str, ...] = tuple(SERVERS)
     is_memory: bool = False
+    peer: str = PEER
 
     def value(self, sample: Sample) -> float:
         return sample.memory_each if self.is_memory else sample.cpu_us
@@ -70,7 +71,14 @@ def workloads(seconds: int) -> list[Workload]:
         echo(400, 1, "echo-400-pipelined", window=32),
         echo(120, 64, "echo-120-alone", alone=True),
         echo(400, 64, "echo-400-alone", alone=True),
-        Workload("publish", "publish, 400 B of JSON, to 10,000 subscribers", publish, "delivery", 1, tuple(PUBLISHERS)),
+        Workload(
+            "publish",
+            "publish, 400 B of JSON, to 10,000 subscribers",
+            publish,
+            each="delivery",
+            servers=tuple(PUBLISHERS),
+            peer=OFF,
+        ),
         Workload(
             "memory",
             "private memory of 5,000 connections, idle after 100 messages of 400 B each",
@@ -118,7 +126,7 @@ def collect(
 
 def report(work: Workload, samples: dict[str, list[Sample]]) -> dict[str, object]:
     """Prints the table of one workload; returns the same for the JSON file."""
-    peer = PEER if PEER in samples else next(iter(samples))
+    peer = work.peer if work.peer in samples else next(iter(samples))
     unit = "bytes" if work.is_memory else "us CPU"
     print(f"\n{work.title}")
     columns = [f"{unit} per {work.each}", "min - max", f"of {peer}", "B to server", "B from server"]
@@ -154,33 +162,43 @@ def report(work: Workload, samples: dict[str, list[Sample]]) -> dict[str, object
     return {"unit": unit, "each": work.each, "peer": peer, "servers": rows}
 
 
+@dataclass(frozen=True)
+class Times:
+    """Of one message: milliseconds of the loop's thread, and bytes from the server."""
+
+    sending: float
+    receiving: float
+    bytes_in: float
+
+
+def timed(command: list[str], size: int, offer: list[str], seconds: int, cores: tuple[int, int]) -> Times:
+    """One connection, one message in flight, timed in the server."""
+    load = ["echo", "--path", "/timed", "--size", str(size), "--connections", "1", "--seconds", str(seconds), *offer]
+    with Server(command, cores[0]) as server, generator(load, server.port, cores[1], "deflateload") as loading:
+        done = loading.go()
+        with urllib.request.urlopen(f"http://127.0.0.1:{server.port}/times", timeout=10) as answer:
+            times = json.load(answer)
+    each = 1e3 / times["count"]
+    return Times(times["sending"] * each, times["receiving"] * each, done.bytes_in / done.count)
+
+
 def blocking(rounds: int, seconds: int, cores: tuple[int, int]) -> dict[str, object]:
-    """How long large messages keep the loop busy: one connection, one message in flight, timed in the server."""
-    print("\nhow long one message of JSON keeps the loop busy, in ms of CPU; median of the rounds")
+    """How long large messages keep the loop busy."""
+    print("\nhow long one message of JSON keeps fastws' loop busy, in ms of CPU; median of the rounds")
     print(f"  {'size':<10}{'level':>8}{'send':>12}{'receive':>12}{'B from server':>16}")
     results: dict[str, object] = {}
-    for size in (64 * KIB, 1024 * KIB):
-        load = ["echo", "--path", "/timed", "--size", str(size), "--connections", "1", "--seconds", str(seconds)]
-        for level in (0, 1, 6, 9):
-            command = python_server("fastws", "--deflate", f"level={level}") if level else SERVERS[OFF]
-            sending, receiving, sizes = [], [], []
-            for _ in range(rounds):
-                offer = OFFER if level else []
-                with (
-                    Server(command, cores[0]) as server,
-                    generator([*load, *offer], server.port, cores[1], "deflateload") as loading,
-                ):
-                    done = loading.go()
-                    with urllib.request.urlopen(f"http://127.0.0.1:{server.port}/times", timeout=10) as answer:
-                        times = json.load(answer)
-                sending.append(times["sending"] / times["count"] * 1e3)
-                receiving.append(times["receiving"] / times["count"] * 1e3)
-                sizes.append(done.bytes_in / done.count)
-            line = (
-                f"  {f'{size // KIB:,} KiB':<10}{level or 'off':>8}{median(sending):>12.2f}{median(receiving):>12.2f}"
-            )
-            print(f"{line}{median(sizes):>16,.0f}", flush=True)
-            results[f"{size}, level {level}"] = {"send_ms": sending, "receive_ms": receiving, "bytes": sizes}
+    kinds = [(size, level) for size in (64 * KIB, 1024 * KIB) for level in ("off", "1", "6", "9")]
+    found: dict[tuple[int, str], list[Times]] = {kind: [] for kind in kinds}
+    for _ in range(rounds):
+        for size, level in kinds:
+            command = SERVERS[OFF] if level == "off" else python_server("fastws", "--deflate", f"level={level}")
+            offer = [] if level == "off" else OFFER
+            found[size, level].append(timed(command, size, offer, seconds, cores))
+    for (size, level), times in found.items():
+        sending, receiving = median(t.sending for t in times), median(t.receiving for t in times)
+        line = f"  {f'{size // KIB:,} KiB':<10}{level:>8}{sending:>12.2f}{receiving:>12.2f}"
+        print(f"{line}{median(t.bytes_in for t in times):>16,.0f}", flush=True)
+        results[f"{size}, level {level}"] = [asdict(t) for t in times]
     return results
 
 

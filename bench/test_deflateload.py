@@ -215,3 +215,16 @@ def test_a_sample_of_the_memory() -> None:
     assert sample.count == 500
     assert 30 < sample.memory_each < 5000
     assert sample.bytes_in == 500 * 3 * 404
+
+
+def test_how_long_large_messages_take() -> None:
+    """The server tells its times, and both do what they say."""
+    cores = sorted(os.sched_getaffinity(0))
+    found = compression.timed(
+        compression.SERVERS["fastws"], 64 * compression.KIB, compression.OFFER, 1, (cores[0], cores[-1])
+    )
+    plain = compression.timed(compression.SERVERS[compression.OFF], 64 * compression.KIB, [], 1, (cores[0], cores[-1]))
+    assert found.bytes_in < plain.bytes_in / 2
+    assert plain.bytes_in == 64 * compression.KIB + 10
+    for times in (found, plain):
+        assert times.sending > 0 < times.receiving

@@ -58,8 +58,9 @@ def timed(ws: fastws.WebSocket, data: str | bytes) -> None:
 
 
 @app.http("/times")
-def times(request: object) -> str:
-    return json.dumps({"count": Times.count, "receiving": Times.receiving, "sending": Times.sending})
+def times(request: fastws.Request) -> fastws.Response:
+    found = {"count": Times.count, "receiving": Times.receiving, "sending": Times.sending}
+    return fastws.Response(200, json.dumps(found))
 
 
 app.run(host="127.0.0.1", port=options.port)
