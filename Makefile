@@ -23,10 +23,11 @@ export PIP_ROOT_USER_ACTION := ignore
 
 .DELETE_ON_ERROR:
 .PHONY: help run build protocol node-ws test lint test-here test-bench browser screenshot test-versions \
-	$(VERSIONS:%=test-%) test-asan simd simd-here simd-emulated fuzz soak autobahn bench bench-kernels clean
+	$(VERSIONS:%=test-%) test-asan simd simd-here simd-emulated fuzz soak autobahn bench bench-compression \
+	bench-kernels clean
 
 help:  ## list the targets
-	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 22
+	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 25
 
 run: $(VENV)/.built  ## serve the demo on http://127.0.0.1:8765, or another PORT=
 	@$(BIN)/fastws demo --host 127.0.0.1 --port $(PORT)
@@ -117,6 +118,10 @@ bench: $(VENV)/.built  ## server CPU per message beside other servers
 	@$(BIN)/python $(PIP_INSTALL) --group bench
 	$(BIN)/python bench/echo.py
 
+bench-compression: $(VENV)/.built  ## permessage-deflate beside other servers: CPU, bytes, memory
+	@$(BIN)/python $(PIP_INSTALL) --group bench
+	$(BIN)/python bench/compression.py
+
 bench-kernels: $(VENV)/.built  ## the SIMD kernels beside memcpy, CPython and other libraries
 	@$(BIN)/python $(PIP_INSTALL) --group bench
 	$(BIN)/python bench/kernels.py
@@ -128,7 +133,7 @@ clean:  ## remove everything that was made here
 	find . -name __pycache__ -prune -exec rm -rf {} +
 
 # Developers and CI let no warning pass; `make run` builds with whatever compiler a user has.
-build test simd lint autobahn soak bench bench-kernels: export FASTWS_STRICT := 1
+build test simd lint autobahn soak bench bench-compression bench-kernels: export FASTWS_STRICT := 1
 
 # An editable install: the extension lies in fastws/, the dependencies and the `fastws` command in .venv.
 $(VENV)/.built: $(VENV)/.created $(SOURCES)

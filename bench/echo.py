@@ -10,6 +10,7 @@ import platform
 import shlex
 import subprocess
 import sys
+import zlib
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
@@ -21,6 +22,7 @@ from measure import BENCH, BenchError, Sample, check_machine, compiled, python_s
 FLOOR = "bare C"
 PEER = "picows"
 SERVERS = ["fastws", "picows", "websockets", FLOOR]
+PACKAGES = ["fastws", "httptools", "picows", "aiofastnet", "websockets", "aiohttp", "uvicorn", "wsproto", "uvloop"]
 SERVER_BUSY, GENERATOR_FREE, QUIET = 0.95, 0.90, 0.03
 
 
@@ -244,8 +246,8 @@ def output_of(*command: str) -> str:
 
 
 def versions() -> list[str]:
-    found = [f"{platform.python_implementation()} {platform.python_version()}"]
-    for package in ("fastws", "httptools", "picows", "aiofastnet", "websockets", "uvloop"):
+    found = [f"{platform.python_implementation()} {platform.python_version()}", f"zlib {zlib.ZLIB_RUNTIME_VERSION}"]
+    for package in PACKAGES:
         try:
             found.append(f"{package} {importlib.metadata.version(package)}")
         except importlib.metadata.PackageNotFoundError:
@@ -259,7 +261,7 @@ def provenance(options: argparse.Namespace) -> dict[str, object]:
         "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "commit": output_of("git", "rev-parse", "HEAD") or None,
         "modified": bool(output_of("git", "status", "--porcelain")),
-        "command": shlex.join(["bench/echo.py", *sys.argv[1:]]),
+        "command": shlex.join([f"bench/{Path(sys.argv[0]).name}", *sys.argv[1:]]),
         "rounds": options.rounds,
         "cores": options.cores,
         "cpu": models[0].partition(":")[2].strip() if models else platform.machine(),

@@ -26,53 +26,9 @@
 #include "loadgen/payload.h"
 #include "loadgen/connection.h"
 #include "loadgen/batch.h"
+#include "loadgen/run.h"
 
-#include <signal.h>
-#include <sys/resource.h>
-#include <time.h>
-
-enum { WARM = 200, NAP_US = 200 };
-
-static const double WARM_SECONDS = 0.3;
-static struct conn *conns;
-
-static double clock_s(clockid_t id) {
-    struct timespec t;
-    clock_gettime(id, &t);
-    return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
-}
-
-/* ---- connections ---- */
-
-static void make_conns(long count) {
-    struct rlimit files;
-    getrlimit(RLIMIT_NOFILE, &files);
-    files.rlim_cur = files.rlim_max;
-    setrlimit(RLIMIT_NOFILE, &files);
-    if ((rlim_t)count + 16 > files.rlim_max)
-        die("%ld connections exceed the limit of %lu open files", count, (unsigned long)files.rlim_max);
-    if (!(conns = calloc((size_t)count, sizeof *conns))) die("out of memory");
-}
-
-/* Opens `count` connections, at_once at a time: at[0..count) if they are kept, or else reusing at[0..at_once). */
-static void open_all(struct conn *at, long count, bool keep) {
-    long started = 0, done = 0;
-    for (; started < count && started < opt.at_once; started++) begin(&at[started]);
-    while (done < count) {
-        int n = wait_events("opening connections", done, count);
-        for (int i = 0; i < n; i++) {
-            struct conn *c = events[i].data.ptr;
-            if (c->open) {
-                take(c);
-                continue;
-            }
-            if (!advance(c, events[i].events)) continue;
-            done++;
-            if (!keep) close(c->fd);
-            if (started < count) begin(keep ? &at[started] : c), started++;
-        }
-    }
-}
+enum { NAP_US = 200 };
 
 /* ---- echo ---- */
 
@@ -96,7 +52,7 @@ static long echo(double seconds) {
 }
 
 static void warm_echo(void) {
-    if ((double)(batch_in + batch_out) * (double)opt.connections > 4e9) die("the frames would take more than 4 GB");
+    if ((double)(2 * batch_in) * (double)opt.connections > 4e9) die("the frames would take more than 4 GB");
     make_conns(opt.connections);
     for (long i = 0; i < opt.connections; i++) build_batch(&conns[i]);
     open_all(conns, opt.connections, true);
@@ -166,71 +122,17 @@ static long run_idle(void) {
     return opt.connections;
 }
 
-/* Keeps the connections until stdin closes. Nothing may come but pings. */
-static void hold(void) {
-    struct epoll_event ev = {.events = EPOLLIN, .data.ptr = NULL};
-    if (epoll_ctl(epfd, EPOLL_CTL_ADD, 0, &ev)) return;     /* a file or /dev/null: nothing to wait for */
-    for (;;) {
-        int n = epoll_wait(epfd, events, EVENTS, -1);
-        for (int i = 0; i < n; i++) {
-            char line[16];
-            if (events[i].data.ptr) take(events[i].data.ptr);
-            else if (read(0, line, sizeof line) <= 0) return;
-        }
-    }
-}
-
-/* ---- the run ---- */
-
-static const struct workload {
-    const char *name, *path;
-    bool has_batches;
-    void (*warm)(void);
-    long (*run)(void);      /* how many of what it counts */
-} WORKLOADS[] = {
-    {"echo", "/", true, warm_echo, run_echo},
-    {"broadcast", "/broadcast", true, warm_broadcast, run_broadcast},
-    {"connect", "/", false, warm_connect, run_connect},
-    {"idle", "/", false, warm_idle, run_idle},
+static const struct workload WORKLOADS[] = {
+    {"echo", "/", warm_echo, run_echo, true},
+    {"broadcast", "/broadcast", warm_broadcast, run_broadcast, true},
+    {"connect", "/", warm_connect, run_connect, false},
+    {"idle", "/", warm_idle, run_idle, true},
 };
-
-static const struct workload *find_workload(const char *name) {
-    for (size_t i = 0; i < sizeof WORKLOADS / sizeof *WORKLOADS; i++)
-        if (!strcmp(name, WORKLOADS[i].name)) return &WORKLOADS[i];
-    die("usage: loadgen echo|broadcast|connect|idle --port P ...");
-}
-
-/* Tells the driver that the server is warm and asleep, and waits for its word. */
-static void ready(void) {
-    char line[16];
-    puts("ready");
-    fflush(stdout);
-    if (read(0, line, sizeof line) <= 0) die("stdin closed before the run began");
-}
-
-static void on_alarm(int sig) {
-    (void)sig;
-    static const char text[] = "loadgen: not finished within --limit seconds\n";
-    if (write(2, text, sizeof text - 1)) {}
-    _exit(3);
-}
 
 int main(int argc, char **argv) {
     if (!read_options(argc, argv)) return 2;
-    const struct workload *work = find_workload(opt.port && optind + 1 == argc ? argv[optind] : "");
-    signal(SIGALRM, on_alarm);
-    alarm((unsigned)opt.limit);
-    if ((epfd = epoll_create1(EPOLL_CLOEXEC)) < 0) die("epoll_create1: %s", strerror(errno));
-    write_request(work->path);
-    measure_batches(work->has_batches ? opt.window : 0);
-    work->warm();
-    ready();
-    double wall = clock_s(CLOCK_MONOTONIC), cpu = clock_s(CLOCK_PROCESS_CPUTIME_ID);
-    long count = work->run();
-    wall = clock_s(CLOCK_MONOTONIC) - wall, cpu = clock_s(CLOCK_PROCESS_CPUTIME_ID) - cpu;
-    printf("{\"workload\": \"%s\", \"count\": %ld, \"seconds\": %.6f, \"cpu_seconds\": %.6f}\n",
-           work->name, count, wall, cpu);
-    fflush(stdout);
-    if (work->run != run_connect) hold();
+    const struct workload *work = find_workload(WORKLOADS, sizeof WORKLOADS / sizeof *WORKLOADS, argc, argv);
+    measure_batches(work->run == run_echo || work->run == run_broadcast ? opt.window : 0);
+    run_workload(work, NULL);
     return 0;
 }

@@ -10,9 +10,9 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from types import TracebackType
 
@@ -20,6 +20,7 @@ BENCH = Path(__file__).resolve().parent
 BUILD = BENCH / "build"
 KERNELS = BENCH.parent / "fastws" / "_simd"
 C_FLAGS = ["-O2", "-std=gnu11", "-Wall", "-Wextra"]
+LIBRARIES = {"deflateload": ["-lz"]}
 START_TIMEOUT = 15.0
 RUN_TIMEOUT = 300
 
@@ -29,15 +30,15 @@ class BenchError(Exception):
 
 
 def compiled(name: str, *flags: str) -> Path:
-    """Path of the program made from bench/NAME.c and headers (its own in bench/NAME), compiled if one is newer."""
+    """Path of the program made from bench/NAME.c and headers, compiled if one is newer."""
     source, target = BENCH / f"{name}.c", BUILD / name
-    changed = max(path.stat().st_mtime for path in [source, *(BENCH / name).glob("*.h"), *KERNELS.glob("*.h")])
+    changed = max(path.stat().st_mtime for path in [source, *BENCH.glob("*/*.h"), *KERNELS.glob("*.h")])
     if not target.exists() or target.stat().st_mtime < changed:
         compiler = os.environ.get("CC") or shutil.which("cc") or shutil.which("gcc")
         if compiler is None:
             raise BenchError("no C compiler found: install cc, or set CC")
         BUILD.mkdir(exist_ok=True)
-        command = [compiler, *C_FLAGS, *flags, "-o", target, source]
+        command = [compiler, *C_FLAGS, *flags, "-o", target, source, *LIBRARIES.get(name, [])]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode:
             raise BenchError(f"{source.name} does not compile:\n{done.stderr}")
@@ -118,14 +119,19 @@ def settled_cpu_time(pid: int) -> CpuTime:
     raise BenchError("the server does not come to rest: 1 % of a core or more for 3 s with nothing to do")
 
 
-def resident_bytes(pid: int) -> int:
+def resident_bytes(pid: int, what: tuple[str, ...] = ("Rss:",)) -> int:
     """Resident memory of a process tree, counted exactly by the kernel (statm lags behind)."""
     total = 0
     for process in process_tree(pid):
         for line in Path(f"/proc/{process}/smaps_rollup").read_text().splitlines():
-            if line.startswith("Rss:"):
+            if line.startswith(what):
                 total += int(line.split()[1]) * 1024
     return total
+
+
+def private_bytes(pid: int) -> int:
+    """The part of it that no other process shares."""
+    return resident_bytes(pid, ("Private_Clean:", "Private_Dirty:"))
 
 
 class Server:
@@ -186,6 +192,9 @@ class Load:
     count: int
     seconds: float
     cpu_seconds: float
+    bytes_in: int = 0  # from the server
+    bytes_out: int = 0
+    compressed_in: int = 0
 
 
 class Generator:
@@ -214,7 +223,7 @@ class Generator:
         self._process.stdin.write("go\n")
         self._process.stdin.flush()
         report = json.loads(self._line())
-        return Load(report["count"], report["seconds"], report["cpu_seconds"])
+        return Load(**{field.name: report[field.name] for field in fields(Load) if field.name in report})
 
     def finish(self) -> None:
         """It has watched its connections up to here."""
@@ -225,11 +234,11 @@ class Generator:
 
 
 @contextmanager
-def generator(workload: list[str], port: int, core: int) -> Iterator[Generator]:
+def generator(workload: list[str], port: int, core: int, program: str = "loadgen") -> Iterator[Generator]:
     """The generator's own --limit bounds every run, so no read from it can wait for ever."""
     with pinned(core):
         process = subprocess.Popen(
-            [compiled("loadgen"), *workload, "--port", str(port), "--limit", str(RUN_TIMEOUT)],
+            [compiled(program), *workload, "--port", str(port), "--limit", str(RUN_TIMEOUT)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -255,6 +264,9 @@ class Sample:
     server_wait: float
     generator_cpu: float
     memory: int
+    bytes_in: int = 0  # what the server sent
+    bytes_out: int = 0
+    compressed_in: int = 0
 
     @property
     def cpu_us(self) -> float:
@@ -277,17 +289,24 @@ class Sample:
         return self.generator_cpu / self.seconds
 
 
-def run(command: list[str], workload: list[str], cores: tuple[int, int]) -> Sample:
+def run(
+    command: list[str],
+    workload: list[str],
+    cores: tuple[int, int],
+    program: str = "loadgen",
+    memory_of: Callable[[int], int] = resident_bytes,
+) -> Sample:
     """Starts the server afresh, warms it up and takes one sample."""
     server_core, generator_core = cores
-    with Server(command, server_core) as server, generator(workload, server.port, generator_core) as load:
+    with Server(command, server_core) as server, generator(workload, server.port, generator_core, program) as load:
         cpu_before = settled_cpu_time(server.pid)
-        memory_before = resident_bytes(server.pid)
+        memory_before = memory_of(server.pid)
         report = load.go()
         cpu = settled_cpu_time(server.pid) - cpu_before
-        memory = resident_bytes(server.pid) - memory_before
-    return Sample(report.count, report.seconds, cpu.run, cpu.wait, report.cpu_seconds, memory)
+        memory = memory_of(server.pid) - memory_before
+    compression = (report.bytes_in, report.bytes_out, report.compressed_in)
+    return Sample(report.count, report.seconds, cpu.run, cpu.wait, report.cpu_seconds, memory, *compression)
 
 
-def python_server(name: str) -> list[str]:
-    return [sys.executable, str(BENCH / "servers" / f"{name}_.py")]
+def python_server(name: str, *options: str) -> list[str]:
+    return [sys.executable, str(BENCH / "servers" / f"{name}_.py"), *options]

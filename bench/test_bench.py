@@ -10,9 +10,8 @@ import os
 import socket
 import subprocess
 import sys
-import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -20,22 +19,12 @@ import echo
 import measure
 import pytest
 
-STRICT = ["-O1", "-g", "-std=gnu11", "-Wall", "-Wextra", "-Werror", "-fsanitize=address,undefined"]
 OK_101 = (
     b"HTTP/1.1 101 Switching Protocols\r\nupgrade: websocket\r\nconnection: Upgrade\r\n"
     b"sec-websocket-accept:  s3pPLMBiTxaQ9kYGzzhZRbK+xOo= \r\n\r\n"
 )
 SIZE = 300
 FRAME = 8 + SIZE  # of the client: 2 bytes, 2 of extended length, 4 of mask
-
-
-@pytest.fixture(scope="session")
-def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("build")
-    for name in ("loadgen", "bare"):
-        source = measure.BENCH / f"{name}.c"
-        subprocess.run(["cc", *STRICT, "-o", str(folder / name), str(source)], check=True)
-    return folder
 
 
 def load(built: Path, port: int, *options: str, limit: int = 20) -> subprocess.CompletedProcess[str]:
@@ -83,31 +72,6 @@ def alone(behaviour: Behaviour) -> Behaviour:
             peer.recv(1)
 
     return work
-
-
-@pytest.fixture
-def serve() -> Iterator[Callable[[Behaviour], int]]:
-    """Runs a server, a function of its listening socket, in a thread; the port."""
-    listener = socket.create_server(("127.0.0.1", 0))
-    listener.settimeout(20)
-    threads: list[threading.Thread] = []
-
-    def begin(server: Behaviour) -> int:
-        def work() -> None:
-            try:
-                server(listener)
-            except OSError:  # the generator resets the connections at its end
-                pass
-
-        threads.append(threading.Thread(target=work, daemon=True))
-        threads[-1].start()
-        return int(listener.getsockname()[1])
-
-    yield begin
-    for thread in threads:
-        thread.join(20)
-        assert not thread.is_alive()
-    listener.close()
 
 
 def echo_once(change: Callable[[bytes], bytes]) -> Behaviour:

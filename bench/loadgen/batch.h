@@ -17,12 +17,12 @@ static void measure_batches(long frames) {
     uint8_t scratch[16];
     frame_in = header(scratch, 0) + (size_t)opt.size;
     batch_in = frame_in * (size_t)frames;
-    batch_out = (frame_in + 4) * (size_t)frames;
 }
 
 /* Frames with a mask and a payload of their own: as sent in c->out, as they must come in c->expected. */
 static void build_batch(struct conn *c) {
-    uint8_t *out = c->out = malloc(batch_out), *in = c->expected = malloc(batch_in);
+    c->out_size = (frame_in + 4) * (size_t)opt.window;
+    uint8_t *out = c->out = malloc(c->out_size), *in = c->expected = malloc(batch_in);
     if (!out || !in) die("out of memory");
     for (long f = 0; f < opt.window; f++) {
         out += header(out, 0x80);
@@ -49,21 +49,7 @@ static void number_batch(struct conn *c) {
 }
 
 static void send_batch(struct conn *c) {
-    c->sent = push(c, c->out, 0, batch_out);
-}
-
-/* A pong must not land inside a frame of a batch that is half out (RFC 6455 section 5.5.3). */
-static void send_pong(struct conn *c) {
-    if (c->sent < batch_out) {
-        c->pong_due = true;
-        return;
-    }
-    uint8_t frame[6 + 125] = {0x8A, (uint8_t)(0x80 | c->ping[1])};      /* mask 0: the payload as it is */
-    memcpy(frame + 6, c->ping + 2, c->ping[1]);
-    size_t size = 6u + c->ping[1];
-    if (push(c, frame, 0, size) < size) die("no room for a pong of %zu bytes", size);
-    c->pong_due = false;
-    c->ping_len = 0;
+    c->sent = push(c, c->out, 0, c->out_size);
 }
 
 /* Compares n bytes with those expected, frame by frame, taking pings that stand between them. */
@@ -101,8 +87,14 @@ static void take(struct conn *c) {
 static bool go_on(const struct epoll_event *event) {
     struct conn *c = event->data.ptr;
     bool was_waiting = c->got < batch_in;
-    if (c->writing) c->sent = push(c, c->out, c->sent, batch_out);
+    if (c->writing) c->sent = push(c, c->out, c->sent, c->out_size);
     if (event->events & ~(uint32_t)EPOLLOUT) take(c);
-    if (c->pong_due && c->sent == batch_out) send_pong(c);
+    if (c->pong_due && c->sent == c->out_size) send_pong(c);
     return was_waiting && c->got == batch_in;
+}
+
+/* It offers no extension, so that there must be none (RFC 6455 section 4.1). */
+static void agree(struct conn *c, const char *extensions) {
+    (void)c;
+    if (extensions) die("an extension that was not offered: %.*s", (int)strcspn(extensions, "\r"), extensions);
 }

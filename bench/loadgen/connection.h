@@ -15,7 +15,7 @@ struct conn {
     int fd;
     bool open, writing;             /* past the 101; EPOLLOUT is armed */
     uint8_t *out, *expected;        /* one batch: what is sent, and what must come */
-    size_t sent, got;               /* how far in the two */
+    size_t out_size, sent, got;     /* bytes of `out`, and how far in the two */
     char *head;                     /* a 101 that came in pieces; NULL otherwise */
     size_t head_len;
     uint8_t ping[2 + 125];          /* a ping as far as it has come (RFC 6455 section 5.5: at most 125 bytes) */
@@ -25,14 +25,16 @@ struct conn {
 
 static int epfd;
 static char request[512];
-static size_t request_len, batch_out, batch_in;     /* bytes */
+static size_t request_len, batch_in;    /* bytes */
 static uint8_t rx[READ_SIZE];
 static struct epoll_event events[EVENTS];
 
 static void write_request(const char *path) {
     request_len = (size_t)snprintf(request, sizeof request,
         "GET %s HTTP/1.1\r\nHost: 127.0.0.1:%d\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-        "Sec-WebSocket-Key: %s\r\nSec-WebSocket-Version: 13\r\n\r\n", path, opt.port, KEY);
+        "Sec-WebSocket-Key: %s\r\nSec-WebSocket-Version: 13\r\n%s%s%s\r\n", path, opt.port, KEY,
+        opt.offer ? "Sec-WebSocket-Extensions: " : "", opt.offer ? opt.offer : "", opt.offer ? "\r\n" : "");
+    if (request_len >= sizeof request) die("the request exceeds %zu bytes", sizeof request);
 }
 
 static void watch(struct conn *c, int op, uint32_t what) {
@@ -71,7 +73,23 @@ static size_t pull(struct conn *c) {
         n ? strerror(errno) : "end of stream");
 }
 
+/* A pong must not land inside a frame of a batch that is half out (RFC 6455 section 5.5.3). */
+static void send_pong(struct conn *c) {
+    if (c->sent < c->out_size) {
+        c->pong_due = true;
+        return;
+    }
+    uint8_t frame[6 + 125] = {0x8A, (uint8_t)(0x80 | c->ping[1])};      /* mask 0: the payload as it is */
+    memcpy(frame + 6, c->ping + 2, c->ping[1]);
+    size_t size = 6u + c->ping[1];
+    if (push(c, frame, 0, size) < size) die("no room for a pong of %zu bytes", size);
+    c->pong_due = false;
+    c->ping_len = 0;
+}
+
 /* ---- opening: connect, request, 101 ---- */
+
+static void agree(struct conn *c, const char *extensions);     /* what the server answers: NULL if it names none */
 
 static void begin(struct conn *c) {
     struct sockaddr_in to = {.sin_family = AF_INET, .sin_port = htons((uint16_t)opt.port)};
@@ -88,16 +106,22 @@ static void begin(struct conn *c) {
     c->sent = push(c, request, 0, request_len);     /* on loopback the connection mostly stands by now */
 }
 
-/* RFC 6455 section 4.1, what the client must find in the answer. */
-static void check_101(const char *head, size_t len) {
-    static const char name[] = "\r\nSec-WebSocket-Accept:";
-    if (len < 12 || memcmp(head, "HTTP/1.1 101", 12)) die("not a 101: %.*s", (int)strcspn(head, "\r"), head);
+/* The value of a header, up to the end of its line; NULL if it is not there. */
+static const char *find_header(const char *head, const char *name) {
     const char *p = strcasestr(head, name);
+    if (!p) return NULL;
+    p += strlen(name);
+    return p + strspn(p, " \t");
+}
+
+/* RFC 6455 section 4.1, what the client must find in the answer. */
+static void check_101(struct conn *c, const char *head, size_t len) {
+    if (len < 12 || memcmp(head, "HTTP/1.1 101", 12)) die("not a 101: %.*s", (int)strcspn(head, "\r"), head);
+    const char *p = find_header(head, "\r\nSec-WebSocket-Accept:");
     if (!p) die("the 101 has no Sec-WebSocket-Accept");
-    p += sizeof name - 1;
-    p += strspn(p, " \t");
     if (strncmp(p, ACCEPT, sizeof ACCEPT - 1) || !strchr(" \t\r", p[sizeof ACCEPT - 1]))
         die("wrong Sec-WebSocket-Accept: %.*s", (int)strcspn(p, "\r"), p);
+    agree(c, find_header(head, "\r\nSec-WebSocket-Extensions:"));
 }
 
 /* True once, when the connection has become open. */
@@ -122,11 +146,11 @@ static bool advance(struct conn *c, uint32_t what) {
     const char *end = strstr(head, "\r\n\r\n");
     if (!end) return false;
     if (end + 4 != head + n) die("bytes after the 101, before anything was sent");
-    check_101(head, n);
+    check_101(c, head, n);
     free(c->head);
     c->head = NULL;
     c->head_len = 0;
-    c->sent = batch_out;    /* nothing to send until a batch begins */
+    c->sent = c->out_size;  /* nothing to send until a batch begins */
     c->got = batch_in;
     return c->open = true;
 }

@@ -11,11 +11,15 @@ enum kind { ASCII, MIXED, ALL_CHINESE, BINARY };     /* of payload */
 
 static struct {
     int port;
-    long connections, size, window, at_once, limit;
+    long connections, size, window, at_once, limit, messages;
     double seconds;
     uint64_t seed;
     enum kind kind;
-} opt = {.connections = 100, .size = 64, .window = 1, .at_once = 64, .limit = 300, .seconds = 2, .seed = 1};
+    const char *path;           /* NULL: the workload's own */
+    const char *offer;          /* Sec-WebSocket-Extensions; NULL: none is offered */
+    bool self_contained;        /* no takeover by the client, though the server would allow it */
+} opt = {.connections = 100, .size = 64, .window = 1, .at_once = 64, .limit = 300, .seconds = 2, .seed = 1,
+         .messages = 100};
 
 __attribute__((noreturn, format(printf, 1, 2))) static void die(const char *format, ...) {
     va_list args;
@@ -41,7 +45,8 @@ static bool read_options(int argc, char **argv) {
         {"port", 1, 0, 'p'},   {"connections", 1, 0, 'c'}, {"size", 1, 0, 's'},    {"window", 1, 0, 'w'},
         {"burst", 1, 0, 'w'},  {"at-once", 1, 0, 'a'},     {"seconds", 1, 0, 't'}, {"limit", 1, 0, 'l'},
         {"seed", 1, 0, 'r'},   {"binary", 0, 0, 'b'},      {"mixed", 0, 0, 'm'},
-        {"chinese", 0, 0, 'z'}, {0, 0, 0, 0}};
+        {"chinese", 0, 0, 'z'}, {"messages", 1, 0, 'n'},   {"offer", 1, 0, 'o'},   {"self-contained", 0, 0, 'f'},
+        {"path", 1, 0, 'u'},   {0, 0, 0, 0}};
     for (int o; (o = getopt_long(argc, argv, "", names, NULL)) != -1;) switch (o) {
             case 'p': opt.port = (int)number(optarg, 1, 65535); break;
             case 'c': opt.connections = number(optarg, 1, 1000000); break;
@@ -54,6 +59,10 @@ static bool read_options(int argc, char **argv) {
             case 'b': opt.kind = BINARY; break;
             case 'm': opt.kind = MIXED; break;
             case 'z': opt.kind = ALL_CHINESE; break;
+            case 'n': opt.messages = number(optarg, 1, 1000000); break;
+            case 'o': opt.offer = optarg; break;
+            case 'u': opt.path = optarg; break;
+            case 'f': opt.self_contained = true; break;
             default: return false;
         }
     return true;

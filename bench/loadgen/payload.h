@@ -1,13 +1,8 @@
 /* What the payloads hold: random bytes, ASCII text, or text in several scripts; the same for the same --seed. */
 
+#include "random.h"
+
 #include <string.h>
-
-static uint64_t random64(void) {    /* xorshift64* */
-    opt.seed ^= opt.seed >> 12, opt.seed ^= opt.seed << 25, opt.seed ^= opt.seed >> 27;
-    return opt.seed * 0x2545F4914F6CDD1DULL;
-}
-
-static uint32_t random_in(uint32_t low, uint32_t high) { return low + (uint32_t)(random64() >> 32) % (high - low + 1); }
 
 static size_t put_utf8(uint8_t *p, uint32_t c) {    /* RFC 3629 section 3 */
     if (c < 0x80) return p[0] = (uint8_t)c, 1;

@@ -1,14 +1,28 @@
-"""fastws: the callbacks are plain functions; uvloop is its own default. A broadcast is its topic."""
+"""fastws: the callbacks are plain functions; uvloop is its own default. A broadcast is its topic.
+
+--deflate switches compression on; what follows it are arguments of fastws.Deflate, as in `--deflate history=0`. With
+one connection and one message in flight, /timed is an echo that keeps the CPU time of the loop's thread, and /times
+tells it: from the end of one callback to the begin of the next (receiving, inflating, decoding), and in the callback
+(encoding, compressing, sending).
+"""
 
 import argparse
+import ast
+import json
+import time
 
 import fastws
 
 parser = argparse.ArgumentParser()
 parser.add_argument("--port", type=int, required=True)
-port: int = parser.parse_args().port
+parser.add_argument("--deflate", nargs="*", metavar="NAME=VALUE")
+options = parser.parse_args()
 
-app = fastws.App()
+if options.deflate is None:
+    app = fastws.App()
+else:
+    settings = dict(setting.split("=") for setting in options.deflate)
+    app = fastws.App(compression=fastws.Deflate(**{name: ast.literal_eval(settings[name]) for name in settings}))
 
 
 @app.websocket("/")
@@ -25,4 +39,28 @@ class Broadcast:
         ws.publish("all", data)
 
 
-app.run(host="127.0.0.1", port=port)
+class Times:
+    count = 0
+    left = 0.0
+    receiving = 0.0
+    sending = 0.0
+
+
+@app.websocket("/timed")
+def timed(ws: fastws.WebSocket, data: str | bytes) -> None:
+    entered = time.thread_time()
+    ws.send(data)
+    if Times.left:
+        Times.count += 1
+        Times.receiving += entered - Times.left
+        Times.sending += time.thread_time() - entered
+    Times.left = time.thread_time()
+
+
+@app.http("/times")
+def times(request: fastws.Request) -> fastws.Response:
+    found = {"count": Times.count, "receiving": Times.receiving, "sending": Times.sending}
+    return fastws.Response(200, json.dumps(found))
+
+
+app.run(host="127.0.0.1", port=options.port)
