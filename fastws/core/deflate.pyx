@@ -270,7 +270,7 @@ cdef class Codec:
     ) except *:
         """Replaces a compressed message in the event by what it inflates to, or by a fault. `lent`: memory that a short
         message may lie in until the next one. An empty payload, as some send it, is an empty message."""
-        cdef Inflater inflater = self._inflater(source)
+        cdef Inflater inflater
         cdef Inflated out
         cdef PyObject *payload = event.body
         cdef Fault fault = FAULT_NONE
@@ -280,6 +280,7 @@ cdef class Codec:
         self.inflations += 1
         event.body = NULL
         try:
+            inflater = self._inflater(source)
             if event.length:
                 fault = _inflate(
                     &inflater.stream, &out, limits.max_message_size, event.data, event.length, &complete)
