@@ -103,7 +103,7 @@ def test_c01_a_bomb(serve: Serving, route: str, mebibytes: int) -> None:
 
 
 def test_c01_a_bomb_within_a_large_limit(serve: Serving) -> None:
-    """With a limit of 32 MiB, 32 MiB and what it takes to grow to them."""
+    """With a limit of 32 MiB, 32 MiB and what it takes to grow to them: the half, where the C library moves a block."""
     recorder = Recorder()
     server = serve(make_app(recorder.handler(), compression="deflate", max_message_size=32 * MIB))
     payload = bomb(1024)
@@ -112,7 +112,7 @@ def test_c01_a_bomb_within_a_large_limit(serve: Serving) -> None:
         client = DeflateClient.offer(server.port, OFFER)
         client.send_raw(compressed(BINARY, payload))
         client.expect_close(1009)
-        assert peak() - before < 44 * SLACK * MIB, f"{(peak() - before) / MIB:.0f} MiB"
+        assert peak() - before < (32 + 16 + 12) * SLACK * MIB, f"{(peak() - before) / MIB:.0f} MiB"
 
 
 @pytest.mark.parametrize("takeover", [False, True])
