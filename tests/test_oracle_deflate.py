@@ -64,7 +64,7 @@ def test_by_hand() -> None:
     assert again == (b"Hello", [Match(4, 5)], [Block(FIXED, False, 5), Block(STORED, False, 0)], 9, 0)
     assert read(bytes.fromhex("000000ffff")) == (b"", [], [Block(STORED, False, 0)], 5, 0)
     assert read(bytes.fromhex("030000"))[3:] == (2, 6)  # what comes after the final block is not its
-    assert DYNAMIC in {block.kind for block in read(zlib.compress(texts(5000), wbits=-15)).blocks}
+    assert DYNAMIC in {block.kind for block in read(zlib.compress(texts(5000))[2:-4]).blocks}
 
 
 @pytest.mark.parametrize(
