@@ -1,5 +1,5 @@
-# A clean checkout needs Python with its headers and venv, gcc, make and zlib.h; everything else goes into .venv*. The tests also
-# talk to Node's ws where there are node and npm; it goes into tests/clients/node/node_modules.
+# A clean checkout needs Python with its headers and venv, gcc, make and zlib.h; everything else goes into .venv*. The
+# tests also talk to Node's ws where there are node and npm; it goes into tests/clients/node/node_modules.
 # `make help` lists the targets.
 
 PYTHON ?= python3
