@@ -116,15 +116,15 @@ soak: $(VENV)/.built $(VENV)/.tools  ## clients come, misbehave and vanish for M
 
 bench: $(VENV)/.built  ## server CPU per message beside other servers
 	@$(BIN)/python $(PIP_INSTALL) --group bench
-	$(BIN)/python bench/echo.py
+	$(BIN)/python -m bench.echo
 
 bench-compression: $(VENV)/.built  ## permessage-deflate beside other servers: CPU, bytes, memory
 	@$(BIN)/python $(PIP_INSTALL) --group bench
-	$(BIN)/python bench/compression.py
+	$(BIN)/python -m bench.compression
 
 bench-kernels: $(VENV)/.built  ## the SIMD kernels beside memcpy, CPython and other libraries
 	@$(BIN)/python $(PIP_INSTALL) --group bench
-	$(BIN)/python bench/kernels.py
+	$(BIN)/python -m bench.kernels
 
 clean:  ## remove everything that was made here
 	rm -rf .venv .venv-* build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

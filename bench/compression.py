@@ -12,8 +12,18 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import median
 
-from echo import core_pair, disturbance, objections, positive, provenance, versions
-from measure import BenchError, Sample, Server, check_machine, compiled, generator, private_bytes, python_server, run
+from bench.echo import core_pair, disturbance, objections, positive, provenance, versions
+from bench.measure import (
+    BenchError,
+    Sample,
+    Server,
+    check_machine,
+    compiled,
+    generator,
+    private_bytes,
+    python_server,
+    run,
+)
 
 OFFER = ["--offer", "permessage-deflate; client_max_window_bits"]  # what browsers offer
 PEER = "aiohttp"  # at level 1, as fastws is

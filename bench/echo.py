@@ -17,7 +17,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from statistics import median
 
-from measure import BENCH, BenchError, Sample, check_machine, compiled, python_server, run
+from bench.measure import BENCH, BenchError, Sample, check_machine, compiled, python_server, run
 
 FLOOR = "bare C"
 PEER = "picows"

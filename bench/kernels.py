@@ -13,9 +13,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from measure import BENCH, BenchError, compiled
-from texts import LARGEST, TEXTS, cut
-
+from bench.measure import BENCH, BenchError, compiled
+from bench.texts import LARGEST, TEXTS, cut
 from fastws.speedups import SIMD
 
 PEERS = ["memcpy", "CPython", "isascii", "websockets", "aiohttp", "numpy"]

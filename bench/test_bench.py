@@ -15,9 +15,9 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 
-import echo
-import measure
 import pytest
+
+from bench import echo, measure
 
 OK_101 = (
     b"HTTP/1.1 101 Switching Protocols\r\nupgrade: websocket\r\nconnection: Upgrade\r\n"

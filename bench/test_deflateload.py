@@ -14,9 +14,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import compression
-import measure
 import pytest
 from test_bench import OK_101, Behaviour, alone, read_exactly
+
+from bench import measure
 
 OFFER = "permessage-deflate; client_max_window_bits"
 END = b"\0\0\xff\xff"  # what RFC 7692 section 7.2.1 cuts off

@@ -12,14 +12,14 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-import kernels
 import numpy
 import pytest
 from aiohttp._websocket import mask as aiohttp_mask
 from pytest_benchmark.fixture import BenchmarkFixture
-from texts import TEXTS, cut
 from websockets import speedups as websockets_speedups
 
+from bench import kernels
+from bench.texts import TEXTS, cut
 from fastws import speedups
 
 KEY = b"\x3c\xc3\xa5\x5a"
