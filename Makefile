@@ -114,13 +114,13 @@ MINUTES ?= 1
 soak: $(VENV)/.built $(VENV)/.tools  ## clients come, misbehave and vanish for MINUTES=1; nothing may be left of them
 	$(BIN)/python tests/soak/run.py --minutes $(MINUTES)
 
-bench: $(VENV)/.built  ## server CPU per message beside other servers
+bench: $(VENV)/.built  ## server CPU beside other servers, in five minutes; python -m bench has more
 	@$(BIN)/python $(PIP_INSTALL) --group bench
-	$(BIN)/python -m bench.echo
+	$(BIN)/python -m bench run --quick
 
 bench-compression: $(VENV)/.built  ## permessage-deflate beside other servers: CPU, bytes, memory
 	@$(BIN)/python $(PIP_INSTALL) --group bench
-	$(BIN)/python -m bench.compression
+	$(BIN)/python -m bench compression
 
 bench-kernels: $(VENV)/.built  ## the SIMD kernels beside memcpy, CPython and other libraries
 	@$(BIN)/python $(PIP_INSTALL) --group bench

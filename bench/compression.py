@@ -1,4 +1,4 @@
-"""permessage-deflate in fastws and other servers: CPU, bytes and memory; bench/README.md explains."""
+"""permessage-deflate in fastws and other servers, with several settings of each: CPU, bytes and memory."""
 
 from __future__ import annotations
 
@@ -12,18 +12,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import median
 
-from bench.echo import core_pair, disturbance, objections, positive, provenance, versions
-from bench.measure import (
-    BenchError,
-    Sample,
-    Server,
-    check_machine,
-    compiled,
-    generator,
-    private_bytes,
-    python_server,
-    run,
-)
+from bench.machine import BenchError, check_machine, compiled, private_bytes, provenance
+from bench.measure import Server, generator, python_server, run
+from bench.results import Sample, disturbance
+from bench.run import core_pair, positive
 
 OFFER = ["--offer", "permessage-deflate; client_max_window_bits"]  # what browsers offer
 PEER = "aiohttp"  # at level 1, as fastws is
@@ -118,7 +110,7 @@ def available(names: list[str]) -> dict[str, list[str]]:
 def collect(
     work: Workload, servers: dict[str, list[str]], rounds: int, cores: tuple[int, int]
 ) -> dict[str, list[Sample]]:
-    """As echo.collect: rounds of one sample per server, each round beginning with another."""
+    """Rounds of one sample per server, each round beginning with another."""
     names = [name for name in servers if name in work.servers]
     samples: dict[str, list[Sample]] = {name: [] for name in names}
     for number in range(rounds):
@@ -127,7 +119,7 @@ def collect(
             print(f"{doing:<70}", end="\r", file=sys.stderr, flush=True)
             command = work.command + (OFFER if name != OFF else [])
             try:
-                samples[name].append(run(servers[name], command, cores, "deflateload", private_bytes))
+                samples[name].append(run(servers[name], command, cores, "deflateload", memory_of=private_bytes))
             except BenchError as error:
                 raise BenchError(f"{work.name}, {name}, round {number + 1}: {error}") from error
     print(" " * 70, end="\r", file=sys.stderr, flush=True)
@@ -163,7 +155,6 @@ def report(work: Workload, samples: dict[str, list[Sample]]) -> dict[str, object
             "ratio": ratio,
             "bytes_to_server": to_server,
             "bytes_from_server": from_server,
-            "objections": objections(taken),
             "samples": [asdict(s) for s in taken],
         }
     if note := disturbance(samples):
@@ -189,7 +180,7 @@ def timed(command: list[str], size: int, offer: list[str], seconds: int, cores: 
         with urllib.request.urlopen(f"http://127.0.0.1:{server.port}/times", timeout=10) as answer:
             times = json.load(answer)
     each = 1e3 / times["count"]
-    return Times(times["sending"] * each, times["receiving"] * each, done.bytes_in / done.count)
+    return Times(times["sending"] * each, times["receiving"] * each, done["bytes_in"] / done["count"])
 
 
 def blocking(rounds: int, seconds: int, cores: tuple[int, int]) -> dict[str, object]:
@@ -212,15 +203,14 @@ def blocking(rounds: int, seconds: int, cores: tuple[int, int]) -> dict[str, obj
     return results
 
 
-def parse(names: list[str]) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__)
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    names = [*(work.name for work in workloads(1)), "blocking"]
     parser.add_argument("--rounds", type=positive, default=5, help="samples per server and workload (default: 5)")
     parser.add_argument("--seconds", type=positive, default=1, help="length of a run (default: 1)")
     parser.add_argument("--servers", nargs="+", choices=list(SERVERS), default=list(SERVERS), help="default: all")
     parser.add_argument("--only", nargs="+", choices=names, default=names, help="workloads (default: all)")
     parser.add_argument("--cores", type=core_pair, default="0,1", help="of the server and the generator (default: 0,1)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write every sample, with where it comes from")
-    return parser.parse_args()
 
 
 def measure(options: argparse.Namespace) -> dict[str, object]:
@@ -235,24 +225,15 @@ def measure(options: argparse.Namespace) -> dict[str, object]:
     return results
 
 
-def main() -> int:
-    options = parse([*(w.name for w in workloads(1)), "blocking"])
-    try:
-        check_machine()
-        os.sched_setaffinity(0, {options.cores[1]})
-        compiled("deflateload")
-        where = provenance(options)
-        print(f"{where['cpu']}, kernel {where['kernel']}, {', '.join(versions())}")
-        print(f"{options.rounds} rounds, servers interleaved; median, and the spread over the rounds")
-        results = measure(options)
-    except BenchError as error:
-        print(f"compression.py: {error}", file=sys.stderr)
-        return 1
+def main(options: argparse.Namespace) -> int:
+    check_machine()
+    os.sched_setaffinity(0, {options.cores[1]})
+    compiled("deflateload")
+    where = provenance(options.cores, ["picows", "websockets", "aiohttp", "uvicorn", "wsproto"])
+    print(f"{where['cpu']}, kernel {where['kernel']}")
+    print(f"{options.rounds} rounds, servers interleaved; median, and the spread over the rounds")
+    results = measure(options)
     if options.json is not None:
         options.json.parent.mkdir(parents=True, exist_ok=True)
         options.json.write_text(json.dumps({"provenance": where, "workloads": results}, indent=1) + "\n")
     return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

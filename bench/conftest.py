@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from bench import measure
+from bench import machine
 
 STRICT = ["-O1", "-g", "-std=gnu11", "-Wall", "-Wextra", "-Werror", "-fsanitize=address,undefined"]
 
@@ -25,8 +25,8 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of the C programs, compiled with sanitizers."""
     folder = tmp_path_factory.mktemp("build")
     for name in ("loadgen", "deflateload", "bare"):
-        command = ["cc", *STRICT, "-o", str(folder / name), str(measure.BENCH / f"{name}.c")]
-        subprocess.run(command + measure.LIBRARIES.get(name, []), check=True)
+        command = ["cc", *STRICT, "-o", str(folder / name), str(machine.BENCH / f"{name}.c")]
+        subprocess.run(command + machine.LIBRARIES.get(name, []), check=True)
     return folder
 
 

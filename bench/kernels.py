@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from bench.measure import BENCH, BenchError, compiled
+from bench.machine import BENCH, BenchError, compiled
 from bench.texts import LARGEST, TEXTS, cut
 from fastws.speedups import SIMD
 

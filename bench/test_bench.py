@@ -5,7 +5,6 @@ python -m pytest bench/test_bench.py
 
 from __future__ import annotations
 
-import json
 import os
 import socket
 import subprocess
@@ -17,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from bench import echo, measure
+from bench import measure
 
 OK_101 = (
     b"HTTP/1.1 101 Switching Protocols\r\nupgrade: websocket\r\nconnection: Upgrade\r\n"
@@ -264,27 +263,6 @@ def test_how_wide_characters_are(
     assert max(widths) == len(bounds)
     for width, (least, most) in enumerate(bounds, 1):
         assert least <= width * widths.count(width) / 70_000 <= most
-
-
-@pytest.mark.parametrize("name", echo.SERVERS)
-def test_each_server_takes_part(built: Path, name: str) -> None:
-    """Ten connections and bursts of three: every message is delivered, and counted once."""
-    with measure.Server(echo.available([name])[name], min(os.sched_getaffinity(0))) as server:
-        for workload, burst in (["echo"], 3), (["broadcast"], 30), (["broadcast", "--binary"], 30):
-            options = [*workload, "--connections", "10", "--burst", "3", "--seconds", "1"]
-            done = load(built, server.port, *options)
-            assert done.returncode == 0, done.stderr
-            count = json.loads(done.stdout.splitlines()[1])["count"]
-            assert count > 0
-            assert count % burst == 0
-
-
-@pytest.mark.parametrize("name", echo.SERVERS)
-@pytest.mark.parametrize("kind", ["--mixed", "--binary"])
-def test_each_server_echoes_a_mebibyte(built: Path, name: str, kind: str) -> None:
-    with measure.Server(echo.available([name])[name], min(os.sched_getaffinity(0))) as server:
-        done = load(built, server.port, "echo", "--size", str(1 << 20), "--connections", "4", "--seconds", "1", kind)
-        assert done.returncode == 0, done.stderr
 
 
 @pytest.mark.parametrize(("size", "burst"), [(8, 1), (65535, 16), (1 << 20, 8)])

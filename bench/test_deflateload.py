@@ -13,11 +13,11 @@ import zlib
 from collections.abc import Callable
 from pathlib import Path
 
-import compression
 import pytest
-from test_bench import OK_101, Behaviour, alone, read_exactly
 
-from bench import measure
+from bench import compression, measure
+from bench.machine import private_bytes
+from bench.test_bench import OK_101, Behaviour, alone, read_exactly
 
 OFFER = "permessage-deflate; client_max_window_bits"
 END = b"\0\0\xff\xff"  # what RFC 7692 section 7.2.1 cuts off
@@ -211,7 +211,7 @@ def test_a_sample_of_the_memory() -> None:
     cores = sorted(os.sched_getaffinity(0))
     load = ["exchange", "--size", "400", "--messages", "3", "--connections", "500"]
     sample = measure.run(
-        compression.SERVERS[compression.OFF], load, (cores[0], cores[-1]), "deflateload", measure.private_bytes
+        compression.SERVERS[compression.OFF], load, (cores[0], cores[-1]), "deflateload", memory_of=private_bytes
     )
     assert sample.count == 500
     assert 30 < sample.memory_each < 5000
