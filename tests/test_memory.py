@@ -18,7 +18,7 @@ FRAME = build(BINARY, bytes(64 * 1024))
 
 PROGRAM = """
 import os, fastws
-app = fastws.App()
+app = fastws.App(%s)
 answered = 0
 
 @app.websocket("/")
@@ -36,11 +36,11 @@ app.run(port=%d)
 
 
 @contextmanager
-def server() -> Iterator[tuple[int, int]]:
+def server(options: str = "") -> Iterator[tuple[int, int]]:
     """Its process and its port."""
     with ExitStack() as stack:
         port = stack.enter_context(reserve_port()).getsockname()[1]
-        program = stack.enter_context(running("-c", PROGRAM % port, port=port))
+        program = stack.enter_context(running("-c", PROGRAM % (options, port), port=port))
         yield int(program.read_line()), port
 
 
@@ -85,3 +85,14 @@ def test_what_large_messages_took_is_given_back(at_once: bool) -> None:
             sock.sendall(FRAME[40_000:] if at_once else FRAME)
         eventually(lambda: answered(port) == len(socks), 20)
         eventually(lambda: resident(pid) - before <= idle * 1.2, 10, "back to what it was, but for a fifth")
+
+
+def test_pings_take_no_memory() -> None:
+    with server("ping_interval=3, ping_timeout=60") as (pid, port), ExitStack() as stack:
+        socks = connect(stack, port, CONNECTIONS)
+        before = resident(pid)
+        for sock in socks:
+            while b"\x89\0" not in sock.recv(4096):
+                pass
+        grown = resident(pid) - before
+    assert grown < len(socks) * 100, f"{grown / len(socks):.0f} bytes per connection"

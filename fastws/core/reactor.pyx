@@ -133,13 +133,19 @@ cdef class Reactor:
                 socket = socket.next
         for listener in self.listeners:
             listener.wake_up()
-        for socket in due:
-            try:
-                socket.on_due(self.now)
-            except BaseException as error:
-                self._failed(socket, error)
-            if socket.linked:
-                nearest = min(nearest, socket.due_in(self.now))
+        self.in_turn = True
+        try:
+            for socket in due:
+                try:
+                    socket.on_due(self.now)
+                except BaseException as error:
+                    self._failed(socket, error)
+                if socket.linked:
+                    nearest = min(nearest, socket.due_in(self.now))
+                if len(self.dirty) >= BATCH:        # or memory would be taken for all the Pings at once
+                    self._turn()
+        finally:
+            self._leave_turn()
         return self.sweep_within(nearest)
 
     cdef int _catch_up(self) except -1:
