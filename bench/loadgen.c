@@ -11,14 +11,20 @@
  * so that the driver can read the server's counters while the server sleeps, with nothing to tear down yet.
  *
  * echo:      every connection sends a batch of N masked frames in one write and, when the last of the N answers is
- *            in, sends the next batch. Frames are built beforehand, each with a mask and a payload of its own; every
- *            byte of every answer is compared.
+ *            in, sends the next batch. With --active, A of the connections do so and the others only stay open.
+ * open:      messages at a fixed rate, answered or not, with the latency of each from the moment it was due: open.h.
  * broadcast: C subscribers and one publisher more, all at /broadcast, where a server hands each message to all
  *            connections but its sender. The publisher sends a burst of N masked frames in one write and, when every
  *            subscriber has all N, the next. Each message begins with a number of its own, and every byte of every
  *            delivery is compared, so that none can be lost, doubled or overtaken. It counts deliveries.
- * connect:   connects, upgrades, checks the 101, and resets the connection (linger 0), K at a time.
- * idle:      opens WARM connections before "ready" and M more after it.
+ *            K further subscribers have a small buffer for what comes and never read. They only may be lost.
+ * connect:   connects, upgrades, checks the 101, and resets the connection (linger 0), K at a time. The latency is that
+ *            of the handshakes, each from connect() on.
+ * idle:      the same with connections that stay: WARM before "ready" and M more after it. With --message, each gets
+ *            one message of so many bytes echoed, K at a time, when all are open.
+ *
+ * Payloads are --size bytes of ASCII text, or of text in several scripts (--mixed), Chinese text (--chinese), random
+ * bytes (--binary). Every byte that a server sends is compared with what must come. Masks are random, one per frame.
  *
  * Any surprise (a wrong byte, a frame too many until the very end, a closed connection, 10 s without an event, the
  * overall --limit) is one line on stderr and a non-zero exit; nothing waits for ever. Pings are answered. */
@@ -135,7 +141,10 @@ static long run_connect(void) {
 static void exchange(struct conn *at, long count) {
     long started = 0, done = 0;
     while (done < count) {
-        for (; started < count && started - done < opt.at_once; started++) at[started].got = 0, send_batch(&at[started]);
+        for (; started < count && started - done < opt.at_once; started++) {
+            at[started].got = 0;
+            send_batch(&at[started]);
+        }
         int n = wait_events("exchanging a message each, connections done", done, count);
         for (int i = 0; i < n; i++) done += go_on(&events[i]);
     }

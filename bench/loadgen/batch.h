@@ -44,7 +44,8 @@ static void build_frames(long batches, long count, size_t number) {
 }
 
 static void write_number(uint8_t *frame, uint32_t number) {
-    for (uint8_t *p = frame + head_in + DIGITS; p > frame + head_in; number >>= 4) *--p = "0123456789abcdef"[number & 15];
+    uint8_t *const begin = frame + head_in;
+    for (uint8_t *p = begin + DIGITS; p > begin; number >>= 4) *--p = (uint8_t)"0123456789abcdef"[number & 15];
 }
 
 /* ---- as sent ---- */

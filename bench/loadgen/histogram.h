@@ -51,7 +51,8 @@ static inline void print_percentiles(const char *name, const struct histogram *h
     printf(", \"%s\": {", name);
     for (size_t i = 0; i < sizeof SHARES / sizeof *SHARES; i++)
         printf("\"%s_us\": %.3f, ", SHARES[i].name, (double)percentile_ns(h, SHARES[i].share) / 1e3);
-    printf("\"max_us\": %.3f, \"mean_us\": %.3f", (double)h->max / 1e3, h->count ? (double)h->sum / (double)h->count / 1e3 : 0);
+    double mean = h->count ? (double)h->sum / (double)h->count : 0;
+    printf("\"max_us\": %.3f, \"mean_us\": %.3f", (double)h->max / 1e3, mean / 1e3);
 }
 
 /* The same, and each bucket that is not empty as [upper end in us, count]. */

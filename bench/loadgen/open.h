@@ -33,6 +33,7 @@ static uint32_t spare, used = 1, next_number, unanswered;   /* of messages: free
 static struct conn **order;
 static struct histogram lag;
 static long sent_messages;
+static double rate_reached;         /* of sending */
 
 static struct line *line_of(const struct conn *c) { return &lines[c - conns]; }
 
@@ -87,16 +88,16 @@ static void shuffle(void) {
 
 static uint64_t due_at(uint64_t start, long i) { return start + (uint64_t)((double)i * 1e9 / opt.rate); }
 
-/* Sends what is due by now, but not so much that nobody would look for answers; when the next one is due. */
-static uint64_t send_due(uint64_t start, long total) {
+/* Sends what is due by now, but not so much that nobody would look for answers. */
+static void send_due(uint64_t start, long total) {
     for (int k = 0; k < AT_A_TIME && sent_messages < total; k++, sent_messages++) {
         uint64_t due = due_at(start, sent_messages), now = now_ns();
-        if (due > now) return due;
+        if (due > now) return;
         if (sent_messages % opt.connections == 0) shuffle();
         record(&lag, now - due);
         send_message(order[sent_messages % opt.connections], due);
+        rate_reached = (double)(sent_messages + 1) / ((double)(now - start) * 1e-9 + 1 / opt.rate);
     }
-    return UINT64_MAX;
 }
 
 /* ---- in ---- */
@@ -181,5 +182,5 @@ static long run_open(void) { return open_loop(opt.seconds); }
 static void report_open(void) {
     print_histogram("latency", &latency);
     print_percentiles("lag", &lag);
-    printf("}, \"sent\": %ld, \"rate_asked\": %.3f", sent_messages, opt.rate);
+    printf("}, \"sent\": %ld, \"rate_asked\": %.3f, \"rate_reached\": %.3f", sent_messages, opt.rate, rate_reached);
 }
