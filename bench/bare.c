@@ -20,7 +20,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-enum { EVENTS = 256, READ_SIZE = 256 * 1024, BACKLOG = 4096 };
+enum { EVENTS = 256, READ_SIZE = 256 * 1024, BACKLOG = 4096, TRIM_MS = 10 };
 
 struct buffer {
     uint8_t *data;
@@ -38,6 +38,7 @@ static int epfd;
 static struct conn **subscribers;
 static size_t subscribed, seats;
 static struct buffer rx, tx;    /* shared by all connections */
+static bool freed;              /* a large buffer, since memory was last given back */
 
 static void fail(const char *what) {
     perror(what);
@@ -51,6 +52,7 @@ static void reserve(struct buffer *b, size_t cap) {
 }
 
 static void release(struct buffer *b) {
+    freed |= b->cap >= READ_SIZE;
     free(b->data);
     *b = (struct buffer){0};
 }
@@ -281,7 +283,8 @@ int main(int argc, char **argv) {
         fputs("usage: bare --port P\n", stderr);
         return 2;
     }
-    /* What is freed is kept: its pages would have to be zeroed for the next message, at a third of what 1 MiB costs. */
+    /* What is freed is kept until there is nothing to do: its pages would have to be zeroed for the next message, at a
+     * third of what 1 MiB costs. */
     mallopt(M_MMAP_THRESHOLD, 32 << 20);
     mallopt(M_TRIM_THRESHOLD, 128 << 20);
     struct rlimit files;
@@ -298,7 +301,8 @@ int main(int argc, char **argv) {
     if (epoll_ctl(epfd, EPOLL_CTL_ADD, listener, &ev)) fail("epoll_ctl");
     reserve(&tx, READ_SIZE);
     for (;;) {
-        int n = epoll_wait(epfd, events, EVENTS, -1);
+        int n = epoll_wait(epfd, events, EVENTS, freed ? TRIM_MS : -1);
+        if (!n) malloc_trim(0), freed = false;
         for (int i = 0; i < n; i++) {
             struct conn *c = events[i].data.ptr;
             if (!c) on_connection(listener);

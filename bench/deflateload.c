@@ -116,19 +116,19 @@ static void warm_broadcast(void) {
 
 static long run_broadcast(void) { return broadcast(opt.seconds); }
 
-static void report_more(void) {
+static void report_bytes(void) {
     printf(", \"bytes_in\": %llu, \"bytes_out\": %llu, \"compressed_in\": %llu", (unsigned long long)bytes_in,
            (unsigned long long)bytes_out, (unsigned long long)compressed_in);
 }
 
 static const struct workload WORKLOADS[] = {
-    {"echo", "/", warm_echo, run_echo, true},
-    {"exchange", "/", warm_exchange, run_exchange, true},
-    {"broadcast", "/broadcast", warm_broadcast, run_broadcast, true},
+    {"echo", "/", warm_echo, run_echo, true, report_bytes},
+    {"exchange", "/", warm_exchange, run_exchange, true, report_bytes},
+    {"broadcast", "/broadcast", warm_broadcast, run_broadcast, true, report_bytes},
 };
 
 int main(int argc, char **argv) {
     if (!read_options(argc, argv)) return 2;
-    run_workload(find_workload(WORKLOADS, sizeof WORKLOADS / sizeof *WORKLOADS, argc, argv), report_more);
+    run_workload(find_workload(WORKLOADS, sizeof WORKLOADS / sizeof *WORKLOADS, argc, argv));
     return 0;
 }

@@ -1,23 +1,30 @@
 /* The load generator of fastws' benchmarks: one thread, one epoll, no library.
  *
- *   loadgen echo      --port P --connections C --size B --window N --seconds S [--mixed|--chinese|--binary]
- *   loadgen broadcast --port P --connections C --size B --burst N --seconds S [--binary]
+ *   loadgen echo      --port P --connections C [--active A] --size B --window N --seconds S
+ *   loadgen open      --port P --connections C --size B --rate R --seconds S
+ *   loadgen broadcast --port P --connections C --size B --burst N --seconds S [--slow K]
  *   loadgen connect   --port P --connections TOTAL --at-once K
- *   loadgen idle      --port P --connections M
+ *   loadgen idle      --port P --connections M --at-once K [--message B]
  *
  * Each workload warms the server up, prints "ready", waits for a line on stdin, runs, and prints one JSON object.
  * Between "ready" and that line it does nothing, and after the JSON it only keeps its connections until stdin closes,
  * so that the driver can read the server's counters while the server sleeps, with nothing to tear down yet.
  *
  * echo:      every connection sends a batch of N masked frames in one write and, when the last of the N answers is
- *            in, sends the next batch. Frames are built beforehand, each with a mask and a payload of its own; every
- *            byte of every answer is compared.
+ *            in, sends the next batch. With --active, A of the connections do so and the others only stay open.
+ * open:      messages at a fixed rate, answered or not, with the latency of each from the moment it was due: open.h.
  * broadcast: C subscribers and one publisher more, all at /broadcast, where a server hands each message to all
  *            connections but its sender. The publisher sends a burst of N masked frames in one write and, when every
  *            subscriber has all N, the next. Each message begins with a number of its own, and every byte of every
  *            delivery is compared, so that none can be lost, doubled or overtaken. It counts deliveries.
- * connect:   connects, upgrades, checks the 101, and resets the connection (linger 0), K at a time.
- * idle:      opens WARM connections before "ready" and M more after it.
+ *            K further subscribers have a small buffer for what comes and never read. They only may be lost.
+ * connect:   connects, upgrades, checks the 101, and resets the connection (linger 0), K at a time. The latency is that
+ *            of the handshakes, each from connect() on.
+ * idle:      the same with connections that stay: WARM before "ready" and M more after it. With --message, each gets
+ *            one message of so many bytes echoed, K at a time, when all are open.
+ *
+ * Payloads are --size bytes of ASCII text, or of text in several scripts (--mixed), Chinese text (--chinese), random
+ * bytes (--binary). Every byte that a server sends is compared with what must come. Masks are random, one per frame.
  *
  * Any surprise (a wrong byte, a frame too many until the very end, a closed connection, 10 s without an event, the
  * overall --limit) is one line on stderr and a non-zero exit; nothing waits for ever. Pings are answered. */
@@ -27,18 +34,22 @@
 #include "loadgen/connection.h"
 #include "loadgen/batch.h"
 #include "loadgen/run.h"
+#include "loadgen/open.h"
 
 enum { NAP_US = 200 };
 
 /* ---- echo ---- */
 
-/* Batches on all connections for `seconds`, then until the last answer is in: how many messages were answered. */
+/* The i-th of those that talk, which are spread evenly over all. */
+static struct conn *talker(long i) { return &conns[i * opt.connections / opt.active]; }
+
+/* Batches on all that talk for `seconds`, then until the last answer is in: how many messages were answered. */
 static long echo(double seconds) {
-    long batches = 0, busy = opt.connections;
+    long batches = 0, busy = opt.active;
     double until = clock_s(CLOCK_MONOTONIC) + seconds;
-    for (long i = 0; i < opt.connections; i++) conns[i].got = 0, send_batch(&conns[i]);
+    for (long i = 0; i < opt.active; i++) talker(i)->got = 0, send_batch(talker(i));
     while (busy) {
-        int n = wait_events("echoing, connections unanswered", busy, opt.connections);
+        int n = wait_events("echoing, connections unanswered", busy, opt.active);
         bool more = clock_s(CLOCK_MONOTONIC) < until;
         for (int i = 0; i < n; i++) {
             struct conn *c = events[i].data.ptr;
@@ -52,9 +63,12 @@ static long echo(double seconds) {
 }
 
 static void warm_echo(void) {
-    if ((double)(2 * batch_in) * (double)opt.connections > 4e9) die("the frames would take more than 4 GB");
+    if (!opt.active || opt.active > opt.connections) opt.active = opt.connections;
     make_conns(opt.connections);
-    for (long i = 0; i < opt.connections; i++) build_batch(&conns[i]);
+    measure_batches(opt.window);
+    build_frames(opt.active, opt.window, 0);
+    bool kept = frame_out * (size_t)opt.window <= KEPT_BYTES / (size_t)opt.active;
+    for (long i = 0; i < opt.active; i++) give_batch(talker(i), i, opt.window, kept);
     open_all(conns, opt.connections, true);
     echo(WARM_SECONDS);
 }
@@ -62,6 +76,12 @@ static void warm_echo(void) {
 static long run_echo(void) { return echo(opt.seconds); }
 
 /* ---- broadcast ---- */
+
+/* Begins each message of the burst with a number that none had before: nothing old passes for something new. */
+static void number_burst(const struct conn *publisher) {
+    static uint32_t next;
+    for (long i = 0; i < opt.window; i++) write_number(publisher->expected + (size_t)i * frame_in, next++);
+}
 
 /* Bursts for `seconds`, each when the one before has reached everybody: how many messages were delivered.
  *
@@ -72,7 +92,7 @@ static long broadcast(double seconds) {
     long bursts = 0;
     double until = clock_s(CLOCK_MONOTONIC) + seconds;
     do {
-        number_batch(publisher);
+        number_burst(publisher);
         for (long i = 0; i < opt.connections; i++) conns[i].got = 0;
         send_batch(publisher);
         for (long behind = opt.connections; behind;) {
@@ -85,20 +105,25 @@ static long broadcast(double seconds) {
     return bursts * opt.window * opt.connections;
 }
 
-/* The publisher comes last, so that it publishes to subscribers that the server has all noticed. */
+/* The publisher comes last but for its place, so that it publishes to subscribers that the server has all noticed. */
 static void warm_broadcast(void) {
     if (opt.size < DIGITS) die("a broadcast message has %d bytes at least, its number", DIGITS);
-    if (opt.kind == MIXED || opt.kind == ALL_CHINESE) die("the number of a broadcast message could cut a character");
-    make_conns(opt.connections + 1);
-    struct conn *publisher = &conns[opt.connections];
-    build_batch(publisher);
+    make_conns(opt.connections + 1 + opt.slow);
+    struct conn *publisher = &conns[opt.connections], *slow = publisher + 1;
+    measure_batches(opt.window);
+    build_frames(1, opt.window, DIGITS);
+    give_batch(publisher, 0, opt.window, false);
     for (long i = 0; i < opt.connections; i++) conns[i].expected = publisher->expected;
+    for (long i = 0; i < opt.slow; i++) slow[i].slow = true;
     open_all(conns, opt.connections, true);
+    open_all(slow, opt.slow, true);
     open_all(publisher, 1, true);
     broadcast(WARM_SECONDS);
 }
 
 static long run_broadcast(void) { return broadcast(opt.seconds); }
+
+static void report_slow(void) { printf(", \"slow_lost\": %ld", slow_lost); }
 
 /* ---- connect and idle ---- */
 
@@ -112,27 +137,50 @@ static long run_connect(void) {
     return opt.connections;
 }
 
+/* One message each way on each of at[0..count), at_once at a time. */
+static void exchange(struct conn *at, long count) {
+    long started = 0, done = 0;
+    while (done < count) {
+        for (; started < count && started - done < opt.at_once; started++) {
+            at[started].got = 0;
+            send_batch(&at[started]);
+        }
+        int n = wait_events("exchanging a message each, connections done", done, count);
+        for (int i = 0; i < n; i++) done += go_on(&events[i]);
+    }
+}
+
 static void warm_idle(void) {
     make_conns(WARM + opt.connections);
+    if (opt.message >= 0) {
+        opt.size = opt.message;
+        measure_batches(1);
+        build_frames(STARTS, 1, 0);
+        for (long i = 0; i < WARM + opt.connections; i++) give_batch(&conns[i], i, 1, false);
+    }
     open_all(conns, WARM, true);
+    if (opt.message >= 0) exchange(conns, WARM);
 }
 
 static long run_idle(void) {
     open_all(conns + WARM, opt.connections, true);
+    if (opt.message >= 0) exchange(conns + WARM, opt.connections);
     return opt.connections;
 }
 
+static void report_latency(void) { print_histogram("latency", &latency); }
+
 static const struct workload WORKLOADS[] = {
-    {"echo", "/", warm_echo, run_echo, true},
-    {"broadcast", "/broadcast", warm_broadcast, run_broadcast, true},
-    {"connect", "/", warm_connect, run_connect, false},
-    {"idle", "/", warm_idle, run_idle, true},
+    {"echo", "/", warm_echo, run_echo, true, NULL},
+    {"open", "/", warm_open, run_open, true, report_open},
+    {"broadcast", "/broadcast", warm_broadcast, run_broadcast, true, report_slow},
+    {"connect", "/", warm_connect, run_connect, false, report_latency},
+    {"idle", "/", warm_idle, run_idle, true, report_latency},
 };
 
 int main(int argc, char **argv) {
     if (!read_options(argc, argv)) return 2;
-    const struct workload *work = find_workload(WORKLOADS, sizeof WORKLOADS / sizeof *WORKLOADS, argc, argv);
-    measure_batches(work->run == run_echo || work->run == run_broadcast ? opt.window : 0);
-    run_workload(work, NULL);
+    measure_batches(0);     /* nothing is due until a workload says so */
+    run_workload(find_workload(WORKLOADS, sizeof WORKLOADS / sizeof *WORKLOADS, argc, argv));
     return 0;
 }

@@ -1,4 +1,6 @@
 /* A connection to the server: its socket, its upgrade, and how far it is in the batch of the moment. */
+#include "histogram.h"
+
 #include <arpa/inet.h>
 #include <netinet/tcp.h>
 #include <string.h>
@@ -6,7 +8,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-enum { QUIET_MS = 10000, EVENTS = 256, READ_SIZE = 256 * 1024, HEAD_MAX = 8192 };
+enum { QUIET_MS = 10000, EVENTS = 256, READ_SIZE = 256 * 1024, HEAD_MAX = 8192, SLOW_BUFFER = 4096 };
 
 /* The key of RFC 6455 section 1.3 and the answer to it: no SHA-1 is needed here to check the server's. */
 static const char KEY[] = "dGhlIHNhbXBsZSBub25jZQ==", ACCEPT[] = "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=";
@@ -14,8 +16,11 @@ static const char KEY[] = "dGhlIHNhbXBsZSBub25jZQ==", ACCEPT[] = "s3pPLMBiTxaQ9k
 struct conn {
     int fd;
     bool open, writing;             /* past the 101; EPOLLOUT is armed */
-    uint8_t *out, *expected;        /* one batch: what is sent, and what must come */
-    size_t out_size, sent, got;     /* bytes of `out`, and how far in the two */
+    bool slow;                      /* it reads nothing, and may be lost */
+    uint8_t *out, *expected;        /* one batch: what is sent, NULL if that is yet to be masked, and what must come */
+    size_t out_size, sent, got;     /* bytes to send, and how far in the two */
+    uint32_t mask;
+    uint64_t began;                 /* to connect, in nanoseconds */
     char *head;                     /* a 101 that came in pieces; NULL otherwise */
     size_t head_len;
     uint8_t ping[2 + 125];          /* a ping as far as it has come (RFC 6455 section 5.5: at most 125 bytes) */
@@ -24,6 +29,7 @@ struct conn {
 };
 
 static int epfd;
+static struct histogram latency;
 static char request[512];
 static size_t request_len, batch_in;    /* bytes */
 static uint8_t rx[READ_SIZE];
@@ -42,10 +48,15 @@ static void watch(struct conn *c, int op, uint32_t what) {
     if (epoll_ctl(epfd, op, c->fd, &ev)) die("epoll_ctl: %s", strerror(errno));
 }
 
-static int wait_events(const char *doing, long done, long of) {
+static int look(int timeout_ms) {
     int n;
-    while ((n = epoll_wait(epfd, events, EVENTS, QUIET_MS)) < 0)
+    while ((n = epoll_wait(epfd, events, EVENTS, timeout_ms)) < 0)
         if (errno != EINTR) die("epoll_wait: %s", strerror(errno));
+    return n;
+}
+
+static int wait_events(const char *doing, long done, long of) {
+    int n = look(QUIET_MS);
     if (n == 0) die("nothing from the server for %d s (%s, %ld of %ld)", QUIET_MS / 1000, doing, done, of);
     return n;
 }
@@ -99,6 +110,8 @@ static void begin(struct conn *c) {
     /* Linger 0 resets at close: no TIME_WAIT, so that the ports of one address last. */
     setsockopt(c->fd, SOL_SOCKET, SO_LINGER, &(struct linger){.l_onoff = 1}, sizeof(struct linger));
     setsockopt(c->fd, IPPROTO_TCP, TCP_NODELAY, &(int){1}, sizeof(int));
+    if (c->slow) setsockopt(c->fd, SOL_SOCKET, SO_RCVBUF, &(int){SLOW_BUFFER}, sizeof(int));
+    c->began = now_ns();
     if (connect(c->fd, (struct sockaddr *)&to, sizeof to) && errno != EINPROGRESS) die("connect: %s", strerror(errno));
     c->open = c->writing = false;
     c->sent = c->got = 0;
@@ -152,5 +165,6 @@ static bool advance(struct conn *c, uint32_t what) {
     c->head_len = 0;
     c->sent = c->out_size;  /* nothing to send until a batch begins */
     c->got = batch_in;
+    if (c->slow) watch(c, EPOLL_CTL_MOD, EPOLLRDHUP);   /* not what comes, only that it ends */
     return c->open = true;
 }

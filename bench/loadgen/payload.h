@@ -15,12 +15,16 @@ static size_t put_utf8(uint8_t *p, uint32_t c) {    /* RFC 3629 section 3 */
 /* Sentences of 3 to 9 words each: 6 in Russian to 3 in Chinese and 3 in English, and an emoji after every fourth or so.
  * By bytes: 47 % Cyrillic, 32 % Chinese with its own (3-byte) punctuation, 1 % emoji, the rest ASCII: English, spaces,
  * full stops. Or Chinese alone, with nothing between the sentences. What is left at the end is too short for some
- * character, and is filled with spaces. */
+ * character, and is filled with spaces. A text in several scripts begins with one character of 2, 3 and 4 bytes each,
+ * if it has room, so that a short one holds them too. */
 static void fill_sentences(uint8_t *p, size_t n) {
     enum { RUSSIAN, CHINESE, ENGLISH };
     static const struct { uint32_t first, last, shortest, longest, space, stop; } SCRIPTS[] = {
         {0x430, 0x44F, 2, 9, ' ', '.'}, {0x4E00, 0x9FA5, 2, 6, 0xFF0C, 0x3002}, {'a', 'z', 2, 8, ' ', '.'}};
     uint8_t *const end = p + n;
+    if (opt.kind == MIXED && n >= 9)
+        p += put_utf8(p, random_in(0x430, 0x44F)), p += put_utf8(p, random_in(0x4E00, 0x9FA5)),
+            p += put_utf8(p, random_in(0x1F600, 0x1F64F));
     while (end - p >= 4) {
         uint32_t which = random_in(0, 11), script = which < 6 ? RUSSIAN : which < 9 ? CHINESE : ENGLISH;
         if (opt.kind == ALL_CHINESE) script = CHINESE;

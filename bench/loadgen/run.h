@@ -1,9 +1,8 @@
 /* A run from its options to its report, and the connections that it keeps. */
 #include <signal.h>
 #include <sys/resource.h>
-#include <time.h>
 
-enum { WARM = 200 };
+enum { WARM = 200, BEGIN_AT_A_TIME = 64 };
 
 static const double WARM_SECONDS = 0.3;
 static struct conn *conns;
@@ -26,12 +25,17 @@ static void make_conns(long count) {
     if (!(conns = calloc((size_t)count, sizeof *conns))) die("out of memory");
 }
 
-/* Opens `count` connections, at_once at a time: at[0..count) if they are kept, or else reusing at[0..at_once). */
+/* Opens `count` connections, at_once at a time: at[0..count) if they are kept, or else reusing at[0..at_once). Of a
+ * storm it begins some and looks who has an answer, so that none waits for the generator to begin all the others. */
 static void open_all(struct conn *at, long count, bool keep) {
-    long started = 0, done = 0;
-    for (; started < count && started < opt.at_once; started++) begin(&at[started]);
+    long started = 0, done = 0, spare = 0;
+    struct conn **spares = calloc((size_t)opt.at_once, sizeof *spares);
+    if (!spares) die("out of memory");
     while (done < count) {
-        int n = wait_events("opening connections", done, count);
+        for (int k = 0; k < BEGIN_AT_A_TIME && started < count && started - done < opt.at_once; k++, started++)
+            begin(keep ? &at[started] : spare ? spares[--spare] : &at[started - done]);
+        bool more = started < count && started - done < opt.at_once;
+        int n = more ? look(0) : wait_events("opening connections", done, count);
         for (int i = 0; i < n; i++) {
             struct conn *c = events[i].data.ptr;
             if (c->open) {
@@ -39,11 +43,12 @@ static void open_all(struct conn *at, long count, bool keep) {
                 continue;
             }
             if (!advance(c, events[i].events)) continue;
+            record(&latency, now_ns() - c->began);
             done++;
-            if (!keep) close(c->fd);
-            if (started < count) begin(keep ? &at[started] : c), started++;
+            if (!keep) close(c->fd), spares[spare++] = c;
         }
     }
+    free(spares);
 }
 
 /* Keeps the connections until stdin closes. Nothing may come but pings. */
@@ -67,6 +72,7 @@ struct workload {
     void (*warm)(void);
     long (*run)(void);      /* how many of what it counts */
     bool keeps;             /* its connections to the end */
+    void (*report)(void);   /* prints further members of the JSON object, each after a comma; or NULL */
 };
 
 static const struct workload *find_workload(const struct workload *known, size_t count, int argc, char **argv) {
@@ -94,20 +100,20 @@ static void on_alarm(int sig) {
     _exit(3);
 }
 
-/* `report_more` prints further members of the JSON object, each after a comma. */
-static void run_workload(const struct workload *work, void (*report_more)(void)) {
+static void run_workload(const struct workload *work) {
     signal(SIGALRM, on_alarm);
     alarm((unsigned)opt.limit);
     if ((epfd = epoll_create1(EPOLL_CLOEXEC)) < 0) die("epoll_create1: %s", strerror(errno));
     write_request(opt.path ? opt.path : work->path);
     work->warm();
     ready();
+    latency = (struct histogram){0};
     double wall = clock_s(CLOCK_MONOTONIC), cpu = clock_s(CLOCK_PROCESS_CPUTIME_ID);
     long count = work->run();
     wall = clock_s(CLOCK_MONOTONIC) - wall, cpu = clock_s(CLOCK_PROCESS_CPUTIME_ID) - cpu;
     printf("{\"workload\": \"%s\", \"count\": %ld, \"seconds\": %.6f, \"cpu_seconds\": %.6f", work->name, count, wall,
            cpu);
-    if (report_more) report_more();
+    if (work->report) work->report();
     puts("}");
     fflush(stdout);
     if (work->keeps) hold();
