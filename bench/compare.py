@@ -35,10 +35,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--output", type=Path, metavar="FILE", help="default: bench/build/compare-A-B.json")
 
 
-def built(commit: str, server: str) -> tuple[str, Server]:
-    """The commit's full name, and the server as it was then, with the benchmark's side as it is now."""
+def built(commit: str, server: str) -> Server:
+    """The server with fastws as it was then, named by the commit; the benchmark's side is as it is now."""
     if commit == HERE:
-        return HERE, SERVERS[server]
+        return replace(SERVERS[server], name=HERE)
     name = output_of("git", "rev-parse", "--verify", "--quiet", f"{commit}^{{commit}}")
     if not name:
         raise BenchError(f"there is no commit {commit!r}")
@@ -53,9 +53,12 @@ def built(commit: str, server: str) -> tuple[str, Server]:
         if done.returncode:
             raise BenchError(f"{commit} cannot be built:\n{done.stderr[-2000:]}")
         (tree / ".built").touch()
-    # What is installed may be this checkout: the folder of the commit goes before it.
-    command = ["env", f"PYTHONPATH={tree}", *SERVERS[server].command]
-    return name, replace(SERVERS[server], name=commit, command=command)
+    environment = ["env", f"PYTHONPATH={tree}"]  # it goes before what is installed, which may be this checkout
+    found = output_of(*environment, sys.executable, "-c", "import fastws; print(fastws.__file__)")
+    if not Path(found).is_relative_to(tree):
+        raise BenchError(f"fastws comes from {found or 'nowhere'}, not from {tree}")
+    command = [*environment, *SERVERS[server].command]
+    return replace(SERVERS[server], name=name[:12], command=command)
 
 
 def interval(ratios: list[float], draws: int = RESAMPLES) -> tuple[float, float]:
@@ -72,7 +75,7 @@ def verdict(low: float, high: float) -> str:
 
 
 def tell(results: Results, a: str, b: str) -> None:
-    print(f"\nB against A, median of the ratios within each round, {CONFIDENCE:.0%} confidence:")
+    print(f"\n{b} (B) against {a} (A), median of the ratios within each round, {CONFIDENCE:.0%} confidence:")
     print(f"  {'workload':<24}{'A':>12}{'B':>12}{'B / A':>9}{'interval':>18}")
     for name, work in results.workloads.items():
         ratios = results.ratios(name, b, a)
@@ -98,21 +101,22 @@ def main(options: argparse.Namespace) -> int:
     for program in sorted({work.program for work in works}):
         compiled(program)
     sides = [built(commit, options.server) for commit in (options.a, options.b)]
+    a, b = (server.name for server in sides)
     fresh = Results(
-        {**provenance(options.cores, []), "build": [name for name, _ in sides]},
+        {**provenance(options.cores, []), "build": [a, b]},
         {"rounds": options.rounds, "seconds": options.seconds, "kind": "compare"},
         {work.name: work.described() for work in works},
-        {server.name: server.described() for _, server in sides},
+        {server.name: server.described() for server in sides},
     )
-    path = options.output or BUILD / "compare-{}-{}.json".format(*(name[:12] for name, _ in sides))
+    path = options.output or BUILD / f"compare-{a}-{b.replace(HERE, 'here')}.json"
     # A commit does not change, so that its samples stay; what is not committed does.
-    results = begun(path, fresh, again=HERE in (options.a, options.b))
-    plan = planned(results, works, [server for _, server in sides], options.rounds)
+    results = begun(path, fresh, again=HERE in (a, b))
+    plan = planned(results, works, sides, options.rounds)
     print(f"{len(plan.steps)} samples to be taken, about {duration(plan.left(0))}; results: {path}", flush=True)
     os.sched_setaffinity(0, {options.cores[1]})
     try:
         carry_out(results, plan, options.cores, path, until=float("inf"))
     except KeyboardInterrupt:
         pass
-    tell(results, options.a, options.b)
+    tell(results, a, b)
     return 1 if results.failures else 0
