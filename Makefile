@@ -23,8 +23,8 @@ export PIP_ROOT_USER_ACTION := ignore
 
 .DELETE_ON_ERROR:
 .PHONY: help run build protocol node-ws test lint test-here test-bench browser screenshot test-versions \
-	$(VERSIONS:%=test-%) test-asan simd simd-here simd-emulated fuzz soak autobahn bench bench-compression \
-	bench-kernels clean
+	$(VERSIONS:%=test-%) test-asan simd simd-here simd-emulated fuzz soak autobahn bench \
+	clean
 
 help:  ## list the targets
 	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 25
@@ -118,14 +118,6 @@ bench: $(VENV)/.built  ## server CPU beside other servers, in five minutes; pyth
 	@$(BIN)/python $(PIP_INSTALL) --group bench
 	$(BIN)/python -m bench run --quick
 
-bench-compression: $(VENV)/.built  ## permessage-deflate beside other servers: CPU, bytes, memory
-	@$(BIN)/python $(PIP_INSTALL) --group bench
-	$(BIN)/python -m bench compression
-
-bench-kernels: $(VENV)/.built  ## the SIMD kernels beside memcpy, CPython and other libraries
-	@$(BIN)/python $(PIP_INSTALL) --group bench
-	$(BIN)/python -m bench.kernels
-
 clean:  ## remove everything that was made here
 	rm -rf .venv .venv-* build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	rm -rf fastws/*.so fastws/_speedups.c tests/protocol/*.so tests/protocol/_protocol.c tests/simd/*.so tests/fuzz/*.so
@@ -133,7 +125,7 @@ clean:  ## remove everything that was made here
 	find . -name __pycache__ -prune -exec rm -rf {} +
 
 # Developers and CI let no warning pass; `make run` builds with whatever compiler a user has.
-build test simd lint autobahn soak bench bench-compression bench-kernels: export FASTWS_STRICT := 1
+build test simd lint autobahn soak bench: export FASTWS_STRICT := 1
 
 # An editable install: the extension lies in fastws/, the dependencies and the `fastws` command in .venv.
 $(VENV)/.built: $(VENV)/.created $(SOURCES)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import argparse
 import os
+import shutil
 import sys
 import time
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from statistics import median
 
-from bench.machine import BenchError, build_id, check_machine, compiled, provenance
+from bench.machine import BUILD, BenchError, build_id, check_machine, compiled, provenance
 from bench.measure import run
 from bench.results import FLOOR, FOLDER, Results, Sample
 from bench.servers import SERVERS, Server, missing
@@ -32,7 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--minutes", type=seconds, help="no sample is begun that would not end within that time")
     parser.add_argument("--cores", type=core_pair, default="0,1", help="of the server and the generator (default: 0,1)")
     parser.add_argument("--output", type=Path, metavar="FILE", help="default: bench/results/{quick,standard,full}.json")
-    parser.add_argument("--again", action="store_true", help="drop what the file holds, instead of going on with it")
+    parser.add_argument("--again", action="store_true", help="begin anew, instead of going on with what the file holds")
 
 
 def core_pair(text: str) -> tuple[int, int]:
@@ -182,19 +183,34 @@ def carry_out(results: Results, plan: Plan, cores: tuple[int, int], path: Path, 
         results.save(path)
 
 
+def difference(old: Results, fresh: Results) -> str:
+    """Why one cannot go on with the other; empty if it can."""
+    for what in ("build", "cpu", "kernel", "cores"):
+        if (before := old.provenance[what]) != (now := fresh.provenance[what]):
+            return f"its {what} was {before}, not {now}"
+    for package, now in fresh.provenance["versions"].items():
+        if (before := old.provenance["versions"].get(package, now)) != now:
+            return f"its {package} was {before}, not {now}"
+    if (before := old.settings["seconds"]) != (now := fresh.settings["seconds"]):
+        return f"its samples took {before} s, not {now}"
+    return ""
+
+
 def begun(path: Path, fresh: Results, again: bool) -> Results:
-    """What the file holds, so that the run goes on with it, if both were measured in the same way."""
-    if again or not path.exists():
+    """What the file holds, so that the run goes on with it, if both are measured in the same way; else it is moved out of
+    the way."""
+    if not path.exists():
         return fresh
     old = Results.load(path)
-    for what in ("build", "cpu", "kernel", "cores", "versions"):
-        if old.provenance[what] != fresh.provenance[what]:
-            raise BenchError(
-                f"{path} is of another run, whose {what} was {old.provenance[what]}, not {fresh.provenance[what]}: "
-                "name another --output, or replace it with --again"
-            )
-    if old.settings["seconds"] != fresh.settings["seconds"]:
-        raise BenchError(f"the samples in {path} took {old.settings['seconds']} s: pass --seconds, or --again")
+    if why := "--again" if again else difference(old, fresh):
+        kept = BUILD / f"{path.stem}-{old.provenance['date'].replace(':', '')}.json"
+        BUILD.mkdir(exist_ok=True)
+        shutil.move(path, kept)
+        print(f"{path} held another run ({why}); that is in {kept} now")
+        return fresh
+    old.provenance["versions"] |= fresh.provenance["versions"]
+    if fresh.provenance["command"] not in (commands := old.provenance["command"].split(" && ")):
+        old.provenance["command"] = " && ".join([*commands, fresh.provenance["command"]])
     old.workloads |= fresh.workloads
     old.servers |= fresh.servers
     old.skipped = fresh.skipped

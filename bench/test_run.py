@@ -30,7 +30,8 @@ def sample(server: str = "fastws", number: int = 0, **changes: object) -> Sample
 
 
 def results(*samples: Sample) -> Results:
-    provenance = {"build": "b", "cpu": "c", "kernel": "k", "cores": [0, 1], "versions": {}, "date": "2026-01-01"}
+    provenance = {"build": "b", "cpu": "c", "kernel": "k", "cores": [0, 1], "date": "2026-01-01"}
+    provenance |= {"versions": {"picows": "2.0", "fastws": "1.0"}, "command": "python -m bench run"}
     works = {work.name: work.described() for work in (ECHO, OPEN)}
     servers = {name: SERVERS[name].described() for name in NAMES}
     return Results(provenance, {"rounds": 3, "seconds": 0.5, "kind": "quick"}, works, servers, list(samples))
@@ -93,27 +94,36 @@ class TestGoingOn:
         assert Results.load(tmp_path / "r.json") == whole
         assert json.loads((tmp_path / "r.json").read_text())["format"] == 1
 
-    def test_a_file_of_another_build(self, tmp_path: Path) -> None:
+    @pytest.mark.parametrize("what", ["build", "picows", "seconds"])
+    def test_another_run_is_moved_out_of_the_way(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], what: str
+    ) -> None:
+        monkeypatch.setattr(run, "BUILD", tmp_path / "build")
         old = results(sample())
-        old.provenance["build"] = "other"
+        where = {"build": old.provenance, "picows": old.provenance["versions"], "seconds": old.settings}
+        where[what][what] = "other"
         old.save(tmp_path / "r.json")
-        with pytest.raises(BenchError, match="whose build was other, not b"):
-            run.begun(tmp_path / "r.json", results(), again=False)
-        assert run.begun(tmp_path / "r.json", results(), again=True).samples == []
+        assert run.begun(tmp_path / "r.json", results(), again=False).samples == []
+        assert "other" in capsys.readouterr().out
+        assert [Results.load(path) for path in (tmp_path / "build").iterdir()] == [old]
+        assert not (tmp_path / "r.json").exists()
 
-    def test_samples_of_another_length(self, tmp_path: Path) -> None:
-        old = results(sample())
-        old.settings["seconds"] = 1.0
-        old.save(tmp_path / "r.json")
-        with pytest.raises(BenchError, match=r"took 1\.0 s"):
-            run.begun(tmp_path / "r.json", results(), again=False)
+    def test_again(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(run, "BUILD", tmp_path / "build")
+        results(sample()).save(tmp_path / "r.json")
+        assert run.begun(tmp_path / "r.json", results(), again=True).samples == []
+        assert len(list((tmp_path / "build").iterdir())) == 1
 
     def test_more_rounds_of_the_same(self, tmp_path: Path) -> None:
         results(sample()).save(tmp_path / "r.json")
         fresh = results()
         fresh.settings["rounds"] = 7
+        fresh.provenance["command"] += " --rounds 7"
+        fresh.provenance["versions"] = {"aiohttp": "3.0"}
         found = run.begun(tmp_path / "r.json", fresh, again=False)
         assert (found.settings["rounds"], len(found.samples)) == (7, 1)
+        assert found.provenance["command"] == "python -m bench run && python -m bench run --rounds 7"
+        assert found.provenance["versions"] == {"picows": "2.0", "fastws": "1.0", "aiohttp": "3.0"}
 
     @pytest.mark.parametrize("text", ["", "[]", '{"format": 2}'])
     def test_not_a_file_of_results(self, tmp_path: Path, text: str) -> None:
