@@ -5,7 +5,9 @@ python -m pytest bench/test_bench.py
 
 from __future__ import annotations
 
+import json
 import os
+import selectors
 import socket
 import subprocess
 import sys
@@ -13,10 +15,11 @@ import time
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 
-from bench import measure
+from bench import machine, measure
 
 OK_101 = (
     b"HTTP/1.1 101 Switching Protocols\r\nupgrade: websocket\r\nconnection: Upgrade\r\n"
@@ -27,7 +30,7 @@ FRAME = 8 + SIZE  # of the client: 2 bytes, 2 of extended length, 4 of mask
 
 
 def load(built: Path, port: int, *options: str, limit: int = 20) -> subprocess.CompletedProcess[str]:
-    command = [built / "loadgen", *options, "--port", str(port), "--limit", str(limit)]
+    command = [str(built / "loadgen"), *options, "--port", str(port), "--limit", str(limit)]
     return subprocess.run(command, input="go\n", capture_output=True, text=True, timeout=60, check=False)
 
 
@@ -71,6 +74,34 @@ def alone(behaviour: Behaviour) -> Behaviour:
             peer.recv(1)
 
     return work
+
+
+def several(change: Callable[[int, bytes], bytes], size: int = FRAME) -> Behaviour:
+    """The server of many connections: `change` makes the answer of a connection, counted from 0, to a frame."""
+
+    def work(listener: socket.socket) -> None:
+        with ExitStack() as open_sockets, selectors.DefaultSelector() as selector:
+            selector.register(listener, selectors.EVENT_READ)
+            count = 0
+            while ready := selector.select(20):
+                for key, _ in ready:
+                    if key.fileobj is not listener:
+                        peer = cast(socket.socket, key.fileobj)
+                        peer.sendall(change(key.data, read_exactly(peer, size)))
+                        continue
+                    peer = open_sockets.enter_context(requested(listener))
+                    selector.register(peer, selectors.EVENT_READ, count)
+                    peer.sendall(OK_101)
+                    count += 1
+
+    return work
+
+
+def report(done: subprocess.CompletedProcess[str]) -> dict[str, Any]:
+    """Of a run without a surprise."""
+    assert done.returncode == 0, done.stderr
+    found: dict[str, Any] = json.loads(done.stdout.splitlines()[1])
+    return found
 
 
 def echo_once(change: Callable[[bytes], bytes]) -> Behaviour:
@@ -187,7 +218,7 @@ def test_a_frame_after_the_end_is_noticed(serve: Callable[[Behaviour], int]) -> 
             except TimeoutError:  # that was the last of the warm-up or of the run
                 s.sendall(frame)
 
-    with pytest.raises(measure.BenchError, match="a frame after the last that was due"):
+    with pytest.raises(machine.BenchError, match="a frame after the last that was due"):
         with measure.generator(list(ECHO), serve(alone(late)), max(os.sched_getaffinity(0))) as load:
             load.go()
             time.sleep(1)
@@ -228,10 +259,10 @@ def test_answers_in_pieces_between_pings(built: Path, serve: Callable[[Behaviour
     assert set(pongs) == {b"\x8a\x84ping"}
 
 
-def text_of(built: Path, serve: Callable[[Behaviour], int], kind: str, size: int) -> str:
-    """What the generator's first frame holds, of 0 to 125 or 65,536 and more bytes."""
+def text_of(built: Path, serve: Callable[[Behaviour], int], kind: str, size: int, seed: int = 1) -> str:
+    """What the generator's first frame holds."""
     texts: list[str] = []
-    head = 6 if size < 126 else 14
+    head = 6 if size < 126 else 8 if size < 65536 else 14
 
     def behaviour(s: socket.socket) -> None:
         s.sendall(OK_101)
@@ -239,14 +270,23 @@ def text_of(built: Path, serve: Callable[[Behaviour], int], kind: str, size: int
         texts.append(bytes(b ^ frame[head - 4 + i % 4] for i, b in enumerate(frame[head:])).decode())
         s.shutdown(socket.SHUT_RDWR)
 
-    load(built, serve(alone(behaviour)), "echo", kind, "--connections", "1", "--size", str(size))
+    load(built, serve(alone(behaviour)), "echo", kind, "--connections", "1", "--size", str(size), "--seed", str(seed))
     return texts[0]
 
 
 @pytest.mark.parametrize("kind", ["--mixed", "--chinese"])
 def test_text_is_utf8_of_the_size_asked_for(built: Path, serve: Callable[[Behaviour], int], kind: str) -> None:
-    for size in (0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 61, 62, 63, 64, 124, 125):
+    for size in (0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 61, 62, 63, 64, 124, 125, 126):
         assert len(text_of(built, serve, kind, size).encode()) == size
+
+
+@pytest.mark.parametrize("size", [16, 125, 126])
+@pytest.mark.parametrize("seed", range(1, 4))
+def test_short_texts_hold_characters_of_every_width(
+    built: Path, serve: Callable[[Behaviour], int], size: int, seed: int
+) -> None:
+    text = text_of(built, serve, "--mixed", size, seed)
+    assert {len(character.encode()) for character in text} >= {2, 3, 4}
 
 
 @pytest.mark.parametrize(
@@ -322,11 +362,25 @@ def test_the_floor_with_input_byte_by_byte(built: Path) -> None:
     ]
 
 
+def test_a_storm_on_the_floor(built: Path) -> None:
+    with measure.Server([str(built / "bare")], min(os.sched_getaffinity(0))) as server:
+        found = report(load(built, server.port, "connect", "--connections", "2000", "--at-once", "2000"))
+    assert found["count"] == sum(count for _, count in found["latency"]["histogram"]) == 2000
+
+
+def test_the_floor_gives_back_what_a_large_message_took() -> None:
+    cores = sorted(os.sched_getaffinity(0))
+    workload = ["idle", "--connections", "2000", "--message", "65536"]
+    sample = measure.run([str(machine.compiled("bare"))], workload, (cores[0], cores[-1]))
+    assert sample.count == 2000
+    assert 30 < sample.memory_each < 500
+
+
 def test_a_sample_of_each_workload() -> None:
     """The whole of it on a real server, counters included."""
     cores = sorted(os.sched_getaffinity(0))
     pair = (cores[0], cores[-1])
-    floor = [str(measure.compiled("bare"))]
+    floor = [str(machine.compiled("bare"))]
     echoed = measure.run(floor, ["echo", "--connections", "5", "--seconds", "1"], pair)
     broadcast = measure.run(floor, ["broadcast", "--connections", "1000", "--burst", "16", "--seconds", "1"], pair)
     connect = measure.run(floor, ["connect", "--connections", "500"], pair)
@@ -340,6 +394,6 @@ def test_a_sample_of_each_workload() -> None:
 
 
 def test_a_server_that_does_not_start_is_reported() -> None:
-    with pytest.raises(measure.BenchError, match="no such module"):
+    with pytest.raises(machine.BenchError, match="no such module"):
         with measure.Server([sys.executable, "-c", "raise SystemExit('no such module')"], 0):
             pass

@@ -11,7 +11,7 @@ struct histogram {
     uint64_t counts[BUCKETS], count, sum, max;      /* nanoseconds */
 };
 
-static uint64_t now_ns(void) {
+static inline uint64_t now_ns(void) {
     struct timespec t;
     clock_gettime(CLOCK_MONOTONIC, &t);
     return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;

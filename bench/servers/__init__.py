@@ -1,64 +1,107 @@
-"""The servers that are compared: one file each in this folder, and one line here."""
+"""The servers that are compared: one file each in this folder, and one line here.
+
+Each takes --port and listens on 127.0.0.1, in one process, as its own documentation has it for speed, with a backlog of
+4,096 where one can be set, messages of 16 MiB at most, and no line logged per connection. At / it echoes: text reaches
+its user as a str, and a str is sent back; binary as bytes. Not all have these features:
+
+broadcast   At /broadcast every connection is a subscriber; a message goes to all but its sender.
+ping        --ping-interval SECONDS: pings from the server; else none.
+deflate     --deflate: permessage-deflate with the server's own defaults; else off.
+"""
 
 from __future__ import annotations
 
-import importlib.util
+import json
+import shutil
+import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench.machine import BUILD, BenchError, compiled, version
+from bench.machine import BENCH, BUILD, BenchError, compiled, version
 
-HERE = Path(__file__).parent
-BROADCAST, PING, DEFLATE = "broadcast", "ping", "deflate"
-ALL = frozenset({BROADCAST, PING, DEFLATE})
+HERE = Path(__file__).resolve().parent
+NODE = HERE / "node"
 
 
 @dataclass(frozen=True)
 class Server:
-    """`command` takes --port and listens on 127.0.0.1. `packages`: distributions whose versions are told."""
+    """`command` is without --port. `packages`: distributions that it needs, named as what is imported, whose versions
+    are told; the first is the server itself."""
 
     name: str
     title: str
     language: str
     link: str
     command: list[str]
+    features: frozenset[str]
     packages: tuple[str, ...] = ()
-    modules: tuple[str, ...] = ()
-    features: frozenset[str] = frozenset()
 
     def described(self) -> dict[str, object]:
-        """For the results."""
+        """For the results, which name no path of this machine."""
+        tree = f"{BENCH.parent}/"
         return {
             "title": self.title,
             "language": self.language,
             "link": self.link,
-            "version": version(self.packages[0]) if self.packages else "",
+            "version": version(self.packages[0]) if self.packages else _node_version(self.name),
+            "command": ["python" if arg == sys.executable else arg.removeprefix(tree) for arg in self.command],
             "features": sorted(self.features),
         }
 
 
-def _python(name: str, *options: str) -> list[str]:
-    return [sys.executable, str(HERE / f"{name}_.py"), *options]
+def _python(name: str, repository: str, packages: str, features: str, language: str = "Python") -> Server:
+    command = [sys.executable, str(HERE / f"{name.replace('-', '_')}_.py")]
+    link = f"https://github.com/{repository}" if repository else ""
+    return Server(name, name, language, link, command, frozenset(features.split()), tuple(packages.split()))
+
+
+def _node(name: str, title: str, repository: str, features: str) -> Server:
+    command = ["node", str(NODE / f"{name}.js")]
+    return Server(name, title, "JavaScript", f"https://github.com/{repository}", command, frozenset(features.split()))
 
 
 _LIST = [
-    Server("fastws", "fastws", "Python", "", _python("fastws"), ("fastws",), ("fastws",), ALL),
-    Server("picows", "picows", "Python", "", _python("picows"), ("picows",), ("picows",), frozenset({BROADCAST})),
-    Server("websockets", "websockets", "Python", "", _python("websockets"), ("websockets",), ("websockets",), ALL),
-    Server("bare", "bare C", "C", "", [str(BUILD / "bare")], features=frozenset({BROADCAST})),
+    _python("fastws", "", "fastws", "broadcast ping deflate"),
+    _python("fastws-async", "", "fastws", "broadcast ping deflate"),
+    _python("fastws-views", "", "fastws", "broadcast ping deflate"),
+    _python("picows", "tarasko/picows", "picows aiofastnet uvloop", "broadcast ping"),
+    _python("websockets", "python-websockets/websockets", "websockets uvloop", "broadcast ping deflate"),
+    _python("aiohttp", "aio-libs/aiohttp", "aiohttp uvloop", "broadcast ping deflate"),
+    _python("tornado", "tornadoweb/tornado", "tornado uvloop", "broadcast ping deflate"),
+    _python("socketify", "cirospaciari/socketify.py", "socketify", "broadcast ping deflate", "Python, C++"),
+    _python("uvicorn", "encode/uvicorn", "uvicorn websockets httptools uvloop", "broadcast ping deflate"),
+    _python("granian", "emmett-framework/granian", "granian uvloop", "broadcast", "Python, Rust"),
+    _node("ws", "Node's ws", "websockets/ws", "broadcast ping deflate"),
+    Server("bare", "bare C", "C", "", [str(BUILD / "bare")], frozenset({"broadcast"})),
 ]
 SERVERS = {server.name: server for server in _LIST}
 
 
 def missing(server: Server) -> str:
     """Why the server cannot run here; empty if it can."""
-    absent = [name for name in server.modules if importlib.util.find_spec(name) is None]
-    if absent:
-        return f"there is no module {' nor '.join(absent)}: pip install --group bench"
-    if server.name == "bare":
+    if server.language == "C":
         try:
-            compiled("bare")
+            compiled(server.name)
         except BenchError as error:
             return str(error)
+    elif server.language == "JavaScript":
+        if shutil.which("node") is None:
+            return "there is no node on PATH"
+        if not _node_version(server.name):
+            return f"{server.name} is not installed: make bench-node"
+    else:
+        imports = f"import {', '.join(server.packages)}"
+        probe = subprocess.run([sys.executable, "-c", imports], capture_output=True, text=True, check=False)
+        if probe.returncode:
+            return f"it cannot be imported ({probe.stderr.strip().rpartition(chr(10))[2]}): pip install --group bench"
     return ""
+
+
+def _node_version(name: str) -> str:
+    """Of an installed package, with that of the addon that makes it faster; empty where there is none."""
+    try:
+        found = [json.loads((NODE / "node_modules" / package / "package.json").read_text()) for package in (name,)]
+    except OSError:
+        return ""
+    return str(found[0]["version"])

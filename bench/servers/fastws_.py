@@ -1,9 +1,9 @@
 """fastws: the callbacks are plain functions; uvloop is its own default. A broadcast is its topic.
 
---deflate switches compression on; what follows it are arguments of fastws.Deflate, as in `--deflate history=0`. With
-one connection and one message in flight, /timed is an echo that keeps the CPU time of the loop's thread, and /times
-tells it: from the end of one callback to the begin of the next (receiving, inflating, decoding), and in the callback
-(encoding, compressing, sending).
+Limits that another server may lack are far away. --deflate switches compression on; what follows it are arguments of
+fastws.Deflate, as in `--deflate history=0`. With one connection and one message in flight, /timed is an echo that keeps
+the CPU time of the loop's thread, and /times tells it: from the end of one callback to the begin of the next
+(receiving, inflating, decoding), and in the callback (encoding, compressing, sending).
 """
 
 import argparse
@@ -15,14 +15,21 @@ import fastws
 
 parser = argparse.ArgumentParser()
 parser.add_argument("--port", type=int, required=True)
+parser.add_argument("--ping-interval", type=float, default=0)
 parser.add_argument("--deflate", nargs="*", metavar="NAME=VALUE")
 options = parser.parse_args()
 
-if options.deflate is None:
-    app = fastws.App()
-else:
+compression = None
+if options.deflate is not None:
     settings = dict(setting.split("=") for setting in options.deflate)
-    app = fastws.App(compression=fastws.Deflate(**{name: ast.literal_eval(settings[name]) for name in settings}))
+    compression = fastws.Deflate(**{name: ast.literal_eval(settings[name]) for name in settings})
+app = fastws.App(
+    compression=compression,
+    ping_interval=options.ping_interval,
+    max_message_size=16 << 20,
+    max_backpressure=16 << 20,
+    max_pending_handshakes=10_000,
+)
 
 
 @app.websocket("/")

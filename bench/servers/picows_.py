@@ -5,6 +5,8 @@ a `str` for text and takes a `str` back, which picows' API does too: so this is 
 
 It has no broadcast: that is a loop of sends, each a system call at once. The text is encoded once for all of them.
 `send_reuse_external_bytearray`, which spares a copy of the payload, makes no difference at 64 bytes.
+
+Its core has no permessage-deflate; picows_compat_.py is its layer that has.
 """
 
 import argparse
@@ -56,7 +58,17 @@ def listener(request: WSUpgradeRequest) -> WSListener:
 async def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--port", type=int, required=True)
-    server: asyncio.Server = await ws_create_server(listener, "127.0.0.1", parser.parse_args().port)
+    parser.add_argument("--ping-interval", type=float)
+    options = parser.parse_args()
+    server = await ws_create_server(
+        listener,
+        "127.0.0.1",
+        options.port,
+        enable_auto_ping=options.ping_interval is not None,
+        auto_ping_idle_timeout=options.ping_interval or 0,
+        max_frame_size=16 << 20,
+        backlog=4096,
+    )
     await server.serve_forever()
 
 

@@ -1,5 +1,5 @@
-"""websockets: its asyncio server on uvloop; compression and keepalive off, which cost memory (no server here pings
-within a run). A broadcast is its `broadcast()`, which makes one frame per connection.
+"""websockets: its asyncio server on uvloop; compression and keepalive, which cost memory, are off by default here. A
+broadcast is its `broadcast()`, which makes one frame per connection.
 
 --deflate switches compression on with its defaults: a window of 4 KiB, level 6, contexts taken over in both directions.
 --deflate 1 is the same at level 1.
@@ -38,6 +38,7 @@ async def handle(websocket: ServerConnection) -> None:
 async def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--port", type=int, required=True)
+    parser.add_argument("--ping-interval", type=float)
     parser.add_argument("--deflate", type=int, nargs="?", const=6, metavar="LEVEL")
     options = parser.parse_args()
     extensions = None
@@ -49,7 +50,14 @@ async def main() -> None:
             )
         ]
     async with serve(
-        handle, "127.0.0.1", options.port, compression=None, extensions=extensions, ping_interval=None
+        handle,
+        "127.0.0.1",
+        options.port,
+        compression=None,
+        extensions=extensions,
+        ping_interval=options.ping_interval,
+        max_size=16 << 20,
+        backlog=4096,
     ) as server:
         await server.serve_forever()
 
