@@ -197,7 +197,7 @@ def difference(old: Results, fresh: Results) -> str:
 
 
 def begun(path: Path, fresh: Results, again: bool) -> Results:
-    """What the file holds, so that the run goes on with it, if both are measured in the same way; else it is moved away."""
+    """What the file holds, if both are measured in the same way, so that the run goes on; else it is moved away."""
     if not path.exists():
         return fresh
     old = Results.load(path)
