@@ -11,6 +11,7 @@ import asyncio.tasks
 import sys
 from collections.abc import Callable, Coroutine, Generator
 from contextvars import Context, copy_context
+from sys import getrefcount
 from typing import Any, NoReturn
 from weakref import getweakrefcount
 
@@ -62,6 +63,7 @@ else:
     _leave_task: Callable[[asyncio.AbstractEventLoop, "asyncio.Task[Any]"], None] = asyncio.tasks._leave_task
     _register_task: Callable[["asyncio.Task[Any]"], None] = asyncio.tasks._register_task
     _unregister_task: Callable[["asyncio.Task[Any]"], None] = asyncio.tasks._unregister_task
+    _current_tasks: dict[asyncio.AbstractEventLoop, "asyncio.Task[Any]"] = asyncio.tasks._current_tasks  # type: ignore[attr-defined]
 
     class _Spare(Coroutine[Any, Any, Any]):
         """What a spare task runs: nothing, until a suspended coroutine is put in.
@@ -86,20 +88,12 @@ else:
             self.listed = True
             self.task: asyncio.Task[Any] = asyncio.Task(self, loop=loop, name=TASK_NAME)
 
-        def hide(self) -> None:
+        def hidden(self) -> "_Pair":
             """An idle spare is no task of the application's: not in `all_tasks()`, and no loss if it is dropped."""
-            if self.listed:
-                self.listed = False
-                _unregister_task(self.task)
-                self.task._log_destroy_pending = False  # type: ignore[attr-defined]
-
-        def is_remembered(self) -> bool:
-            """Whether anyone else knows the task after a first step: then it must not serve another coroutine."""
-            task = self.task
-            # Referred to by this object, `task`, the argument, and the step or wake-up function that it has given out.
-            return (
-                sys.getrefcount(task) > 4 or getweakrefcount(task) > 0 or bool(task._callbacks) or task._must_cancel  # type: ignore[attr-defined]
-            )
+            self.listed = False
+            _unregister_task(self.task)
+            self.task._log_destroy_pending = False  # type: ignore[attr-defined]
+            return self.task, self
 
         def adopt(self, coro: Coroutine[Any, Any, Any], context: Context, awaited: Any) -> None:
             """Let the task go on with a coroutine that has just yielded `awaited`."""
@@ -177,6 +171,8 @@ else:
         def cancel(self, msg: object = None) -> bool:
             return False  # the task keeps the request and throws it at its next step
 
+    _Pair = tuple[asyncio.Task[Any], _Spare]
+
     class Starter:
         """Starts coroutines on `loop`, which must be running when `start` is called."""
 
@@ -184,7 +180,7 @@ else:
 
         def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
             self._loop = loop
-            self._spares: list[_Spare] = []  # more than one only where first steps nest
+            self._spares: list[_Pair] = []  # more than one only where first steps nest
             self._closed = False
 
         def start(self, coro: Coroutine[Any, Any, Any], done: Done) -> "asyncio.Task[Any] | None":
@@ -193,13 +189,12 @@ else:
             If it ends there, `done(result, exception)` is called before this returns None. Otherwise the task that goes
             on with it is returned, and `done` is called from the loop when it ends (if cancelled, with CancelledError).
             """
-            loop, context = self._loop, copy_context()
+            loop, spares, context = self._loop, self._spares, copy_context()
             result, failure, suspended = None, None, False
-            outer = asyncio.current_task(loop)
+            outer = _current_tasks.get(loop)
             if outer is not None:
                 _leave_task(loop, outer)
-            spare = self._spares.pop() if self._spares else _Spare(loop)
-            task = spare.task
+            task, spare = pair = spares.pop() if spares else _Spare(loop).hidden()
             _enter_task(loop, task)
             try:
                 awaited = context.run(coro.send, None)
@@ -218,8 +213,13 @@ else:
                 return task
             if failure is None and task._must_cancel:  # type: ignore[attr-defined]
                 result, failure = None, asyncio.CancelledError()
-            del task
-            self._take_back(spare, result, failure)
+            # Whether anyone else knows the task: then it must not serve another coroutine. It is referred to by `task`,
+            # the pair, the spare, the argument, and the step or wake-up function that it has given out.
+            if getrefcount(task) > 5 or getweakrefcount(task) or task._callbacks or task._must_cancel or self._closed:  # type: ignore[attr-defined]
+                self._give_up(spare, result, failure)
+            else:
+                spares.append(pair)
+            del task, pair
             try:
                 done(result, failure)
                 if isinstance(failure, (KeyboardInterrupt, SystemExit)):
@@ -228,17 +228,13 @@ else:
                 del failure  # its traceback holds this frame
             return None
 
-        def _take_back(self, spare: _Spare, result: Any, failure: BaseException | None) -> None:
-            spare.hide()
-            if not self._closed and not spare.is_remembered():
-                self._spares.append(spare)
-            elif isinstance(failure, (KeyboardInterrupt, SystemExit)):
-                self._loop.call_soon(spare.end, asyncio.CancelledError())  # the caller of start() gets it
-            else:
-                self._loop.call_soon(spare.end, failure or StopIteration(result))
+        def _give_up(self, spare: _Spare, result: Any, failure: BaseException | None) -> None:
+            if isinstance(failure, (KeyboardInterrupt, SystemExit)):
+                failure = asyncio.CancelledError()  # the caller of start() gets it
+            self._loop.call_soon(spare.end, failure or StopIteration(result))
 
         def close(self) -> None:
             """End the spare tasks in the loop's next iteration. What has been started goes on."""
             self._closed = True
             while self._spares:  # not at once: the caller may be a task, and no task steps inside another
-                self._loop.call_soon(self._spares.pop().end, asyncio.CancelledError())
+                self._loop.call_soon(self._spares.pop()[1].end, asyncio.CancelledError())
