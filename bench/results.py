@@ -14,7 +14,8 @@ from bench.machine import BENCH, BenchError
 FOLDER = BENCH / "results"
 FORMAT = 1
 FLOOR = "bare"
-SERVER_BUSY, GENERATOR_FREE, QUIET = 0.95, 0.90, 0.03
+SERVER_BUSY, GENERATOR_FREE, QUIET = 0.95, 0.90, 0.03  # shares of a core
+SENT_IN_TIME, LATE = 0.98, 0.5  # of an open loop
 CPU, MEMORY, LATENCY = "cpu", "memory", "latency"  # what a workload is about
 
 
@@ -149,6 +150,19 @@ class Results:
             elif median(s.rate for s in floor) <= median(s.rate for s in found):
                 why.append(f"the generator did no more against {FLOOR}")
         return " and ".join(why)
+
+    def lateness(self, workload: str, server: str) -> str:
+        """Why a latency must not be reported: what the generator did not send in time is its own; empty if it may be."""
+        found = [s for s in self.of(workload, server) if s.latency is not None and s.lag is not None]
+        if not found:
+            return "it was not measured"
+        sent = median(s.rate / s.asked_rate for s in found)
+        if sent < SENT_IN_TIME:
+            return f"the generator sent only {sent:.0%} of what was due"
+        share = median(s.lag["p99_us"] / s.latency["p99_us"] for s in found if s.latency and s.lag)
+        if share > LATE:
+            return f"the generator itself was late: its own p99 is {share:.0%} of this one"
+        return ""
 
     def disturbance(self, workload: str) -> str:
         return disturbance({server: found for server in self.servers if (found := self.of(workload, server))})

@@ -13,7 +13,7 @@ from statistics import median
 
 from bench.machine import BUILD, BenchError, build_id, check_machine, compiled, provenance
 from bench.measure import run
-from bench.results import FLOOR, FOLDER, Results, Sample
+from bench.results import FLOOR, FOLDER, LATENCY, Results, Sample
 from bench.servers import SERVERS, Server, missing
 from bench.workloads import QUICK, STANDARD, WORKLOADS, Workload, chosen
 
@@ -238,7 +238,10 @@ def summary(results: Results, works: list[Workload]) -> None:
         print(f"{work.title}; {unit} per {work.each}, and times {first}'s:")
         for server, figure in sorted(figures.items(), key=lambda pair: pair[1]):
             ratio = results.ratio(work.name, server, first)
-            print(f"  {server:<14}{figure:>12,.{0 if figure >= 1000 else 2}f}{ratio or 0:>9.2f}")
+            why = results.lateness(work.name, server) if work.figure == LATENCY else ""
+            print(
+                f"  {server:<14}{figure:>12,.{0 if figure >= 1000 else 2}f}{ratio or 0:>9.2f}{f'  ({why})' * bool(why)}"
+            )
         if disturbance := results.disturbance(work.name):
             print(f"  take care: {disturbance}")
 

@@ -165,6 +165,17 @@ class TestConclusions:
         assert (found.throughput(ECHO.name, "fastws") is None) == bool(why)
         assert why in found.objection(ECHO.name, "fastws")
 
+    @pytest.mark.parametrize(
+        ("count", "lag", "why"),
+        [(99_000, 10.0, ""), (90_000, 10.0, "only 90% of what was due"), (99_000, 60.0, "p99 is 60%")],
+    )
+    def test_a_latency_that_does_not_count(self, count: int, lag: float, why: str) -> None:
+        latency = {"p50_us": 20.0, "p99_us": 100.0}
+        late = sample(workload=OPEN.name, count=count, asked_rate=100_000, latency=latency, lag={"p99_us": lag})
+        assert why in (told := results(late).lateness(OPEN.name, "fastws"))
+        assert bool(why) == bool(told)
+        assert results().lateness(OPEN.name, "fastws") == "it was not measured"
+
     def test_disturbance(self) -> None:
         assert results(sample()).disturbance(ECHO.name) == ""
         assert "fastws 10%" in results(sample(server_wait=0.1)).disturbance(ECHO.name)
