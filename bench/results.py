@@ -152,7 +152,7 @@ class Results:
         return " and ".join(why)
 
     def lateness(self, workload: str, server: str) -> str:
-        """Why a latency must not be reported: what the generator did not send in time is its own; empty if it may be."""
+        """Why a latency must not be reported: it is the generator's, which sent too late. Empty if it may be."""
         found = [s for s in self.of(workload, server) if s.latency is not None and s.lag is not None]
         if not found:
             return "it was not measured"
