@@ -1,4 +1,5 @@
 /* A connection to the server: its socket, its upgrade, and how far it is in the batch of the moment. */
+#include "clock.h"
 #include "histogram.h"
 
 #include <arpa/inet.h>
@@ -8,7 +9,9 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-enum { QUIET_MS = 10000, EVENTS = 256, READ_SIZE = 256 * 1024, HEAD_MAX = 8192, SLOW_BUFFER = 4096 };
+/* Where a server's backlog is full the kernel drops what comes, to send it again after twice as long each time: the
+ * last of 5,000 at once, at a backlog of 100, have been seen to wait for more than 25 s. */
+enum { QUIET_MS = 10000, QUIET_OPENING_MS = 60000, EVENTS = 256, READ_SIZE = 256 * 1024, HEAD_MAX = 8192, SLOW_BUFFER = 4096 };
 
 /* The key of RFC 6455 section 1.3 and the answer to it: no SHA-1 is needed here to check the server's. */
 static const char KEY[] = "dGhlIHNhbXBsZSBub25jZQ==", ACCEPT[] = "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=";
@@ -20,7 +23,7 @@ struct conn {
     uint8_t *out, *expected;        /* one batch: what is sent, NULL if that is yet to be masked, and what must come */
     size_t out_size, sent, got;     /* bytes to send, and how far in the two */
     uint32_t mask;
-    uint64_t began;                 /* to connect, in nanoseconds */
+    uint64_t began, came;           /* when it began to connect, and the 101 came, in nanoseconds */
     char *head;                     /* a 101 that came in pieces; NULL otherwise */
     size_t head_len;
     uint8_t ping[2 + 125];          /* a ping as far as it has come (RFC 6455 section 5.5: at most 125 bytes) */
@@ -30,6 +33,7 @@ struct conn {
 
 static int epfd;
 static struct histogram latency;
+static bool stamping;                    /* handshakes are timed */
 static char request[512];
 static size_t request_len, batch_in;    /* bytes */
 static uint8_t rx[READ_SIZE];
@@ -55,11 +59,13 @@ static int look(int timeout_ms) {
     return n;
 }
 
-static int wait_events(const char *doing, long done, long of) {
-    int n = look(QUIET_MS);
-    if (n == 0) die("nothing from the server for %d s (%s, %ld of %ld)", QUIET_MS / 1000, doing, done, of);
+static int wait_for(int quiet_ms, const char *doing, long done, long of) {
+    int n = look(quiet_ms);
+    if (n == 0) die("nothing from the server for %d s (%s, %ld of %ld)", quiet_ms / 1000, doing, done, of);
     return n;
 }
+
+static int wait_events(const char *doing, long done, long of) { return wait_for(QUIET_MS, doing, done, of); }
 
 /* Writes data[from..size) and returns how far it came. EPOLLOUT is armed only while something is left. */
 static size_t push(struct conn *c, const void *data, size_t from, size_t size) {
@@ -76,12 +82,30 @@ static size_t push(struct conn *c, const void *data, size_t from, size_t size) {
     return from;
 }
 
-static size_t pull(struct conn *c) {
-    ssize_t n = recv(c->fd, rx, sizeof rx, 0);
+/* Says what was received: n as of recv. */
+static size_t received(const struct conn *c, ssize_t n) {
     if (n > 0) return (size_t)n;
     if (n < 0 && errno == EAGAIN) return 0;
     die("the server closed a connection %s: %s", c->open ? "after the upgrade" : "before the 101",
         n ? strerror(errno) : "end of stream");
+}
+
+static size_t pull(struct conn *c) { return received(c, recv(c->fd, rx, sizeof rx, 0)); }
+
+/* The same, and when it came, by the kernel's stamp: it may lie there while the generator begins other connections. */
+static size_t pull_stamped(struct conn *c, uint64_t *came) {
+    char control[CMSG_SPACE(sizeof(struct timespec))];
+    struct iovec to = {rx, sizeof rx};
+    struct msghdr message = {.msg_iov = &to, .msg_iovlen = 1, .msg_control = control, .msg_controllen = sizeof control};
+    ssize_t n = recvmsg(c->fd, &message, 0);
+    struct cmsghdr *stamp = n > 0 ? CMSG_FIRSTHDR(&message) : NULL;
+    *came = clock_ns(CLOCK_MONOTONIC);
+    if (stamp && stamp->cmsg_level == SOL_SOCKET && stamp->cmsg_type == SO_TIMESTAMPNS) {
+        struct timespec t;
+        memcpy(&t, CMSG_DATA(stamp), sizeof t);
+        *came -= clock_ns(CLOCK_REALTIME) - as_ns(t);
+    }
+    return received(c, n);
 }
 
 /* A pong must not land inside a frame of a batch that is half out (RFC 6455 section 5.5.3). */
@@ -111,7 +135,8 @@ static void begin(struct conn *c) {
     setsockopt(c->fd, SOL_SOCKET, SO_LINGER, &(struct linger){.l_onoff = 1}, sizeof(struct linger));
     setsockopt(c->fd, IPPROTO_TCP, TCP_NODELAY, &(int){1}, sizeof(int));
     if (c->slow) setsockopt(c->fd, SOL_SOCKET, SO_RCVBUF, &(int){SLOW_BUFFER}, sizeof(int));
-    c->began = now_ns();
+    if (stamping) setsockopt(c->fd, SOL_SOCKET, SO_TIMESTAMPNS, &(int){1}, sizeof(int));
+    c->began = clock_ns(CLOCK_MONOTONIC);
     if (connect(c->fd, (struct sockaddr *)&to, sizeof to) && errno != EINPROGRESS) die("connect: %s", strerror(errno));
     c->open = c->writing = false;
     c->sent = c->got = 0;
@@ -145,7 +170,7 @@ static bool advance(struct conn *c, uint32_t what) {
         die("connection failed before the 101: %s", strerror(error));
     }
     if (c->sent < request_len && (c->sent = push(c, request, c->sent, request_len)) < request_len) return false;
-    size_t n = pull(c);
+    size_t n = pull_stamped(c, &c->came);
     if (!n) return false;
     if (c->head_len + n >= HEAD_MAX) die("the answer to the upgrade exceeds %d bytes", HEAD_MAX);
     char *head = (char *)rx;

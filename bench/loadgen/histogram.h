@@ -3,19 +3,12 @@
  * nanoseconds to 137 s, and its size is the same for ten values or a billion. */
 #include <stdint.h>
 #include <stdio.h>
-#include <time.h>
 
 enum { SLICE_BITS = 7, SLICES = 1 << SLICE_BITS, POWERS = 37, BUCKETS = (POWERS - SLICE_BITS + 1) * SLICES };
 
 struct histogram {
     uint64_t counts[BUCKETS], count, sum, max;      /* nanoseconds */
 };
-
-static inline uint64_t now_ns(void) {
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
-}
 
 /* Below 2 * SLICES a bucket is one nanosecond wide; then every SLICES buckets are twice as wide as those before. */
 static void record(struct histogram *h, uint64_t ns) {

@@ -91,7 +91,7 @@ static uint64_t due_at(uint64_t start, long i) { return start + (uint64_t)((doub
 /* Sends what is due by now, but not so much that nobody would look for answers. */
 static void send_due(uint64_t start, long total) {
     for (int k = 0; k < AT_A_TIME && sent_messages < total; k++, sent_messages++) {
-        uint64_t due = due_at(start, sent_messages), now = now_ns();
+        uint64_t due = due_at(start, sent_messages), now = clock_ns(CLOCK_MONOTONIC);
         if (due > now) return;
         if (sent_messages % opt.connections == 0) shuffle();
         record(&lag, now - due);
@@ -116,7 +116,7 @@ static void answered(struct line *line, uint64_t now) {
 static bool take_answers(struct conn *c) {
     struct line *line = line_of(c);
     size_t n = pull(c);
-    uint64_t now = now_ns();
+    uint64_t now = clock_ns(CLOCK_MONOTONIC);
     const uint8_t *p = rx;
     for (size_t k; n; p += k, n -= k) {
         if (!c->got && (k = take_ping(c, p, n))) continue;
@@ -136,7 +136,7 @@ static bool take_answers(struct conn *c) {
 /* Messages for `seconds`, until the last answer is in: how many there were. */
 static long open_loop(double seconds) {
     long total = (long)(opt.rate * seconds + 0.5);
-    uint64_t start = now_ns(), heard = start, end = due_at(start, total);
+    uint64_t start = clock_ns(CLOCK_MONOTONIC), heard = start, end = due_at(start, total);
     lag = latency = (struct histogram){0};
     sent_messages = 0;
     while (sent_messages < total || unanswered) {
@@ -145,11 +145,11 @@ static long open_loop(double seconds) {
         for (int i = 0; i < n; i++) {
             struct conn *c = events[i].data.ptr;
             if (c->writing) push_line(c);
-            if (events[i].events & ~(uint32_t)EPOLLOUT && take_answers(c)) heard = now_ns();
+            if (events[i].events & ~(uint32_t)EPOLLOUT && take_answers(c)) heard = clock_ns(CLOCK_MONOTONIC);
             if (c->pong_due && c->sent == c->out_size) send_pong(c);
             send_due(start, total);
         }
-        uint64_t now = now_ns();
+        uint64_t now = clock_ns(CLOCK_MONOTONIC);
         if (n || !unanswered) continue;
         if (now > heard + QUIET_MS / 1000 * SECOND && now > start + QUIET_MS / 1000 * SECOND)
             die("nothing from the server for %d s (%u messages unanswered)", QUIET_MS / 1000, unanswered);

@@ -2,16 +2,12 @@
 #include <signal.h>
 #include <sys/resource.h>
 
-enum { WARM = 200, BEGIN_AT_A_TIME = 64 };
+enum { WARM = 200 };
 
 static const double WARM_SECONDS = 0.3;
 static struct conn *conns;
 
-static double clock_s(clockid_t id) {
-    struct timespec t;
-    clock_gettime(id, &t);
-    return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
-}
+static double clock_s(clockid_t id) { return (double)clock_ns(id) * 1e-9; }
 
 /* ---- connections ---- */
 
@@ -25,17 +21,12 @@ static void make_conns(long count) {
     if (!(conns = calloc((size_t)count, sizeof *conns))) die("out of memory");
 }
 
-/* Opens `count` connections, at_once at a time: at[0..count) if they are kept, or else reusing at[0..at_once). Of a
- * storm it begins some and looks who has an answer, so that none waits for the generator to begin all the others. */
+/* Opens `count` connections, at_once at a time: at[0..count) if they are kept, or else reusing at[0..at_once). */
 static void open_all(struct conn *at, long count, bool keep) {
-    long started = 0, done = 0, spare = 0;
-    struct conn **spares = calloc((size_t)opt.at_once, sizeof *spares);
-    if (!spares) die("out of memory");
+    long started = 0, done = 0;
+    for (; started < count && started < opt.at_once; started++) begin(&at[started]);
     while (done < count) {
-        for (int k = 0; k < BEGIN_AT_A_TIME && started < count && started - done < opt.at_once; k++, started++)
-            begin(keep ? &at[started] : spare ? spares[--spare] : &at[started - done]);
-        bool more = started < count && started - done < opt.at_once;
-        int n = more ? look(0) : wait_events("opening connections", done, count);
+        int n = wait_for(QUIET_OPENING_MS, "opening connections", done, count);
         for (int i = 0; i < n; i++) {
             struct conn *c = events[i].data.ptr;
             if (c->open) {
@@ -43,12 +34,12 @@ static void open_all(struct conn *at, long count, bool keep) {
                 continue;
             }
             if (!advance(c, events[i].events)) continue;
-            record(&latency, now_ns() - c->began);
+            record(&latency, c->came - c->began);
             done++;
-            if (!keep) close(c->fd), spares[spare++] = c;
+            if (!keep) close(c->fd);
+            if (started < count) begin(keep ? &at[started] : c), started++;
         }
     }
-    free(spares);
 }
 
 /* Keeps the connections until stdin closes. Nothing may come but pings. */
