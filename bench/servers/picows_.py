@@ -10,7 +10,6 @@ Its core has no permessage-deflate; picows_compat_.py is its layer that has.
 """
 
 import argparse
-import asyncio
 
 import uvloop
 from picows import WSFrame, WSListener, WSMsgType, WSTransport, WSUpgradeRequest, ws_create_server
