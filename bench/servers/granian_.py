@@ -11,11 +11,11 @@ from typing import Any
 
 from granian import Granian
 from granian.constants import Interfaces, Loops
-from granian.rsgi import (
-    ProtocolClosed,  # type: ignore[attr-defined]
+from granian.rsgi import (  # type: ignore[attr-defined]
+    ProtocolClosed,
     Scope,
     WebsocketMessageType,
-    WebsocketProtocol,  # type: ignore[attr-defined]
+    WebsocketProtocol,
 )
 
 STRING, BYTES = WebsocketMessageType.string, WebsocketMessageType.bytes
