@@ -22,9 +22,8 @@ build-protocol = $(foreach build,$(PROTOCOL),$(1) $(build) || exit 1;)
 export PIP_ROOT_USER_ACTION := ignore
 
 .DELETE_ON_ERROR:
-.PHONY: help run build protocol node-ws test lint test-here test-bench browser screenshot test-versions \
-	$(VERSIONS:%=test-%) test-asan simd simd-here simd-emulated fuzz soak autobahn bench \
-	clean
+.PHONY: help run build protocol node-ws bench-node test lint test-here test-bench browser screenshot test-versions \
+	$(VERSIONS:%=test-%) test-asan simd simd-here simd-emulated fuzz soak autobahn bench clean
 
 help:  ## list the targets
 	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 25
@@ -39,7 +38,7 @@ test: lint test-here test-bench browser  ## what a change must pass, but for the
 test-here: build node-ws
 	$(BIN)/python -m pytest $(PARALLEL) tests $(NO_BROWSER)
 
-test-bench: build
+test-bench: build bench-node
 	$(BIN)/python -m pytest bench
 
 lint: $(VENV)/.built $(VENV)/.tools  ## ruff, mypy, and the stubs against the extension
@@ -114,14 +113,14 @@ MINUTES ?= 1
 soak: $(VENV)/.built $(VENV)/.tools  ## clients come, misbehave and vanish for MINUTES=1; nothing may be left of them
 	$(BIN)/python tests/soak/run.py --minutes $(MINUTES)
 
-bench: $(VENV)/.built  ## server CPU beside other servers, in five minutes; python -m bench has more
+bench: $(VENV)/.built bench-node  ## server CPU beside other servers, in five minutes; python -m bench has more
 	@$(BIN)/python $(PIP_INSTALL) --group bench
 	$(BIN)/python -m bench run --quick
 
 clean:  ## remove everything that was made here
 	rm -rf .venv .venv-* build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	rm -rf fastws/*.so fastws/_speedups.c tests/protocol/*.so tests/protocol/_protocol.c tests/simd/*.so tests/fuzz/*.so
-	rm -rf tests/autobahn/reports tests/clients/node/node_modules bench/build
+	rm -rf tests/autobahn/reports tests/clients/node/node_modules bench/build bench/servers/node/node_modules
 	find . -name __pycache__ -prune -exec rm -rf {} +
 
 # Developers and CI let no warning pass; `make run` builds with whatever compiler a user has.
@@ -155,14 +154,17 @@ $(VENV)/.protocol: $(PROTOCOL) $(wildcard tests/protocol/*.p[yx][xd] tests/simd/
 	$(call build-protocol,$(BIN)/python)
 	@touch $@
 
-# A client of tests/clients that is no Python package. The other versions' tests go without: their copies of the
-# checkout have not what git ignores.
-NODE_WS := tests/clients/node/node_modules/.installed
-node-ws:
-	@if command -v node >/dev/null && command -v npm >/dev/null; then $(MAKE) --silent $(NODE_WS); else \
-		echo "test: SKIPPED Node's ws in tests/clients: PATH has not both node and npm"; test -z "$$CI"; fi
+# What is no Python package: a client of tests/clients, and a server of bench/servers. The other versions' tests go
+# without: their copies of the checkout have not what git ignores. No script of a package is run: ws has none, and its
+# bufferutil brings binaries.
+node-ws: NODE := tests/clients
+bench-node: NODE := bench/servers
+node-ws bench-node:
+	@if command -v node >/dev/null && command -v npm >/dev/null; then \
+		$(MAKE) --silent $(NODE)/node/node_modules/.installed; else \
+		echo "test: SKIPPED Node's ws in $(NODE): PATH has not both node and npm"; test -z "$$CI"; fi
 
-$(NODE_WS): tests/clients/node/package.json
+%/node_modules/.installed: %/package.json
 	@cd $(<D) && npm install --silent --no-package-lock --no-audit --no-fund --ignore-scripts
 	@touch $@
 

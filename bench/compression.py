@@ -28,9 +28,9 @@ SERVERS = {
     "picows": python_server("picows_compat"),
     "websockets": python_server("websockets", "--deflate"),
     "websockets, level 1": python_server("websockets", "--deflate", "1"),
-    "aiohttp": python_server("aiohttp"),
-    "uvicorn, websockets": python_server("uvicorn"),
-    "uvicorn, wsproto": python_server("uvicorn", "--ws", "wsproto"),
+    "aiohttp": python_server("aiohttp", "--deflate"),
+    "uvicorn, websockets": python_server("uvicorn", "--deflate", "--ws", "websockets-sansio"),
+    "uvicorn, wsproto": python_server("uvicorn", "--deflate", "--ws", "wsproto"),
 }
 MODULES = {"fastws": ["fastws"], "picows": ["picows", "uvloop"], "uvicorn, wsproto": ["uvicorn", "wsproto"]}
 PUBLISHERS = ["fastws", OFF, "websockets", "websockets, level 1"]  # those that can broadcast

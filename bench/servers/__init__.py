@@ -50,10 +50,10 @@ class Server:
         }
 
 
-def _python(name: str, repository: str, packages: str, features: str, language: str = "Python") -> Server:
+def _python(name: str, repository: str, packages: str, features: str) -> Server:
     command = [sys.executable, str(HERE / f"{name.replace('-', '_')}_.py")]
     link = f"https://github.com/{repository}" if repository else ""
-    return Server(name, name, language, link, command, frozenset(features.split()), tuple(packages.split()))
+    return Server(name, name, "Python", link, command, frozenset(features.split()), tuple(packages.split()))
 
 
 def _node(name: str, title: str, repository: str, features: str) -> Server:
@@ -69,9 +69,9 @@ _LIST = [
     _python("websockets", "python-websockets/websockets", "websockets uvloop", "broadcast ping deflate"),
     _python("aiohttp", "aio-libs/aiohttp", "aiohttp uvloop", "broadcast ping deflate"),
     _python("tornado", "tornadoweb/tornado", "tornado uvloop", "broadcast ping deflate"),
-    _python("socketify", "cirospaciari/socketify.py", "socketify", "broadcast ping deflate", "Python, C++"),
+    _python("socketify", "cirospaciari/socketify.py", "socketify", "broadcast ping deflate"),
     _python("uvicorn", "encode/uvicorn", "uvicorn websockets httptools uvloop", "broadcast ping deflate"),
-    _python("granian", "emmett-framework/granian", "granian uvloop", "broadcast", "Python, Rust"),
+    _python("granian", "emmett-framework/granian", "granian uvloop", "broadcast"),
     _node("ws", "Node's ws", "websockets/ws", "broadcast ping deflate"),
     Server("bare", "bare C", "C", "", [str(BUILD / "bare")], frozenset({"broadcast"})),
 ]
@@ -94,14 +94,14 @@ def missing(server: Server) -> str:
         imports = f"import {', '.join(server.packages)}"
         probe = subprocess.run([sys.executable, "-c", imports], capture_output=True, text=True, check=False)
         if probe.returncode:
-            return f"it cannot be imported ({probe.stderr.strip().rpartition(chr(10))[2]}): pip install --group bench"
+            return f"it cannot be imported ({probe.stderr.splitlines()[-1]}): pip install --group bench"
     return ""
 
 
-def _node_version(name: str) -> str:
-    """Of an installed package, with that of the addon that makes it faster; empty where there is none."""
+def _node_version(package: str) -> str:
+    """Empty if it is not installed."""
     try:
-        found = [json.loads((NODE / "node_modules" / package / "package.json").read_text()) for package in (name,)]
+        about = json.loads((NODE / "node_modules" / package / "package.json").read_text())
     except OSError:
         return ""
-    return str(found[0]["version"])
+    return str(about["version"])

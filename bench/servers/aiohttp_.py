@@ -21,9 +21,7 @@ subscribers: set[web.WebSocketResponse] = set()
 
 
 async def opened(request: web.Request) -> web.WebSocketResponse:
-    websocket = web.WebSocketResponse(
-        compress=options.deflate, heartbeat=options.ping_interval, max_msg_size=16 << 20
-    )
+    websocket = web.WebSocketResponse(compress=options.deflate, heartbeat=options.ping_interval, max_msg_size=16 << 20)
     await websocket.prepare(request)
     return websocket
 

@@ -15,7 +15,6 @@ app = fastws.App(
     ping_interval=options.ping_interval,
     max_message_size=16 << 20,
     max_backpressure=16 << 20,
-    max_pending_handshakes=10_000,
 )
 
 

@@ -20,16 +20,24 @@ app = fastws.App(
     ping_interval=options.ping_interval,
     max_message_size=16 << 20,
     max_backpressure=16 << 20,
-    max_pending_handshakes=10_000,
 )
 
 
 @app.websocket("/")
 def echo(ws: fastws.WebSocket, data: bytes | memoryview) -> None:
-    if isinstance(data, bytes):
+    if ws.is_text:
         ws.send_text(data)
     else:
         ws.send(data)
+
+
+@app.websocket("/broadcast")
+class Broadcast:
+    def open(self, ws: fastws.WebSocket) -> None:
+        ws.subscribe("all")
+
+    def message(self, ws: fastws.WebSocket, data: bytes | memoryview) -> None:
+        ws.publish("all", fastws.prepare(data, is_text=ws.is_text))
 
 
 app.run(host="127.0.0.1", port=options.port)

@@ -10,7 +10,6 @@ Its core has no permessage-deflate; picows_compat_.py is its layer that has.
 """
 
 import argparse
-import asyncio
 
 import uvloop
 from picows import WSFrame, WSListener, WSMsgType, WSTransport, WSUpgradeRequest, ws_create_server
@@ -60,12 +59,14 @@ async def main() -> None:
     parser.add_argument("--port", type=int, required=True)
     parser.add_argument("--ping-interval", type=float)
     options = parser.parse_args()
+    interval = options.ping_interval
     server = await ws_create_server(
         listener,
         "127.0.0.1",
         options.port,
-        enable_auto_ping=options.ping_interval is not None,
-        auto_ping_idle_timeout=options.ping_interval or 0,
+        enable_auto_ping=interval is not None,
+        auto_ping_idle_timeout=interval,
+        auto_ping_reply_timeout=interval,  # no longer than that
         max_frame_size=16 << 20,
         backlog=4096,
     )
