@@ -10,6 +10,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -23,14 +24,14 @@ ECHO, OPEN = WORKLOADS["echo-64-text-100-1"], WORKLOADS["latency-50"]
 NAMES = ["fastws", "picows", "bare"]
 
 
-def sample(server: str = "fastws", number: int = 0, **changes: object) -> Sample:
-    usual: dict[str, object] = {"count": 100_000, "seconds": 1.0, "server_cpu": 0.99, "server_wait": 0.0}
+def sample(server: str = "fastws", number: int = 0, **changes: Any) -> Sample:
+    usual: dict[str, Any] = {"count": 100_000, "seconds": 1.0, "server_cpu": 0.99, "server_wait": 0.0}
     usual |= {"generator_cpu": 0.5, "memory": 0, "elapsed": 2.0, "workload": ECHO.name}
-    return Sample(server=server, round=number, **{**usual, **changes})  # type: ignore[arg-type]
+    return Sample(server=server, round=number, **{**usual, **changes})
 
 
 def results(*samples: Sample) -> Results:
-    provenance = {"build": "b", "cpu": "c", "kernel": "k", "cores": [0, 1], "date": "2026-01-01"}
+    provenance: dict[str, object] = {"build": "b", "cpu": "c", "kernel": "k", "cores": [0, 1], "date": "2026-01-01"}
     provenance |= {"versions": {"picows": "2.0", "fastws": "1.0"}, "command": "python -m bench run"}
     works = {work.name: work.described() for work in (ECHO, OPEN)}
     servers = {name: SERVERS[name].described() for name in NAMES}
@@ -144,7 +145,8 @@ class TestConclusions:
 
     def test_figures(self) -> None:
         one = sample(memory=50_000_000, latency={"p50_us": 7.0})
-        assert (one.figure(CPU), one.figure(MEMORY), one.figure("latency")) == (pytest.approx(9.9), 500, 7.0)
+        assert one.figure(CPU) == pytest.approx(9.9)
+        assert (one.figure(MEMORY), one.figure("latency")) == (500, 7)
 
     @pytest.mark.parametrize(
         ("changes", "floor", "why"),
@@ -157,7 +159,7 @@ class TestConclusions:
         ],
     )
     def test_a_throughput_that_does_not_count(
-        self, changes: dict[str, object], floor: dict[str, object] | None, why: str
+        self, changes: dict[str, Any], floor: dict[str, Any] | None, why: str
     ) -> None:
         found = results(sample(**changes))
         if floor is not None:
