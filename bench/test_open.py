@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import signal
 import socket
 import subprocess
 import time
@@ -221,6 +222,33 @@ def test_latency_counts_from_the_moment_when_a_message_was_due(built: Path, serv
     assert late >= 249
     assert found["latency"]["max_us"] >= 299_000
     assert found["latency"]["p50_us"] <= found["latency"]["p90_us"] <= found["latency"]["p99_us"]
+
+
+def test_it_counts_so_even_where_the_generator_is_late(built: Path, serve: Serve) -> None:
+    """Stopped for 300 ms, it sends late what was due meanwhile: these latencies are no less true, and the lag tells."""
+    started: list[subprocess.Popen[str]] = []
+
+    def behaviour(s: socket.socket) -> None:
+        s.sendall(OK_101)
+        for i in range(10**6):
+            s.sendall(answer(read_exactly(s, FRAME)))
+            if i == WARM + 100:
+                pid = started[0].pid
+                os.kill(pid, signal.SIGSTOP)
+                while ") T " not in Path(f"/proc/{pid}/stat").read_text():
+                    time.sleep(0.001)
+                time.sleep(0.3)
+                os.kill(pid, signal.SIGCONT)
+
+    command = [str(built / "loadgen"), *OPEN[:-1], "2", "--port", str(serve(alone(behaviour))), "--limit", "20"]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, text=True, stdin=pipe, stdout=pipe, stderr=pipe) as generator:
+        started.append(generator)
+        out, err = generator.communicate("go\n", timeout=60)
+    found = report(subprocess.CompletedProcess(command, generator.returncode, out, err))
+    assert sum(count for upper, count in found["latency"]["histogram"] if upper >= 50_000) >= 249
+    assert found["lag"]["max_us"] >= 299_000
+    assert found["count"] == 2000
 
 
 def test_the_report_of_an_open_loop(built: Path) -> None:

@@ -11,7 +11,8 @@
 
 /* Where a server's backlog is full the kernel drops what comes, to send it again after twice as long each time: the
  * last of 5,000 at once, at a backlog of 100, have been seen to wait for more than 25 s. */
-enum { QUIET_MS = 10000, QUIET_OPENING_MS = 60000, EVENTS = 256, READ_SIZE = 256 * 1024, HEAD_MAX = 8192, SLOW_BUFFER = 4096 };
+enum { QUIET_MS = 10000, QUIET_OPENING_MS = 60000 };
+enum { EVENTS = 256, READ_SIZE = 256 * 1024, HEAD_MAX = 8192, SLOW_BUFFER = 4096 };
 
 /* The key of RFC 6455 section 1.3 and the answer to it: no SHA-1 is needed here to check the server's. */
 static const char KEY[] = "dGhlIHNhbXBsZSBub25jZQ==", ACCEPT[] = "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=";
