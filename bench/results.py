@@ -165,7 +165,8 @@ class Results:
         return ""
 
     def disturbance(self, workload: str) -> str:
-        return disturbance({server: found for server in self.servers if (found := self.of(workload, server))})
+        alone = [server for server, is_ in self.servers.items() if "threads" not in is_["features"]]
+        return disturbance({server: found for server in alone if (found := self.of(workload, server))})
 
 
 def disturbance(samples: dict[str, list[Sample]]) -> str:

@@ -191,6 +191,9 @@ def difference(old: Results, fresh: Results) -> str:
     for package, now in fresh.provenance["versions"].items():
         if (before := old.provenance["versions"].get(package, now)) != now:
             return f"its {package} was {before}, not {now}"
+    for name, server in fresh.servers.items():  # npm's are not among the packages
+        if (before := old.servers.get(name, server)["version"]) != (now := server["version"]):
+            return f"its {name} was {before}, not {now}"
     if (before := old.settings["seconds"]) != (now := fresh.settings["seconds"]):
         return f"its samples took {before} s, not {now}"
     return ""

@@ -16,7 +16,7 @@ KINDS = {"text": "ASCII text", "mixed": "text with 2-, 3- and 4-byte characters"
 CONNECTIONS = [1, 100, 1000, 10_000]
 WINDOWS = [1, 16, 64]
 IN_FLIGHT = 256 * MIB  # bytes, above which an echo is left out: both sides' socket buffers hold them, too
-PING_INTERVAL, PING_HOLD = 5, 10  # seconds
+PING_INTERVAL, PING_HOLD = 4, 12  # seconds; uWebSockets counts in steps of 4
 OFFER = ["--offer", "permessage-deflate; client_max_window_bits"]  # what browsers offer
 
 

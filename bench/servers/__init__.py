@@ -7,6 +7,7 @@ its user as a str, and a str is sent back; binary as bytes. Not all have these f
 broadcast   At /broadcast every connection is a subscriber; a message goes to all but its sender.
 ping        --ping-interval SECONDS: pings from the server; else none.
 deflate     --deflate: permessage-deflate with the server's own defaults; else off.
+threads     It has several, which wait for each other as they share a core.
 """
 
 from __future__ import annotations
@@ -71,8 +72,8 @@ _LIST = [
     _python("tornado", "tornadoweb/tornado", "tornado uvloop", "broadcast ping deflate"),
     _python("socketify", "cirospaciari/socketify.py", "socketify", "broadcast ping deflate"),
     _python("uvicorn", "encode/uvicorn", "uvicorn websockets httptools uvloop", "broadcast ping deflate"),
-    _python("granian", "emmett-framework/granian", "granian uvloop", "broadcast"),
-    _node("ws", "Node's ws", "websockets/ws", "broadcast ping deflate"),
+    _python("granian", "emmett-framework/granian", "granian uvloop", "broadcast threads"),
+    _node("ws", "Node's ws", "websockets/ws", "broadcast ping deflate threads"),
     Server("bare", "bare C", "C", "", [str(BUILD / "bare")], frozenset({"broadcast"})),
 ]
 SERVERS = {server.name: server for server in _LIST}

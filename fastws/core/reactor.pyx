@@ -142,7 +142,7 @@ cdef class Reactor:
                     self._failed(socket, error)
                 if socket.linked:
                     nearest = min(nearest, socket.due_in(self.now))
-                if len(self.dirty) >= BATCH:        # or memory would be taken for all the Pings at once
+                if len(self.dirty) >= BATCH:        # or all they send would be in memory at once
                     self._turn()
         finally:
             self._leave_turn()
