@@ -23,20 +23,15 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager, suppre
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
-from bench.flamegraph import Frame, Stacks, folded, self_samples, shares, svg, total_samples
-from bench.measure import (
-    BUILD,
-    BenchError,
-    Server,
-    compiled,
-    generator,
-    pinned,
-    process_tree,
-    python_server,
-    settled_cpu_time,
-)
+from bench.flamegraph import svg
+from bench.machine import BUILD, BenchError, pinned, process_tree, settled_cpu_time
+from bench.measure import Server, generator, run
+from bench.run import core_pair, seconds
+from bench.servers import SERVERS, missing
+from bench.stacks import Frame, Stacks, collapsed_perf, collapsed_py_spy, folded, self_samples, shares, total_samples
+from bench.workloads import WORKLOADS, Workload
 
 PACKAGES = {
     "perf": "apt-get install linux-perf (Debian) or linux-tools-generic (Ubuntu)",
@@ -45,112 +40,18 @@ PACKAGES = {
 }
 RATE = 999  # samples per second; not in step with timers
 STACK_BYTES = 24576  # of which uv__io_poll takes more than half
-TIMED = ("echo", "open", "broadcast")  # the loads that last as long as they are told
 CALLS = """accept accept4 brk clock_gettime clone close epoll_ctl epoll_pwait epoll_pwait2 epoll_wait fcntl futex
 getpeername getsockname getsockopt gettimeofday io_uring_enter ioctl madvise mmap mprotect mremap munmap poll ppoll
 pread64 read readv recvfrom recvmmsg recvmsg sched_yield sendmmsg sendmsg sendto setsockopt shutdown socket
 timerfd_settime write writev"""
 ALL_CALLS = "raw_syscalls:sys_enter"
-CORE = {path.name for part in ("core", "_simd") for path in (BUILD.parent.parent / "fastws" / part).iterdir()}
 
 
 class ToolError(BenchError):
     """A tool is missing or cannot do its work here."""
 
 
-# Names
-
-SUFFIX = re.compile(r"\.(constprop|isra|part|cold|lto_priv|localalias)(\.\d+)*")
-CYTHON = re.compile(r"__pyx_(?P<what>[a-z]+(?:_[a-z]+)*?)_(?P<path>\d+.+)$")
-
-
-def readable(symbol: str) -> str:
-    """A C symbol without what compilers add; Cython's as `Class.method`, with the module where it is not fastws'."""
-    name = SUFFIX.sub("", symbol)
-    found = CYTHON.match(name)
-    if found is None:
-        return name
-    rest, scopes = found["path"], []
-    while scope := re.match(r"(\d+)", rest):  # its length stands before each name but the last
-        begin, end = scope.end(), scope.end() + int(scope[1])
-        if end > len(rest) or (end < len(rest) and rest[end] != "_"):
-            break
-        scopes.append(rest[begin:end])
-        rest = rest[end + 1 :]
-    if rest:  # what Python can call has a running number before the last name
-        scopes.append(re.sub(r"^\d+", "", rest) if found["what"] in ("pf", "pw") else rest)
-    if scopes[:2] == ["fastws", "_speedups"]:
-        scopes = scopes[2:]
-    path = ".".join(scopes)
-    return path if found["what"] in ("f", "pf", "pw") else f"{path} ({found['what']})"
-
-
-def kind_of(file: str) -> str:
-    """Whose code a mapped file holds."""
-    path = Path(file)
-    if file == "[vdso]":
-        return "C library"
-    if file.startswith("[") and file != "[unknown]":
-        return "kernel"
-    if re.match(r"(libc|libm|libpthread|ld-linux.*|ld-\d.*)[.-]", path.name):
-        return "C library"
-    if re.match(r"(lib)?python3", path.name) or path.parent.name == "lib-dynload":
-        return "CPython"
-    return "fastws" if path.name.startswith("_speedups.") and path.parent.name == "fastws" else "other"
-
-
-def collapsed_perf(text: str) -> Stacks:
-    """The stacks of `perf script -F comm,ip,sym,dso`.
-
-    An inlined function comes before the one around it, at the same address, and is named without a file. It may come
-    alone, as a library's only name for a place; except for what Cython puts everywhere, that is seen with libc only.
-    """
-    stacks: Stacks = Counter()
-    for sample in re.split(r"\n\s*\n", text):
-        frames: list[Frame] = []
-        inlined: list[tuple[str, str]] = []
-        for line in sample.splitlines():
-            found = re.match(r"\s+(?P<ip>[0-9a-f]+) (?P<name>.+) \((?P<file>[^()]*)(?: \(deleted\))?\)$", line)
-            if found is None:
-                continue
-            name, file = found["name"], found["file"]
-            if file == "inlined":
-                inlined.append((found["ip"], name))
-                continue
-            for ip, inner in inlined:
-                alone = ip != found["ip"] and re.match("__(?!Pyx)", inner)
-                frames.append(Frame(readable(inner), "C library" if alone else kind_of(file)))
-            inlined.clear()
-            if not (name == "[unknown]" and file == "[unknown]"):  # where the copied part of the stack ends
-                name = f"[{Path(file.strip('[]')).name}]" if name == "[unknown]" else readable(name)
-                frames.append(Frame(name, kind_of(file)))
-        if frames:
-            stacks[tuple(reversed(frames))] += 1
-    return stacks
-
-
-def collapsed_py_spy(text: str) -> Stacks:
-    """The stacks of `py-spy record --format raw`, which names source files, or libraries where it knows no better."""
-    stacks: Stacks = Counter()
-    for line in text.splitlines():
-        stack, _, samples = line.rpartition(" ")
-        frames = []
-        for each in stack.split(";"):
-            found = re.match(r"(?P<name>.+) \((?P<file>[^():]+)(?::\d+)?\)$", each)
-            if found is None:
-                frames.append(Frame(each, "other"))
-                continue
-            name, file = found["name"], found["file"]
-            if name.startswith("0x"):
-                name = f"[{file}]"
-            if file in CORE:
-                frames.append(Frame(name.removeprefix("_speedups_"), "fastws"))
-            elif file.endswith(".py"):
-                frames.append(Frame(f"{name} ({file})", "CPython"))
-            else:
-                frames.append(Frame(name, "CPython" if re.match("_?Py", name) else kind_of(file)))
-        stacks[tuple(frames)] += int(samples)
-    return stacks
+# ---- what the tools write ----
 
 
 def calls_of_perf(text: str) -> Counter[str]:
@@ -168,7 +69,7 @@ def calls_of_strace(text: str) -> Counter[str]:
     return Counter({name: int(count) for count, name in found if name != "total"})
 
 
-# Tools
+# ---- tools ----
 
 
 def tool(name: str) -> str:
@@ -233,7 +134,7 @@ def attached(command: list[str], word: str, count: int) -> Iterator[None]:
         yield
 
 
-# Runs
+# ---- runs ----
 
 
 @dataclass(frozen=True)
@@ -253,20 +154,37 @@ class Run:
 Watch = Callable[[list[int]], AbstractContextManager[None]]
 
 
-def watched(tool: str, watch: Watch, server: list[str], load: list[str], cores: tuple[int, int]) -> Run:
-    """One run of a load, with a tool that shares the generator's core."""
-    with Server(server, cores[0]) as process, generator(load, process.port, cores[1]) as generated:
-        before = settled_cpu_time(process.pid)
-        with pinned(cores[1]), watch(process_tree(process.pid)):
-            report = generated.go()
-            cpu = settled_cpu_time(process.pid) - before
-    return Run(tool, report.count, report.seconds, cpu.run)
+@dataclass(frozen=True)
+class Target:
+    """A server's command line under the command line of a generator, on two cores."""
+
+    server: list[str]
+    load: list[str]
+    cores: tuple[int, int]
+    program: str = "loadgen"
+    hold: float = 0.0  # seconds: what is looked at is not the run but the rest after it
+
+    def watched(self, tool: str, watch: Watch) -> Run:
+        """One run. The tool shares the generator's core."""
+        with (
+            Server(self.server, self.cores[0]) as server,
+            generator(self.load, server.port, self.cores[1], self.program) as generating,
+        ):
+            report = generating.go() if self.hold else {}
+            before = settled_cpu_time(server.pid)
+            with pinned(self.cores[1]), watch(process_tree(server.pid)):
+                if self.hold:
+                    time.sleep(self.hold)
+                else:
+                    report = generating.go()
+                cpu = settled_cpu_time(server.pid) - before
+        return Run(tool, report["count"], self.hold or report["seconds"], cpu.run)
 
 
-def sampled_by_perf(*where: Any) -> tuple[Run, Stacks]:
+def sampled_by_perf(target: Target) -> tuple[Run, Stacks]:
     with tempfile.NamedTemporaryFile(suffix=".perf") as data:
         options = ["record", "-q", "-F", str(RATE), "--call-graph", f"dwarf,{STACK_BYTES}", "-o", data.name]
-        done = watched("perf", partial(perf, options), *where)
+        done = target.watched("perf", partial(perf, options))
         script = [tool("perf"), "script", "-F", "comm,ip,sym,dso", "-i", data.name]
         told = subprocess.run(script, capture_output=True, text=True, check=False, errors="replace", timeout=600)
     if told.returncode:
@@ -274,15 +192,15 @@ def sampled_by_perf(*where: Any) -> tuple[Run, Stacks]:
     return done, collapsed_perf(told.stdout)
 
 
-def sampled_by_py_spy(*where: Any) -> tuple[Run, Stacks]:
+def sampled_by_py_spy(target: Target) -> tuple[Run, Stacks]:
     with tempfile.NamedTemporaryFile(suffix=".folded") as data:
         command = [tool("py-spy"), "record", "--native", "--rate", str(RATE // 2), "--duration", "3600"]
         command += ["--format", "raw", "--output", data.name, "--pid"]
-        done = watched("py-spy", lambda pids: attached([*command, str(pids[0])], "Sampling process", 1), *where)
+        done = target.watched("py-spy", lambda pids: attached([*command, str(pids[0])], "Sampling process", 1))
         return done, collapsed_py_spy(Path(data.name).read_text())
 
 
-def counted_by_perf(*where: Any) -> tuple[Run, Counter[str]]:
+def counted_by_perf(target: Target) -> tuple[Run, Counter[str]]:
     """Looking at each of the hundreds there are would take perf many seconds."""
     known = subprocess.run(
         [tool("perf"), "list", "--raw-dump", "tracepoint"], capture_output=True, text=True, check=False
@@ -290,29 +208,29 @@ def counted_by_perf(*where: Any) -> tuple[Run, Counter[str]]:
     events = {f"syscalls:sys_enter_{name}" for name in CALLS.split()} & {*known.stdout.split()}
     with tempfile.NamedTemporaryFile(suffix=".csv") as data:
         options = ["stat", "-x", ",", "-e", ",".join([ALL_CALLS, *events]), "-o", data.name]
-        done = watched("perf stat", partial(perf, options), *where)
+        done = target.watched("perf stat", partial(perf, options))
         return done, calls_of_perf(Path(data.name).read_text())
 
 
-def counted_by_strace(*where: Any) -> tuple[Run, Counter[str]]:
+def counted_by_strace(target: Target) -> tuple[Run, Counter[str]]:
     with tempfile.NamedTemporaryFile(suffix=".txt") as data:
         command = [tool("strace"), "-c", "-f", "-o", data.name]
 
         def watch(pids: list[int]) -> AbstractContextManager[None]:
             return attached([*command, *(f"--attach={pid}" for pid in pids)], "attached", len(pids))
 
-        done = watched("strace", watch, *where)
+        done = target.watched("strace", watch)
         return done, calls_of_strace(Path(data.name).read_text())
 
 
 T = TypeVar("T")
 
 
-def first(ways: Sequence[Callable[..., tuple[Run, Counter[T]]]], *where: Any) -> tuple[Run, Counter[T]]:
+def first(ways: Sequence[Callable[[Target], tuple[Run, Counter[T]]]], target: Target) -> tuple[Run, Counter[T]]:
     """By the first tool that is there and works; says why those before it do not, and raises when none does."""
     for way in ways:
         try:
-            done, found = way(*where)
+            done, found = way(target)
         except ToolError as error:
             print(f"bench profile: {error}", file=sys.stderr)
             continue
@@ -326,7 +244,7 @@ SAMPLERS = [sampled_by_perf, sampled_by_py_spy]
 COUNTERS = [counted_by_perf, counted_by_strace]
 
 
-# Tables
+# ---- tables ----
 
 
 def tables(stacks: Stacks, top: int = 20) -> str:
@@ -340,8 +258,8 @@ def tables(stacks: Stacks, top: int = 20) -> str:
 
     lines += ["", "   self   total  of         function, by self time"]
     lines += [row(frame) for frame, _ in own.most_common(top)]
-    lines += ["", "   self   total  of         function of fastws, by total time"]
-    lines += [row(frame) for frame, _ in total.most_common() if frame.kind == "fastws"][:top]
+    if ours := [row(frame) for frame, _ in total.most_common() if frame.kind == "fastws"][:top]:
+        lines += ["", "   self   total  of         function of fastws, by total time", *ours]
     return "\n".join(lines) + "\n"
 
 
@@ -350,45 +268,50 @@ def call_table(calls: Counter[str], count: int, each: str) -> str:
     return f"System calls per {each}: {calls.total() / count:.4f}\n" + "\n".join(lines) + "\n"
 
 
-# The command
+# ---- the command ----
 
 
-def load_of(workload: str, seconds: int) -> tuple[str, list[str]]:
-    """A name for files, and the generator's command line."""
-    words = shlex.split(workload)
-    if words[0] in TIMED:
-        words += ["--seconds", str(seconds)]  # the last one counts
-    return re.sub(r"[^a-z0-9]+", "-", workload).strip("-"), words
-
-
-def server_of(name: str) -> list[str]:
-    return [str(compiled("bare"))] if name == "bare" else python_server(name)
+def target_of(options: argparse.Namespace) -> tuple[Target, str]:
+    """What to look at, and what is counted there. A workload in quotes with spaces is the generator's own command."""
+    server, cores = SERVERS[options.server], options.cores
+    if " " in options.workload:
+        words = shlex.split(options.workload)
+        each = {"broadcast": "delivery", "connect": "connection", "idle": "connection"}.get(words[0], "message")
+        work = Workload("", "", "", each, words, {})
+    elif options.workload in WORKLOADS:
+        work = WORKLOADS[options.workload]
+        work = WORKLOADS[work.same_as] if work.same_as else work
+    else:
+        raise BenchError(f"no workload is called {options.workload!r}; `list` names them all")
+    if why := missing(server) or ("" if work.needs <= server.features else f"it has not {', '.join(work.needs)}"):
+        raise BenchError(f"{server.name}: {why}")
+    command, rate = [*server.command, *work.server_options], float(work.rate)
+    if work.rate_of:
+        peak = WORKLOADS[work.rate_of]
+        rate = work.rate_share * run(command, peak.load(1.0), cores, peak.program).rate
+    return Target(command, work.load(options.seconds, rate), cores, work.program, work.hold), work.each
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("workload", help="its name, or in quotes what bench/build/loadgen takes")
-    parser.add_argument("--server", default="fastws", help="default: fastws")
-    parser.add_argument("--seconds", type=int, default=5, help="length of each of the two runs (default: 5)")
-    parser.add_argument("--output", type=Path, default=BUILD / "profiles", metavar="DIR", help="default: %(default)s")
-    parser.add_argument("--cores", default="0,1", help="of the server and the generator (default: 0,1)")
+    parser.add_argument("workload", help="a name, see `list`; or in quotes what bench/build/loadgen takes")
+    parser.add_argument("--server", choices=SERVERS, default="fastws", help="default: fastws", metavar="NAME")
+    parser.add_argument("--seconds", type=seconds, default=5.0, help="length of each of the two runs (default: 5)")
+    parser.add_argument(
+        "--output", type=Path, default=BUILD / "profiles", metavar="DIR", help="default: bench/build/profiles"
+    )
+    parser.add_argument("--cores", type=core_pair, default="0,1", help="of the server and the generator (default: 0,1)")
 
 
 def main(options: argparse.Namespace) -> int:
-    name, load = load_of(options.workload, options.seconds)
-    each = {"echo": "message", "open": "message", "broadcast": "delivery"}.get(load[0], "connection")
-    cores = tuple(map(int, options.cores.split(",")))
     before = os.sched_getaffinity(0)
     try:
-        os.sched_setaffinity(0, {cores[1]})  # off the server's core
-        where = server_of(options.server), load, cores
-        done, stacks = first(SAMPLERS, *where)
-        counted, calls = first(COUNTERS, *where)
-    except BenchError as error:
-        print(f"bench profile: {error}", file=sys.stderr)
-        return 1
+        os.sched_setaffinity(0, {options.cores[1]})  # off the server's core
+        target, each = target_of(options)
+        done, stacks = first(SAMPLERS, target)
+        counted, calls = first(COUNTERS, target)
     finally:
         os.sched_setaffinity(0, before)
-    title = f"{options.server}: {shlex.join(load)}"
+    title = f"{options.server}: {options.workload}"
     text = f"""{title}
 
 {stacks.total():,} samples by {done.tool} in {done.seconds:.1f} s, {done.cpu_seconds:.2f} s of which on a core:
@@ -398,8 +321,8 @@ def main(options: argparse.Namespace) -> int:
 {call_table(calls, counted.count, each)}  (by {counted.tool}, with {counted.cpu_us:.3f} us CPU each)
 """
     options.output.mkdir(parents=True, exist_ok=True)
-    path = options.output / f"{name}-{options.server}"
-    for suffix, content in ((".svg", svg(stacks, title)), (".folded", folded(stacks)), (".txt", text)):
-        path.with_name(path.name + suffix).write_text(content)
-    print(f"{text}\n{path}.svg, .folded, .txt")
+    name = re.sub(r"[^A-Za-z0-9]+", "-", f"{options.workload} {options.server}")
+    for suffix, content in (("svg", svg(stacks, title)), ("folded", folded(stacks)), ("txt", text)):
+        (options.output / f"{name}.{suffix}").write_text(content)
+    print(f"{text}\n{options.output / name}.svg, .folded, .txt")
     return 0
