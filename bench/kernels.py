@@ -55,7 +55,8 @@ def without_python(milliseconds: int = 20) -> list[Figure]:
         paths = [Path(folder) / name for name in TEXTS]
         for path in paths:
             path.write_bytes(cut(path.name, LARGEST))
-        done = subprocess.run([program, str(milliseconds), *paths], capture_output=True, text=True, check=False)
+        command = [str(program), str(milliseconds), *map(str, paths)]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         raise BenchError(f"kernels ended with {done.returncode}: {done.stderr.strip()}")
     fields = [line.split() for line in done.stdout.splitlines()]
@@ -66,7 +67,7 @@ def through_python() -> tuple[list[Figure], dict[str, Any]]:
     """The figures, and what pytest-benchmark says of the machine and the commit."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "benchmark.json"
-        command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", BENCH / "test_kernels.py"]
+        command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(BENCH / "test_kernels.py")]
         command += ["--benchmark-only", f"--benchmark-json={path}"]
         done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=BENCH.parent)
         if done.returncode:
@@ -145,29 +146,22 @@ def report_python(figures: list[Figure]) -> None:
     table(title, ["fastws ns", "GB/s", *PEERS], table_of, cells, verdict)
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__)
+def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--only", choices=["c", "python"], help="without Python, or through it (default: both)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write every figure, with where it comes from")
-    options = parser.parse_args()
+
+
+def main(options: argparse.Namespace) -> int:
     results: dict[str, Any] = {"variant": SIMD, "load_before": os.getloadavg()}
-    try:
-        if options.only != "python":
-            figures = without_python()
-            report_variants(figures)
-            results["without_python"] = [asdict(figure) for figure in figures]
-        if options.only != "c":
-            figures, where = through_python()
-            report_python(figures)
-            results |= where | {"through_python": [asdict(figure) for figure in figures]}
-    except BenchError as error:
-        print(f"kernels.py: {error}", file=sys.stderr)
-        return 1
+    if options.only != "python":
+        figures = without_python()
+        report_variants(figures)
+        results["without_python"] = [asdict(figure) for figure in figures]
+    if options.only != "c":
+        figures, where = through_python()
+        report_python(figures)
+        results |= where | {"through_python": [asdict(figure) for figure in figures]}
     if options.json is not None:
         options.json.parent.mkdir(parents=True, exist_ok=True)
         options.json.write_text(json.dumps(results, indent=1) + "\n")
     return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

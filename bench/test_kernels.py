@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy
 import pytest
-from aiohttp._websocket import mask as aiohttp_mask
+from aiohttp._websocket import mask as aiohttp_mask  # type: ignore[attr-defined]
 from pytest_benchmark.fixture import BenchmarkFixture
 from websockets import speedups as websockets_speedups
 
