@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 
-from bench import compare, compression, run
+from bench import compare, compression, kernels, profiling, run
 from bench.machine import BenchError
 from bench.servers import SERVERS, missing
 from bench.workloads import STANDARD, WORKLOADS
@@ -13,7 +13,9 @@ from bench.workloads import STANDARD, WORKLOADS
 COMMANDS = {
     "run": (run, "measure servers, into a file of results"),
     "compare": (compare, "tell two commits of fastws apart"),
+    "profile": (profiling, "a flame graph, and system calls per message"),
     "compression": (compression, "permessage-deflate with several settings: CPU, bytes, memory, blocking"),
+    "kernels": (kernels, "the SIMD kernels beside memcpy, CPython and other libraries"),
 }
 
 

@@ -25,7 +25,7 @@ SIZE = 400
 
 
 def load(built: Path, port: int, *options: str, offer: str = OFFER) -> subprocess.CompletedProcess[str]:
-    command = [built / "deflateload", *options, "--port", str(port), "--limit", "20", "--size", str(SIZE)]
+    command = [str(built / "deflateload"), *options, "--port", str(port), "--limit", "20", "--size", str(SIZE)]
     command += ["--offer", offer] if offer else []
     return subprocess.run(command, input="go\n", capture_output=True, text=True, timeout=60, check=False)
 
@@ -187,7 +187,14 @@ def test_a_wrong_agreement_ends_the_run(built: Path, serve: Serve, agreed: str, 
 
 
 def test_the_plain_generator_takes_no_extension(built: Path, serve: Serve) -> None:
-    command = [built / "loadgen", "echo", "--connections", "1", "--port", str(serve(alone(Peer("permessage-deflate"))))]
+    command = [
+        str(built / "loadgen"),
+        "echo",
+        "--connections",
+        "1",
+        "--port",
+        str(serve(alone(Peer("permessage-deflate")))),
+    ]
     done = subprocess.run(command, input="go\n", capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 1
     assert "an extension that was not offered" in done.stderr
