@@ -27,12 +27,15 @@ cdef bint inbox_idle(const Inbox *inbox) noexcept nogil:
 
 
 cdef uint8_t *_body_room(Inbox *inbox, size_t need) except NULL:
-    """Where the next `need` bytes of the message go. Growth is geometric, and exact once the end is in sight."""
+    """Where the next `need` bytes of the message go. Growth is geometric, and exact once the end is in sight: for much
+    that is when a quarter has come, as moving it costs more than room that nobody touches."""
     cdef size_t capacity = PyBytes_GET_SIZE(<object>inbox.body) if inbox.body != NULL else 0
     cdef size_t wanted = inbox.filled + need
+    cdef size_t sight
     if wanted > capacity:
+        sight = wanted * 4 if wanted >= <size_t>SMALL_WINDOW else 0
         wanted = max(wanted, capacity * 2, <size_t>FIRST_BODY)
-        if inbox.fin and wanted - inbox.filled > inbox.remaining:
+        if inbox.fin and max(wanted, sight) - inbox.filled >= inbox.remaining:
             wanted = inbox.filled + <size_t>inbox.remaining
         if inbox.body == NULL:
             inbox.body = PyBytes_New(NULL, <Py_ssize_t>wanted)
@@ -172,8 +175,8 @@ cdef EventKind inbox_next(
 cdef uint8_t *inbox_window(Inbox *inbox, size_t wish, size_t *room) except? NULL:
     """Where the payload of a large frame in progress can be received without a copy; NULL where it is not worth it.
 
-    `wish` is how much one read may bring. What was put there is reported by inbox_received(). The body at most
-    doubles: a length that is declared but does not arrive costs nothing."""
+    `wish` is how much one read may bring. What was put there is reported by inbox_received(). The body grows by what has
+    arrived: a length that is declared but does not arrive costs nothing."""
     cdef size_t n = min(wish, inbox.filled)
     if not inbox.in_frame or n < <size_t>SMALL_WINDOW or inbox.remaining < n:
         return NULL
