@@ -175,8 +175,8 @@ cdef EventKind inbox_next(
 cdef uint8_t *inbox_window(Inbox *inbox, size_t wish, size_t *room) except? NULL:
     """Where the payload of a large frame in progress can be received without a copy; NULL where it is not worth it.
 
-    `wish` is how much one read may bring. What was put there is reported by inbox_received(). The body grows by what has
-    arrived: a length that is declared but does not arrive costs nothing."""
+    `wish` is how much one read may bring. What was put there is reported by inbox_received(). The body grows by what
+    has arrived: a length that is declared but does not arrive costs nothing."""
     cdef size_t n = min(wish, inbox.filled)
     if not inbox.in_frame or n < <size_t>SMALL_WINDOW or inbox.remaining < n:
         return NULL

@@ -92,7 +92,8 @@ cdef Py_ssize_t topics_publish(
         for i in range(topic.count):
             if topic.slots[i].ws != NULL and topic.slots[i].ws != <PyObject *>sender:
                 ws = <WebSocket>topic.slots[i].ws
-                handed += sending_prepared(ws, message, wish) != IS_DROPPED
+                if sending_continues(ws, message) or sending_prepared(ws, message, wish) != IS_DROPPED:
+                    handed += 1
     finally:
         topic.publishing -= 1
         if topic.holes and not topic.publishing:
