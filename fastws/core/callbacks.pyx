@@ -5,6 +5,8 @@ cdef int callback_message(WebSocket ws, Event *event) except -1:
     """Delivers a message. It takes over event.body."""
     cdef Route route = ws.route
     cdef bint is_text = event.opcode == OPCODE_TEXT
+    cdef PyObject *arguments[3]         # the first is the callee's, for `self`
+    cdef PyObject *answer
     try:
         if route.message is None:
             return 0
@@ -22,16 +24,30 @@ cdef int callback_message(WebSocket ws, Event *event) except -1:
     if ws.is_busy():
         return _wait(ws, route.message, (message,), is_text, event.length)
     ws.is_text_message = is_text
-    try:
-        result = route.message(ws, message)
-    except (Exception, CancelledError) as error:
-        result = None
-        callback_raised(ws, error)
+    arguments[1], arguments[2] = <PyObject *>ws, <PyObject *>message
+    answer = PyObject_Vectorcall(route.message, &arguments[1], 2 | PY_VECTORCALL_ARGUMENTS_OFFSET, NULL)
+    if answer == NULL:
+        _broke(ws)
+    else:
+        if answer != <PyObject *>None:
+            _returned(ws, <object>answer)
+        Py_XDECREF(answer)
     if route.binary_as_view and not is_text:
         _release(message)
-    if result is not None:
-        _returned(ws, result)
     return 0
+
+
+cdef int _broke(WebSocket ws) except -1:
+    """The callback has raised. This is not where it is called, as a `try` there would cost something each time."""
+    try:
+        _raise()
+    except (Exception, CancelledError) as error:
+        callback_raised(ws, error)
+    return 0
+
+
+cdef int _raise() except -1:
+    return -1
 
 
 cdef int callback_event(WebSocket ws, callback, tuple arguments) except -1:

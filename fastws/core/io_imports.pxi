@@ -21,6 +21,9 @@ from fastws.stats import CLOSED, REFUSED
 
 cdef extern from "Python.h":
     bint PyCoro_CheckExact(object)
+    enum:
+        PY_VECTORCALL_ARGUMENTS_OFFSET
+    PyObject *PyObject_Vectorcall(object, PyObject **, size_t, PyObject *)
     Py_ssize_t refcount "Py_REFCNT" (PyObject *)
 
 
