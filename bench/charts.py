@@ -1,5 +1,7 @@
 """Charts as SVG: bars of figures, and curves of latency. The same input gives the same bytes."""
 
+# ruff: noqa: RUF001
+
 from __future__ import annotations
 
 import math
@@ -12,6 +14,7 @@ FONT = "-apple-system, BlinkMacSystemFont, 'Segoe UI', 'Noto Sans', Helvetica, A
 # setting around it, and they need not agree.
 STYLE = """
 text { font-family: FONT; fill: #1f2328 }
+.told text { paint-order: stroke; stroke: #ffffff; stroke-width: 3px }
 .card { fill: #ffffff; stroke: #d1d9e0 }
 .soft { fill: #59636e }
 .strong { font-weight: 600 }
@@ -28,6 +31,7 @@ text { font-family: FONT; fill: #1f2328 }
 text.ours { fill: #0969da }
 @media (prefers-color-scheme: dark) {
 text { fill: #f0f6fc }
+.told text { stroke: #0d1117 }
 .card { fill: #0d1117; stroke: #3d444d }
 .soft { fill: #9198a1 }
 .grid { stroke: #2a313a }
@@ -47,6 +51,7 @@ text.ours { fill: #4493f8 }
 PAD = 20  # inside the card
 BODY, SMALL, TITLE = 13, 11, 15  # sizes of text
 ROW, BAR = 24, 15  # heights
+FROM = 2  # 1/(1-p), where curves begin: at the median
 DASHES = ["", "6 3", "2 2", "9 3 2 3", "12 4", "4 4", "1 3", "9 3 2 3 2 3", "3 1"]
 
 
@@ -96,12 +101,17 @@ def shortened(value: float) -> str:
     return f"{value:.1f}".removesuffix(".0")
 
 
-def text(x: float, y: float, content: str, size: float, kind: str = "", anchor: str = "start") -> str:
+def fitted(content: str, size: float, width: float) -> float:
+    """The size, or the smaller one in which it fits the width."""
+    return min(size, size * width / max(width_of(content, size), 1))
+
+
+def text(x: float, y: float, content: str, size: float, kind: str = "", *, anchor: str = "start") -> str:
     more = (f' class="{kind}"' if kind else "") + (f' text-anchor="{anchor}"' if anchor != "start" else "")
     return f'<text x="{shortened(x)}" y="{shortened(y)}" font-size="{shortened(size)}"{more}>{escape(content)}</text>'
 
 
-def rect(x: float, y: float, width: float, height: float, kind: str, radius: float = 2) -> str:
+def rect(x: float, y: float, width: float, height: float, kind: str, *, radius: float = 2) -> str:
     box = f'x="{shortened(x)}" y="{shortened(y)}" width="{shortened(width)}" height="{shortened(height)}"'
     return f'<rect {box} rx="{shortened(radius)}" class="{kind}"/>'
 
@@ -111,7 +121,7 @@ def path(points: Iterable[tuple[float, float]], kind: str, dash: str = "") -> st
     return f'<path d="M{steps}" class="{kind}"{f" stroke-dasharray={dash!r}" if dash else ""}/>'
 
 
-def document(width: float, height: float, title: str, description: str, footer: list[str], parts: list[str]) -> str:
+def document(width: float, height: float, parts: list[str], *, title: str, description: str, footer: list[str]) -> str:
     """A card with its title above and where the figures come from below."""
     size = f"{shortened(width)} {shortened(height)}"
     lines = [
@@ -120,12 +130,12 @@ def document(width: float, height: float, title: str, description: str, footer: 
         f'<title id="title">{escape(title)}</title>',
         f'<desc id="desc">{escape(description)}</desc>',
         f"<style>\n{STYLE}\n</style>",
-        rect(0.5, 0.5, width - 1, height - 1, "card", 6),
-        text(PAD, 30, title, TITLE, "strong"),
+        rect(0.5, 0.5, width - 1, height - 1, "card", radius=6),
+        text(PAD, 30, title, fitted(title, TITLE, (width - 2 * PAD) * 0.92), "strong"),
         *parts,
     ]
     for i, line in enumerate(reversed(footer)):
-        lines.append(text(PAD, height - 14 - 15 * i, line, SMALL, "soft"))
+        lines.append(text(PAD, height - 14 - 15 * i, line, fitted(line, SMALL, width - 2 * PAD), "soft"))
     return "\n".join([*lines, "</svg>", ""])
 
 
@@ -133,20 +143,26 @@ def document(width: float, height: float, title: str, description: str, footer: 
 
 
 def panel_height(panel: Panel) -> float:
-    return 42 + ROW * len(panel.bars) + (22 if panel.logarithmic else 0)
+    return (42 if panel.title else 26) + ROW * len(panel.bars) + (22 if panel.logarithmic else 0)
 
 
 def drawn(panel: Panel, left: float, top: float, width: float) -> list[str]:
     names = max(width_of(bar.label, BODY) for bar in panel.bars) + 8
-    told = max(width_of(bar.told, BODY) + width_of(bar.beside, SMALL) for bar in panel.bars) + 16
-    start, room = left + names, width - names - told
-    parts = [text(left, top + 13, panel.title, BODY, "strong"), text(left, top + 29, panel.subtitle, SMALL, "soft")]
-    first, bottom = top + 40, top + 40 + ROW * len(panel.bars)
+    ends = max(width_of(bar.told, BODY) + width_of(bar.beside, SMALL) for bar in panel.bars) + 16
+    start, room = left + names, width - names - ends
+    parts, below = [], top + 13
+    title, subtitle = panel.title, panel.subtitle
+    while ", " in title and width_of(title, BODY) > width * 0.92:  # bold is wider
+        title, _, last = title.rpartition(", ")
+        subtitle = f"{last}, {subtitle}" if title.count(", ") < panel.title.count(", ") - 1 else f"{last}; {subtitle}"
+    if title:
+        parts.append(text(left, below, title, fitted(title, BODY, width * 0.92), "strong"))
+        below += 16
+    parts.append(text(left, below, subtitle, fitted(subtitle, SMALL, width), "soft"))
+    first, bottom = below + 11, below + 11 + ROW * len(panel.bars)
     if panel.logarithmic:
-        lowest = math.floor(math.log10(max(1.0, min(bar.low for bar in panel.bars if bar.low > 0))))
-        highest = math.log10(max(bar.high for bar in panel.bars))
-        # Up to the next power of ten, unless that would waste the room.
-        highest = max(highest, lowest + 1)
+        lowest = math.floor(math.log10(max(1.0, min((bar.low for bar in panel.bars if bar.low > 0), default=1))))
+        highest = max(math.log10(max(1.0, *(bar.high for bar in panel.bars))), lowest + 1)
 
         def along(value: float) -> float:
             return room * (math.log10(max(value, 10**lowest)) - lowest) / (highest - lowest)
@@ -154,7 +170,7 @@ def drawn(panel: Panel, left: float, top: float, width: float) -> list[str]:
         for power in range(lowest, math.floor(highest) + 1):
             x = start + along(10**power)
             parts.append(path([(x, first), (x, bottom)], "grid"))
-            parts.append(text(x, bottom + 14, f"{10**power:,} {panel.unit}".strip(), SMALL, "soft", "middle"))
+            parts.append(text(x, bottom + 14, amount(10**power, panel.unit), SMALL, "soft", anchor="middle"))
     else:
         most = max(bar.high for bar in panel.bars) or 1
 
@@ -167,7 +183,7 @@ def drawn(panel: Panel, left: float, top: float, width: float) -> list[str]:
         middle = y + ROW / 2
         end = start + along(bar.value)
         weight = "strong" if bar.kind == "ours" else ""
-        parts.append(text(start - 8, middle + 4.5, bar.label, BODY, weight, "end"))
+        parts.append(text(start - 8, middle + 4.5, bar.label, BODY, weight, anchor="end"))
         if panel.logarithmic:
             parts.append(path([(start, middle), (end, middle)], "grid"))
             parts.append(f'<circle cx="{shortened(end)}" cy="{shortened(middle)}" r="5.5" class="{bar.kind}"/>')
@@ -180,27 +196,34 @@ def drawn(panel: Panel, left: float, top: float, width: float) -> list[str]:
             parts.append(path([(low, middle), (high, middle)], "spread"))
             parts += [path([(x, middle - 3), (x, middle + 3)], "spread") for x in (low, high)]
             after = max(after, high)
-        parts.append(text(after + 6, middle + 4.5, bar.told, BODY, weight))
+        told = text(after + 6, middle + 4.5, bar.told, BODY, weight)
         if bar.beside:
-            parts.append(text(after + 12 + width_of(bar.told, BODY), middle + 4.5, bar.beside, SMALL, "soft"))
+            told += text(after + 12 + width_of(bar.told, BODY), middle + 4.5, bar.beside, SMALL, "soft")
+        parts.append(f'<g class="told">{told}</g>')
     return parts
 
 
-def bars(panels: list[Panel], columns: int, width: float, title: str, footer: list[str], subtitle: str = "") -> str:
+def bars(panels: list[Panel], columns: int, width: float, title: str, footer: list[str]) -> str:
     """Panels in columns, from left to right."""
     inner = (width - PAD * 2 - 28 * (columns - 1)) / columns
-    top = 48.0 + (18 if subtitle else 0)
-    parts = [text(PAD, 49, subtitle, BODY, "soft")] if subtitle else []
+    top, parts = 48.0 if panels[0].title else 36.0, []
     for at in range(0, len(panels), columns):
         together = panels[at : at + columns]
         for i, panel in enumerate(together):
             parts += drawn(panel, PAD + (inner + 28) * i, top, inner)
         top += max(map(panel_height, together)) + 14
     told = [
-        f"{panel.title} ({panel.subtitle}): {', '.join(f'{bar.label} {bar.told}' for bar in panel.bars)}."
+        f"{panel.title or title} ({panel.subtitle}): {', '.join(f'{bar.label} {bar.told}' for bar in panel.bars)}."
         for panel in panels
     ]
-    return document(width, top + 8 + 15 * len(footer), title, " ".join(told), footer, parts)
+    return document(width, top + 8 + 15 * len(footer), parts, title=title, description=" ".join(told), footer=footer)
+
+
+def amount(value: int, unit: str) -> str:
+    for prefix, size in (("M", 1_000_000), ("k", 1000)):
+        if value >= size:
+            return f"{value // size} {prefix}{unit}"
+    return f"{value} {unit}".strip()
 
 
 # ---- curves ----
@@ -241,20 +264,23 @@ def curves(lines: list[Curve], width: float, title: str, subtitle: str, footer: 
     low, high = min(values) * 0.8, max(values) * 1.25
 
     def place(x: float, y: float) -> tuple[float, float]:
-        across = math.log10(x) / math.log10(most)
+        across = math.log10(x / FROM) / math.log10(most / FROM)
         up = (math.log10(max(y, low)) - math.log10(low)) / (math.log10(high) - math.log10(low))
         return left + (right - left) * across, bottom - (bottom - top) * up
 
-    parts = [text(PAD, 49, subtitle, BODY, "soft")]
+    parts = [text(PAD, 49, subtitle, fitted(subtitle, BODY, width - 2 * PAD), "soft")]
     for value in ticks(low, high):
-        y = place(1, value)[1]
-        parts += [path([(left, y), (right, y)], "grid"), text(left - 8, y + 4, duration(value), SMALL, "soft", "end")]
-    shares = [(1, "0 %"), (2, "50 %"), (10, "90 %"), (100, "99 %"), (1000, "99.9 %"), (10_000, "99.99 %")]
+        y = place(FROM, value)[1]
+        parts += [
+            path([(left, y), (right, y)], "grid"),
+            text(left - 8, y + 4, duration(value), SMALL, "soft", anchor="end"),
+        ]
+    shares = [(2, "50 %"), (10, "90 %"), (100, "99 %"), (1000, "99.9 %"), (10_000, "99.99 %")]
     for x, share in [*shares, (100_000, "99.999 %")]:
         if x <= most:
             across = place(x, high)[0]
             parts.append(path([(across, top), (across, bottom)], "grid"))
-            parts.append(text(across, bottom + 17, share, SMALL, "soft", "middle"))
+            parts.append(text(across, bottom + 17, share, SMALL, "soft", anchor="middle"))
     ends = [place(*line.points[-1]) for line in lines]
     order = sorted(range(len(lines)), key=lambda i: ends[i][1])
     heights = apart([ends[i][1] for i in order], 17, top, bottom)
@@ -262,13 +288,25 @@ def curves(lines: list[Curve], width: float, title: str, subtitle: str, footer: 
     # Ours on top of the others.
     drawing = sorted(range(len(lines)), key=lambda i: ("other", "floor", "variant", "ours").index(lines[i].kind))
     for i in drawing:
-        line, (x, y), height = lines[i], ends[i], heights[order.index(i)]
+        line, height = lines[i], heights[order.index(i)]
         kind = line.kind if line.kind in ("ours", "variant") else ""
-        parts.append(path((place(*point) for point in line.points), f"line {kind}".strip(), "" if kind else next(dashes)))
-        parts.append(path([(x, y), (right + 14, height), (right + 20, height)], "link"))
+        parts.append(
+            path((place(*point) for point in line.points), f"line {kind}".strip(), "" if kind else next(dashes))
+        )
+        parts.append(path([ends[i], (right + 14, height), (right + 20, height)], "link"))
         parts.append(text(right + 24, height + 4.5, line.label, BODY, "strong ours" if kind == "ours" else ""))
-    told = [f"{line.label}: " + ", ".join(f"{s} {duration(round(at(line, x)))}" for x, s in shares[1:5] if x <= most) for line in lines]
-    return document(width, bottom + 48 + 15 * len(footer), title, f"{subtitle} {'; '.join(told)}.", footer, parts)
+    told = [
+        f"{line.label}: " + ", ".join(f"{s} {duration(round(at(line, x)))}" for x, s in shares[:4] if x <= most)
+        for line in lines
+    ]
+    return document(
+        width,
+        bottom + 48 + 15 * len(footer),
+        parts,
+        title=title,
+        description=f"{subtitle} {'; '.join(told)}.",
+        footer=footer,
+    )
 
 
 def at(line: Curve, x: float) -> float:
@@ -278,10 +316,11 @@ def at(line: Curve, x: float) -> float:
 def curve(histogram: dict[float, int]) -> list[tuple[float, float]]:
     """The percentiles of a histogram, from microseconds (the upper ends) to counts, up to where the last ten are."""
     total = sum(histogram.values())
-    most = math.log10(max(total / 10, 10))
-    marks = [10 ** (i / 25) for i in range(math.floor(most * 25) + 1)] + [2.0]
-    points, seen = [], 0
-    waiting = sorted(marks)
+    most = math.log10(max(total / 10, 4))
+    marks = [10 ** (i / 25) for i in range(math.floor(most * 25) + 1)]
+    waiting = [float(FROM), *(mark for mark in marks if mark > FROM)]
+    points: list[tuple[float, float]] = []
+    seen = 0
     for upper in sorted(histogram):
         seen += histogram[upper]
         while waiting and seen >= total * (1 - 1 / waiting[0]):

@@ -1,5 +1,7 @@
 """What was measured, as tables in Markdown: servers are columns, workloads are rows."""
 
+# ruff: noqa: RUF001
+
 from __future__ import annotations
 
 import re
@@ -13,7 +15,6 @@ from bench.results import CPU, FLOOR, LATENCY, MEMORY, Results
 
 OURS = "fastws"
 WIDE = 0.1  # of the median: from where on the spread is told
-HELD = 0.99  # of the offered rate, below which a server did not keep up
 UNITS = {CPU: "µs of server CPU per {each}", MEMORY: "bytes per {each}", LATENCY: "µs until the answer, median"}
 
 
@@ -37,7 +38,14 @@ class Row:
         about = self.about
         if about["group"] != group or (figure and about["figure"] != figure):
             return False
-        return all(about["parameters"].get(name, 0) == value for name, value in parameters.items())
+        return all(self.value(name) == value for name, value in parameters.items())
+
+    def value(self, parameter: str) -> object:
+        """Of a parameter, or an option of the generator; 0 if the workload names neither."""
+        options = self.about["command"]
+        if f"--{parameter}" in options[:-1]:
+            return int(options[options.index(f"--{parameter}") + 1])
+        return self.about["parameters"].get(parameter, self.about.get(parameter, 0))
 
 
 class Book:
@@ -57,7 +65,6 @@ class Book:
             self.servers |= results.servers
 
     def find(self, group: str, figure: str = "", **parameters: object) -> list[Row]:
-        """A parameter that a workload does not name is 0."""
         return [row for row in self.rows if row.is_like(group, figure, parameters)]
 
     def columns(self, rows: list[Row]) -> list[str]:
@@ -150,13 +157,14 @@ def grid(head: list[str], rows: Iterable[list[str]]) -> list[str]:
     return lines + ["| " + " | ".join(row) + " |" for row in rows]
 
 
-def heads(book: Book, servers: list[str], versions: bool = True) -> list[str]:
+def heads(book: Book, servers: list[str], full: bool = False) -> list[str]:
+    """With links and versions only where they do not stand elsewhere already."""
     found = []
     for name in servers:
         about = book.servers[name]
         title = plain(str(about.get("title") or name))
-        head = f"[{title}]({about['link']})" if about.get("link") else title
-        version = about.get("version") if versions else ""
+        head = f"[{title}]({about['link']})" if about.get("link") and full else title
+        version = about.get("version") if full else ""
         found.append(f"{head}<br><sub>{plain(str(version))}</sub>" if version else head)
     return found
 
@@ -181,14 +189,12 @@ def failures(row: Row, server: str, notes: Notes) -> str:
     return notes.mark(f"{rounds} failed: {plain(without_paths(str(failed[0]['error'])))}")
 
 
-def figures(
-    book: Book, rows: list[Row], spread: bool = True, versions: bool = True, units: bool = False
-) -> tuple[str, list[str]]:
+def figures(book: Book, rows: list[Row], spread: bool = True, full: bool = False) -> tuple[str, list[str]]:
     """The table of what counts of these workloads, and what its rows have in common: the median, the ratio to ours, and
-    the spread where it is wide. With `units`, rows tell theirs and keep their whole titles."""
+    the spread where it is wide. `full`: on its own, with units, versions and links."""
     servers, notes = book.columns(rows), Notes()
     shared, names = labels(rows)
-    if units:
+    if full:
         names = [f"{row.about['title']}, {'bytes' if row.about['figure'] == MEMORY else 'µs'}" for row in rows]
 
     def cell(row: Row, server: str, bold: bool) -> str:
@@ -213,7 +219,7 @@ def figures(
         quiet = notes.mark(f"Not quiet, take with care: {'; '.join(disturbances(rows))}.") if note else ""
         run = f" ({row.run})" if row.run else ""
         lines.append([plain(name) + run + quiet, *(cell(row, server, server in bold) for server in servers)])
-    return shared, grid(["", *heads(book, servers, versions)], lines) + notes.lines()
+    return shared, grid(["", *heads(book, servers, full)], lines) + notes.lines()
 
 
 def disturbances(rows: list[Row]) -> list[str]:
@@ -252,31 +258,47 @@ def throughputs(book: Book, rows: list[Row]) -> list[str]:
     ]
     notes = []
     for i, (kind, shares) in enumerate(reasons.items(), 1):
-        span = f"{min(shares)} to {max(shares)}%" if shares and min(shares) < max(shares) else f"{min(shares, default=0)}%"
+        span = (
+            f"{min(shares)} to {max(shares)}%" if shares and min(shares) < max(shares) else f"{min(shares, default=0)}%"
+        )
         notes.append(f"<sup>{i}</sup> It does not count: {plain(kind.replace('#', span))}.")
-    return grid(["", *heads(book, servers, False)], body) + (["", "<br>\n".join(notes)] if notes else [])
+    return grid(["", *heads(book, servers)], body) + (["", "<br>\n".join(notes)] if notes else [])
 
 
 def percentiles(book: Book, row: Row, lag: bool = True) -> list[str]:
     """The latencies of one workload: servers are rows. A percentile is the median over the rounds, the maximum the
-    greatest of all."""
-    notes = Notes()
+    greatest of all. Bold as elsewhere, unless each server had another rate to bear. `lag`: of an open loop."""
+    servers, notes = book.columns([row]), Notes()
+    taken = {server: [s for s in row.results.of(row.name, server) if s.latency] for server in servers}
+    reasons = {server: row.results.lateness(row.name, server) if lag else "" for server in servers}
+    told: dict[str, list[float]] = {}
+    for server, samples in taken.items():
+        if samples and not reasons[server]:
+            parts = [[s.latency[f"{p}_us"] for s in samples if s.latency] for p in ("p50", "p99", "p999", "max")]
+            told[server] = [*map(median, parts[:3]), max(parts[3])]
+    python = [parts for server, parts in told.items() if book.is_python(server)]
+    compared = len(python) > 1 and not row.value("rate_share")
+    least = [f"{min(column):,.0f}" if compared else "" for column in zip(*python, strict=True)]
+
+    def cells(server: str) -> list[str]:
+        if server not in told:
+            reason = notes.mark(f"It does not count: {reasons[server]}.")
+            return [f"–{reason}"] * 4
+        texts = [f"{part:,.0f}" for part in told[server]]
+        if not book.is_python(server):
+            return texts
+        return [f"**{text}**" if text == best else text for text, best in zip(texts, least, strict=True)]
+
     lines = []
-    for server in book.columns([row]):
-        taken = [s for s in row.results.of(row.name, server) if s.latency]
-        if not taken:
-            continue
-        offered, reached = median(s.asked_rate or s.rate for s in taken), median(s.rate for s in taken)
-        mark = failures(row, server, notes)
-        if reached < HELD * offered:
-            mark += notes.mark(f"of these it answered {reached / offered:.0%}")
-        parts = [median(s.latency[f"{p}_us"] for s in taken if s.latency) for p in ("p50", "p99", "p999")]
-        parts.append(max(s.latency["max_us"] for s in taken if s.latency))
-        cells = [heads(book, [server], False)[0] + mark, rate(offered), *(f"{part:,.0f}" for part in parts)]
-        lags = [s.lag["p99_us"] for s in taken if s.lag]
-        lines.append([*cells, *([f"{median(lags):,.0f}" if lags else "–"] if lag else [])])
-    head = ["", "offered per second" if lag else "per second", "p50", "p99", "p99.9", "max"]
-    return grid([*head, *(["generator's lag, p99"] if lag else [])], lines) + notes.lines()
+    for server, samples in taken.items():
+        if samples:
+            offered = median(s.asked_rate or s.rate for s in samples)
+            lags = [s.lag["p99_us"] for s in samples if s.lag]
+            end = [f"{median(lags):,.0f}" if lags else "–"] if lag else []
+            head = heads(book, [server])[0] + failures(row, server, notes)
+            lines.append([head, rate(offered), *cells(server), *end])
+    names = ["", "offered per second" if lag else "per second", "p50", "p99", "p99.9", "max"]
+    return grid([*names, *(["generator's lag, p99"] if lag else [])], lines) + notes.lines()
 
 
 def growth(book: Book, rows: list[Row], base: Row) -> list[str]:
@@ -294,7 +316,7 @@ def growth(book: Book, rows: list[Row], base: Row) -> list[str]:
     others = [row for row in rows if row is not base and row.results is base.results]
     names = dict(zip((row.name for row in rows), labels(rows)[1], strict=True))
     body = [[plain(names[row.name]), *(cell(row, server) for server in servers)] for row in others]
-    return grid(["", *heads(book, servers, False)], body)
+    return grid(["", *heads(book, servers)], body)
 
 
 def each(book: Book, rows: list[Row], value: Callable[[Any], float], digits: int = 0) -> list[str]:
@@ -313,4 +335,4 @@ def each(book: Book, rows: list[Row], value: Callable[[Any], float], digits: int
         [plain(names[name]), *(f"{values[s]:,.{digits}f}" if s in values else "–" for s in servers)]
         for name, values in told.items()
     ]
-    return grid(["", *heads(book, servers, False)], body)
+    return grid(["", *heads(book, servers)], body)
