@@ -66,13 +66,14 @@ def panel(book: Book, row: Row, servers: list[str], spread: bool) -> charts.Pane
     return charts.Panel(title[0].upper() + title[1:], f"{unit}; {scale}", found, memory, "B" if memory else "")
 
 
-def footer(rows: list[Row]) -> list[str]:
+def footer(rows: list[Row], spread: bool = False) -> list[str]:
     runs = {id(row.results): row.results for row in rows}
     lines = []
     for results in runs.values():
         when = str(results.provenance["date"])[:10]
         lines.append(f"{when}, commit {commit(results)}, {machine(results)}")
-    return [*lines, "× is the ratio to fastws in the same rounds. Made by: python -m bench report"]
+    lines.append("× is the ratio to fastws in the same rounds. Made by: python -m bench report")
+    return [*lines[:-1], f"Median, and from the least to the greatest of the rounds. {lines[-1]}"] if spread else lines
 
 
 def all_charts(book: Book) -> dict[str, str]:
@@ -84,7 +85,7 @@ def all_charts(book: Book) -> dict[str, str]:
     for name, row in main:
         one = panel(book, row, book.columns([row]), spread=True)
         if len(one.bars) > 1:
-            made[name] = charts.bars([replace(one, title="")], 1, 760, one.title, footer([row]))
+            made[name] = charts.bars([replace(one, title="")], 1, 760, one.title, footer([row], spread=True))
     rows = [row for _, row in main]
     servers = [server for server in book.columns(rows) if server in IN_README]
     panels = [panel(book, row, servers, spread=False) for row in rows]
