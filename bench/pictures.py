@@ -72,8 +72,8 @@ def footer(rows: list[Row], spread: bool = False) -> list[str]:
     for results in runs.values():
         when = str(results.provenance["date"])[:10]
         lines.append(f"{when}, commit {commit(results)}, {machine(results)}")
-    lines.append("× is the ratio to fastws in the same rounds. Made by: python -m bench report")
-    return [*lines[:-1], f"Median, and from the least to the greatest of the rounds. {lines[-1]}"] if spread else lines
+    lines += ["Thin lines go from the least to the greatest of the rounds, bars to the median."] if spread else []
+    return [*lines, "× is the ratio to fastws in the same rounds. Made by: python -m bench report"]
 
 
 def all_charts(book: Book) -> dict[str, str]:
@@ -83,9 +83,11 @@ def all_charts(book: Book) -> dict[str, str]:
         (name, row) for name, what in zip(CHARTS, MAIN, strict=True) for row in book.find(what[0], what[1], **what[2])
     ]
     for name, row in main:
-        one = panel(book, row, book.columns([row]), spread=True)
+        one = panel(book, row, book.columns([row]), spread=row.about["figure"] != MEMORY)
         if len(one.bars) > 1:
-            made[name] = charts.bars([replace(one, title="")], 1, 760, one.title, footer([row], spread=True))
+            made[name] = charts.bars(
+                [replace(one, title="")], 1, 760, one.title, footer([row], spread=not one.logarithmic)
+            )
     rows = [row for _, row in main]
     servers = [server for server in book.columns(rows) if server in IN_README]
     panels = [panel(book, row, servers, spread=False) for row in rows]
