@@ -5,13 +5,14 @@ from __future__ import annotations
 import argparse
 import sys
 
-from bench import compare, compression, kernels, profiling, run
+from bench import compare, compression, kernels, profiling, report, run
 from bench.machine import BenchError
 from bench.servers import SERVERS, missing
 from bench.workloads import STANDARD, WORKLOADS
 
 COMMANDS = {
     "run": (run, "measure servers, into a file of results"),
+    "report": (report, "RESULTS.md, charts and README.md's table from the results"),
     "compare": (compare, "tell two commits of fastws apart"),
     "profile": (profiling, "a flame graph, and system calls per message"),
     "compression": (compression, "permessage-deflate with several settings: CPU, bytes, memory, blocking"),
