@@ -27,13 +27,15 @@ cdef int callback_message(WebSocket ws, Event *event) except -1:
     arguments[1], arguments[2] = <PyObject *>ws, <PyObject *>message
     answer = PyObject_Vectorcall(route.message, &arguments[1], 2 | PY_VECTORCALL_ARGUMENTS_OFFSET, NULL)
     if answer == NULL:
+        result = None
         _broke(ws)
     else:
-        if answer != <PyObject *>None:
-            _returned(ws, <object>answer)
+        result = <object>answer
         Py_XDECREF(answer)
     if route.binary_as_view and not is_text:
         _release(message)
+    if result is not None:
+        _returned(ws, result)
     return 0
 
 
