@@ -169,7 +169,7 @@ def _idles() -> Iterator[Workload]:
 def _latencies() -> Iterator[Workload]:
     peak = "echo-64-text-100-1"
     for share in (25, 50, 75, 0):
-        at = f"at {share} % of what it does {peak!r} at" if share else "10,000 messages a second"
+        at = f"at {share} % of its rate in {peak}" if share else "10,000 messages a second"
         yield Workload(
             f"latency-{share}" if share else "latency-10k",
             "latency",

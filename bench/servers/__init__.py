@@ -51,10 +51,10 @@ class Server:
         }
 
 
-def _python(name: str, repository: str, packages: str, features: str) -> Server:
+def _python(name: str, repository: str, packages: str, features: str, title: str = "") -> Server:
     command = [sys.executable, str(HERE / f"{name.replace('-', '_')}_.py")]
     link = f"https://github.com/{repository}" if repository else ""
-    return Server(name, name, "Python", link, command, frozenset(features.split()), tuple(packages.split()))
+    return Server(name, title or name, "Python", link, command, frozenset(features.split()), tuple(packages.split()))
 
 
 def _node(name: str, title: str, repository: str, features: str) -> Server:
@@ -70,7 +70,7 @@ _LIST = [
     _python("websockets", "python-websockets/websockets", "websockets uvloop", "broadcast ping deflate"),
     _python("aiohttp", "aio-libs/aiohttp", "aiohttp uvloop", "broadcast ping deflate"),
     _python("tornado", "tornadoweb/tornado", "tornado uvloop", "broadcast ping deflate"),
-    _python("socketify", "cirospaciari/socketify.py", "socketify", "broadcast ping deflate"),
+    _python("socketify", "cirospaciari/socketify.py", "socketify", "broadcast ping deflate", "socketify (uWebSockets)"),
     _python("uvicorn", "encode/uvicorn", "uvicorn websockets httptools uvloop", "broadcast ping deflate"),
     _python("granian", "emmett-framework/granian", "granian uvloop", "broadcast threads"),
     _node("ws", "Node's ws", "websockets/ws", "broadcast ping deflate threads"),
