@@ -146,6 +146,8 @@ def rate_for(results: Results, work: Workload, server: str) -> float:
 def taken(step: Step, seconds: float, rate: float, cores: tuple[int, int]) -> Sample:
     work, server = step.work, step.server
     sample = run([*server.command, *work.server_options], work.load(seconds, rate), cores, work.program, hold=work.hold)
+    if sample.latency is not None and work.figure != LATENCY:
+        del sample.latency["histogram"]  # nobody draws that of handshakes
     return replace(sample, workload=work.name, server=server.name, round=step.number, asked_rate=rate)
 
 
