@@ -28,10 +28,10 @@ cdef bint inbox_idle(const Inbox *inbox) noexcept nogil:
 
 cdef uint8_t *_body_room(Inbox *inbox, size_t need) except NULL:
     """Where the next `need` bytes of the message go. Growth is geometric, and exact once the end is in sight: for much
-    that is when a quarter has come, as moving it costs more than room that nobody touches."""
+    that is when an eighth has come, as moving it costs more than room that nobody touches."""
     cdef size_t capacity = PyBytes_GET_SIZE(<object>inbox.body) if inbox.body != NULL else 0
     cdef size_t wanted = inbox.filled + need
-    cdef size_t sight = inbox.filled * 4 if inbox.filled >= <size_t>SMALL_WINDOW else 0
+    cdef size_t sight = inbox.filled * 8 if inbox.filled >= <size_t>SMALL_WINDOW else 0
     if wanted > capacity:
         wanted = max(wanted, capacity * 2, <size_t>FIRST_BODY)
         if inbox.fin and max(wanted, sight) - inbox.filled >= inbox.remaining:
