@@ -109,8 +109,7 @@ def received(reader: Any, pieces: list[bytes]) -> list[tuple]:
             if events and events[-1][0] in {"close", "fail"}:
                 return events
             came += len(used)
-            times = 2 if came < 65536 else 8  # the rest of a message of which an eighth has come is allocated at once
-            assert reader.kept() <= 64 + times * came, "more is allocated than the bytes are worth"
+            assert reader.kept() <= 64 + 8 * came, "more is allocated than the bytes are worth"
             rest = rest[len(used) :]
     return events
 
