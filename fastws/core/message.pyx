@@ -7,6 +7,7 @@
 cdef enum:
     FIRST_BODY = 64             # bytes; the smallest body that is allocated
     SMALL_WINDOW = 65536        # bytes; receiving less than this straight into the body does not pay
+    AT_ONCE = 2097152           # bytes; a message up to this size gets all its room early
 
 
 cdef void inbox_clear(Inbox *inbox) noexcept:
@@ -27,11 +28,11 @@ cdef bint inbox_idle(const Inbox *inbox) noexcept nogil:
 
 
 cdef uint8_t *_body_room(Inbox *inbox, size_t need) except NULL:
-    """Where the next `need` bytes of the message go. Growth is geometric, and exact once the end is in sight: for much
-    that is when an eighth has come, as moving it costs more than room that nobody touches."""
+    """Where the next `need` bytes of the message go. Growth is geometric, and exact once the end is in sight:
+    for up to AT_ONCE that is when an eighth has come, as moving it costs more than room that nobody touches."""
     cdef size_t capacity = PyBytes_GET_SIZE(<object>inbox.body) if inbox.body != NULL else 0
     cdef size_t wanted = inbox.filled + need
-    cdef size_t sight = inbox.filled * 8 if inbox.filled >= <size_t>SMALL_WINDOW else 0
+    cdef size_t sight = min(inbox.filled * 8, <size_t>AT_ONCE) if inbox.filled >= <size_t>SMALL_WINDOW else 0
     if wanted > capacity:
         wanted = max(wanted, capacity * 2, <size_t>FIRST_BODY)
         if inbox.fin and max(wanted, sight) - inbox.filled >= inbox.remaining:
