@@ -63,6 +63,7 @@ def flipped(frame: bytes) -> bytes:
 
 
 Behaviour = Callable[[socket.socket], None]
+Serve = Callable[[Behaviour], int]
 
 
 def alone(behaviour: Behaviour) -> Behaviour:

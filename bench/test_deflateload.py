@@ -17,7 +17,7 @@ import pytest
 
 from bench import compression, measure
 from bench.machine import private_bytes
-from bench.test_bench import OK_101, Behaviour, alone, read_exactly
+from bench.test_bench import OK_101, Serve, alone, read_exactly
 
 OFFER = "permessage-deflate; client_max_window_bits"
 END = b"\0\0\xff\xff"  # what RFC 7692 section 7.2.1 cuts off
@@ -80,7 +80,6 @@ class Peer:
 
 
 ECHO = ["echo", "--connections", "1", "--seconds", "1"]
-Serve = Callable[[Behaviour], int]
 
 
 def sizes(payloads: list[bytes]) -> float:

@@ -22,6 +22,7 @@ from bench.test_bench import (
     OK_101,
     SIZE,
     Behaviour,
+    Serve,
     answer,
     flipped,
     load,
@@ -30,9 +31,6 @@ from bench.test_bench import (
     requested,
     several,
 )
-
-Serve = Callable[[Behaviour], int]
-
 
 # Connections that do not talk
 

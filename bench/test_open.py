@@ -26,6 +26,7 @@ from bench.test_bench import (
     OK_101,
     SIZE,
     Behaviour,
+    Serve,
     alone,
     answer,
     flipped,
@@ -36,7 +37,6 @@ from bench.test_bench import (
     several,
 )
 
-Serve = Callable[[Behaviour], int]
 OPEN = ("open", "--connections", "1", "--size", str(SIZE), "--rate", "1000", "--seconds", "0.3")
 WARM = 300  # messages of the warm-up, at that rate
 

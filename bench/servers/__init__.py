@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bench.machine import BENCH, BUILD, BenchError, compiled, version
+from bench.measure import python_server
 
 HERE = Path(__file__).resolve().parent
 NODE = HERE / "node"
@@ -52,8 +53,8 @@ class Server:
 
 
 def _python(name: str, repository: str, packages: str, features: str, title: str = "") -> Server:
-    command = [sys.executable, str(HERE / f"{name.replace('-', '_')}_.py")]
     link = f"https://github.com/{repository}" if repository else ""
+    command = python_server(name.replace("-", "_"))
     return Server(name, title or name, "Python", link, command, frozenset(features.split()), tuple(packages.split()))
 
 
