@@ -276,7 +276,7 @@ def act(world: World, ledger: Ledger, ws: Any) -> None:
         task.add_done_callback(world.tasks.discard)
     elif choice == 99 and rng.random() < 0.02:
         world.note("stop")
-        world.stopping.append(asyncio.ensure_future(world.server.stop(rng.choice([0, 0, 0.02, 0.2]))))
+        world.stop(rng)
 
 
 def _unless_calm(world: World, ledger: Ledger, ws: Any) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import random
 from collections import Counter
@@ -121,6 +122,11 @@ class World:
 
     def alive(self) -> list[Any]:
         return [one.ws for one in self.ledgers.values() if one.opened and not one.closed]
+
+    def stop(self, rng: random.Random) -> None:
+        """Where the round is not of deadlines, none may come: what there is time for would differ from run to run."""
+        graces = [0, 0.02, 0.2] if self.timed else [0, 60]
+        self.stopping.append(asyncio.ensure_future(self.server.stop(rng.choice(graces))))
 
     def open_gates(self) -> None:
         for gate in self.gates:

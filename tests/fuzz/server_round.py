@@ -194,7 +194,7 @@ async def _steps(world: World, peers: list[Peer], address: Any) -> None:
         elif choice < 0.04:
             publish(world, world.app)
         if step == stop_at:
-            world.stopping.append(asyncio.ensure_future(world.server.stop(rng.choice([0, 0.01, 0.1]))))
+            world.stop(rng)
         world.check_stats()
         _fail_if_wrong(world)
 
