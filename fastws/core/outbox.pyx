@@ -47,13 +47,21 @@ cdef uint8_t *outbox_reserve(Outbox *outbox, size_t n) except NULL:
     return chunk.data + chunk.end - n
 
 
-cdef int outbox_refer(Outbox *outbox, const uint8_t *data, size_t n, object owner) except -1:
-    """Appends n bytes that lie in `owner` and will never change. Those that follow on the last there need no chunk."""
+cdef inline bint outbox_extend(Outbox *outbox, const uint8_t *data, size_t n, PyObject *owner) noexcept:
+    """Appends bytes that follow on the last ones where they lie; False, and nothing done, if they do not."""
     cdef Chunk *chunk = outbox.last
-    if chunk != NULL and chunk.owner == <PyObject *>owner and chunk.data + chunk.end == data:
-        chunk.end += n
-        chunk.capacity += n
-        outbox.size += n
+    if chunk == NULL or chunk.owner != owner or chunk.data + chunk.end != data:
+        return False
+    chunk.end += n
+    chunk.capacity += n
+    outbox.size += n
+    return True
+
+
+cdef int outbox_refer(Outbox *outbox, const uint8_t *data, size_t n, object owner) except -1:
+    """Appends n bytes that lie in `owner` and will never change."""
+    cdef Chunk *chunk
+    if outbox_extend(outbox, data, n, <PyObject *>owner):
         return 0
     chunk = _chunk_add(outbox, 0)
     Py_INCREF(owner)

@@ -62,17 +62,11 @@ cdef int sending_prepared(WebSocket ws, PreparedMessage message, int wish) excep
 cdef bint sending_continues(WebSocket ws, PreparedMessage message) noexcept:
     """The usual message of a burst, in fewer steps: its frame follows on the one that this connection was sent last and
     that has not left yet. False where it is another case, and nothing has been done."""
-    cdef Chunk *last = ws.outbox.last
-    if last == NULL or last.owner != <PyObject *>message.buffer or last.data + last.end != message.frame:
-        return False
     if ws.phase != PHASE_OPEN or ws.blocked or ws.broken or ws.deflation is not None:
         return False
     if ws.outbox.size >= CORK_SIZE or ws.outbox.size > ws.route.max_backpressure:
         return False
-    last.end += message.size
-    last.capacity += message.size
-    ws.outbox.size += message.size
-    return True
+    return outbox_extend(&ws.outbox, message.frame, message.size, <PyObject *>message.buffer)
 
 
 cdef bint _is_wanted(WebSocket ws) except -1:
