@@ -191,6 +191,18 @@ def took(results: Results) -> str:
     return f"{seconds / 3600:.1f} hours" if seconds >= 5400 else f"{seconds / 60:.0f} minutes"
 
 
+def rounds(results: Results) -> str:
+    """Of the run, and of the servers that mostly have fewer: those may be left out of a later command of it."""
+    whole = int(results.settings["rounds"])
+    fewer: dict[int, list[str]] = {}
+    for server in results.servers:
+        taken = Counter(Counter(s.workload for s in results.samples if s.server == server).values())
+        if taken and (usual := taken.most_common(1)[0][0]) < whole:
+            fewer.setdefault(usual, []).append(server)
+    few = "; ".join(f"{count} of {', '.join(servers)}" for count, servers in sorted(fewer.items()))
+    return f"{whole} ({few})" if few else str(whole)
+
+
 def server_named(about: dict[str, Any]) -> str:
     title = f"[{about['title']}]({about['link']})" if about.get("link") else str(about["title"])
     return f"{title} {about.get('version') or ''}".rstrip()
@@ -205,7 +217,7 @@ def origin(results: Results, name: str, letter: str) -> str:
         "machine": f"{machine(results)}; server on core {of['cores'][0]}, generator on core {of['cores'][1]}",
         "commit": f"{commit(results)}; build {of.get('build') or 'unknown'}",
         "date": f"{of['date']}, {took(results)} in all",
-        "rounds": f"{settings.get('rounds')}, of {settings.get('seconds')} s where the workload has no end of its own",
+        "rounds": f"{rounds(results)}, of {settings.get('seconds')} s where the workload has no end of its own",
         "command": f"`{tables.without_paths(of['command'])}`",
         "servers": ", ".join(server_named(about) for about in results.servers.values()),
         "other versions": versions,

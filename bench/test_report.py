@@ -141,6 +141,14 @@ def test_failed_and_missing_servers() -> None:
     assert "/some" not in page
 
 
+def test_servers_of_fewer_rounds_are_told() -> None:
+    samples = [*compared(), *(sample(QUICK[0], server, 0) for server in ("fastws-views", "ws"))]
+    samples += [sample(QUICK[1], "bare", 0), sample(QUICK[1], "ws", 0), sample(QUICK[1], "ws", 1)]
+    results = made(QUICK[:2], samples)
+    assert pages.rounds(replace(results, settings={"rounds": 3})) == "3 (1 of fastws-views, ws)"
+    assert pages.rounds(replace(results, settings={"rounds": 1})) == "1"
+
+
 def test_a_noisy_machine_is_told() -> None:
     book = Book([("x.json", made(QUICK[:1], compared(server_wait=0.2)))])
     lines = tables.figures(book, book.rows)[1]
