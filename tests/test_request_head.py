@@ -226,7 +226,7 @@ def test_the_work_is_linear() -> None:
 def test_parsed() -> None:
     state, handshake = head(b"GET /a?b HTTP/1.1\r\nHost:  x \t\r\nX-Empty:\r\nx-a: \xe4\x85 b\r\nX-A:c\r\n\r\n")
     assert state == "done"
-    assert (handshake.method, handshake.target, handshake.version) == (b"GET", b"/a?b", "1.1")
+    assert (handshake.method, handshake.target, handshake.version) == (b"GET", b"/a?b", b"1.1")
     assert handshake.headers == [(b"Host", b"x"), (b"X-Empty", b""), (b"x-a", b"\xe4\x85 b"), (b"X-A", b"c")]
     assert handshake.host == b"x"
 

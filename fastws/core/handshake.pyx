@@ -66,23 +66,20 @@ cdef class Handshake:
 
     cdef bint parse(self, bytes head) except -1:
         """Has httptools parse the whole head; False where it finds it malformed."""
-        parser = HttpRequestParser(self)
+        cdef list words
         try:
-            parser.feed_data(head)
+            HttpRequestParser(self).feed_data(head)
         except HttpParserUpgrade:
             pass
         except HttpParserError:
             return False
-        if not self.complete or head.find(b" HTTP/", 0, head.find(b"\r\n")) < 0:     # it takes RTSP/1.1, too
+        words = head[:head.find(b"\r\n")].split(b" ")  # it has found them to be good; asking it for each costs more
+        if not self.complete or len(words) != 3 or not words[2].startswith(b"HTTP/"):   # it takes RTSP/1.1, too
             return False
-        self.method = parser.get_method()
-        self.version = parser.get_http_version()
+        self.method, self.target, self.version = words[0], words[1], words[2][5:]
         return True
 
-    # httptools calls these three
-
-    def on_url(self, bytes url):
-        self.target = url
+    # httptools calls these two
 
     def on_header(self, bytes name, bytes value):
         value = _stripped(value)
@@ -126,9 +123,9 @@ cdef class Handshake:
 
     # verdicts: None, or (status, text, headers) of the refusal
 
-    def refuse_request(self, allowed_hosts):
+    cpdef refuse_request(self, allowed_hosts):
         """What any request must be, whatever it asks for."""
-        if self.version != "1.1":
+        if self.version != b"1.1":
             return 505, "this server speaks HTTP/1.1", ()
         if self.hosts != 1:
             return 400, "exactly one Host header is needed", ()
@@ -140,7 +137,7 @@ cdef class Handshake:
             return 403, "this Host is not served here", ()
         return None
 
-    def refuse_upgrade(self, origins):
+    cpdef refuse_upgrade(self, origins):
         """RFC 6455 section 4.2.1, item by item; then the origin check of section 10.2."""
         if self.method != b"GET":
             return 405, "a WebSocket handshake is a GET", (("Allow", "GET"),)
@@ -164,7 +161,7 @@ cdef class Handshake:
             return 403, "this Origin is not allowed", ()
         return None
 
-    def response(self, accept, bytes extensions=None):
+    cpdef bytes response(self, accept, bytes extensions=None):
         """The 101 (RFC 6455 section 4.2.2); `accept` is an http.Accept or None, `extensions` what was negotiated."""
         digest = sha1(self.key + WEBSOCKET_GUID).digest()
         answer = (

@@ -215,7 +215,7 @@ cdef class Handshake:           # one request head: collected, parsed by httptoo
     cdef readonly bytes method
     cdef readonly bytes target
     cdef readonly list headers
-    cdef readonly str version
+    cdef readonly bytes version
     cdef bint complete
     # picked out of the headers
     cdef readonly bytes host, origin, key, protocols, extensions, sec_version
@@ -225,3 +225,6 @@ cdef class Handshake:           # one request head: collected, parsed by httptoo
     cdef HeadState scan(self, const uint8_t *data, size_t n) noexcept
     cdef bint parse(self, bytes head) except -1
     cdef int _pick(self, bytes name, bytes value) except -1
+    cpdef refuse_request(self, allowed_hosts)
+    cpdef refuse_upgrade(self, origins)
+    cpdef bytes response(self, accept, bytes extensions=*)

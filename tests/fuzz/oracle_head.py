@@ -54,7 +54,7 @@ def scan(data: bytes, max_header_size: int, max_request_line: int, max_headers: 
 class Head:
     method: bytes = b""
     target: bytes = b""
-    version: str = ""
+    version: bytes = b""
     headers: list[tuple[bytes, bytes]] = field(default_factory=list)
 
     def all(self, name: bytes) -> list[bytes]:
@@ -75,7 +75,7 @@ def parse(data: bytes) -> Head | None:
     parts = first.split(b" ")
     if len(parts) != 3 or not is_token(parts[0]) or not parts[1] or not re.fullmatch(rb"HTTP/\d\.\d", parts[2]):
         return None
-    head = Head(parts[0], parts[1], parts[2][5:].decode())
+    head = Head(parts[0], parts[1], parts[2][5:])
     for line in lines:
         name, colon, value = line.partition(b":")
         if not colon or not is_token(name):  # RFC 9112 5.1: no white space before the colon
@@ -93,7 +93,7 @@ def may_be_refused(head: Head) -> bool:
     lengths = head.all(b"content-length")
     return (
         head.method not in METHODS
-        or head.version not in {"1.1", "1.0"}
+        or head.version not in {b"1.1", b"1.0"}
         or not PLAIN_TARGET.fullmatch(head.target)
         or len(lengths) > 1
         or any(not re.fullmatch(rb"[0-9]{1,18}", value) for value in lengths)
@@ -103,7 +103,7 @@ def may_be_refused(head: Head) -> bool:
 
 def verdict(head: Head, hosts: Collection[str] | None, origins: Collection[str] | None) -> int | None:
     """The status of the refusal, or None; the first thing that is wrong counts."""
-    if head.version != "1.1":
+    if head.version != b"1.1":
         return 505
     host = split_authority((head.one(b"host") or b"").decode("latin-1"))
     if host is None:
