@@ -62,9 +62,9 @@ def test_a_future(bench):
     future = bench.loop.create_future()
 
     async def coro():
+        bench.loop.call_later(0.005, future.set_result, "value")  # from here: else it may be done before the await
         return await future
 
-    bench.loop.call_later(0.005, future.set_result, "value")
     assert bench.run(coro()) == "value"
 
 
@@ -107,13 +107,13 @@ def test_a_future_that_fails(bench):
     future = bench.loop.create_future()
 
     async def coro():
+        bench.loop.call_later(0.005, future.set_exception, ValueError())
         try:
             await future
         except ValueError:
             await asyncio.sleep(0)
             raise KeyError from None
 
-    bench.loop.call_later(0.005, future.set_exception, ValueError())
     with pytest.raises(KeyError):
         bench.run(coro())
 
