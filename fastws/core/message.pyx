@@ -32,8 +32,9 @@ cdef uint8_t *_body_room(Inbox *inbox, size_t need) except NULL:
     for up to AT_ONCE that is when an eighth has come, as moving it costs more than room that nobody touches."""
     cdef size_t capacity = PyBytes_GET_SIZE(<object>inbox.body) if inbox.body != NULL else 0
     cdef size_t wanted = inbox.filled + need
-    cdef size_t sight = min(inbox.filled * 8, <size_t>AT_ONCE) if inbox.filled >= <size_t>SMALL_WINDOW else 0
+    cdef size_t sight
     if wanted > capacity:
+        sight = min(inbox.filled * 8, <size_t>AT_ONCE) if inbox.filled >= <size_t>SMALL_WINDOW else 0
         wanted = max(wanted, capacity * 2, <size_t>FIRST_BODY)
         if inbox.fin and max(wanted, sight) - inbox.filled >= inbox.remaining:
             wanted = inbox.filled + <size_t>inbox.remaining
