@@ -243,6 +243,22 @@ def test_subprotocols_of_several_headers() -> None:
     assert handshake.protocols == b"a, b,c"
 
 
+@pytest.mark.parametrize(
+    "value", ["chat v2", "chat\tv2", "a, b c", '"chat"', "a;b", "a,b/c,d", "ch\xe4t", "\xa0a", "a\x85"]
+)
+def test_subprotocols_that_are_no_tokens(value: str) -> None:
+    """RFC 6455 sections 4.2.1 and 11.3.4; an application may answer with any that it is shown."""
+    assert asked(("Sec-WebSocket-Protocol", value)) == 400
+    assert asked(("Sec-WebSocket-Protocol", "chat"), ("Sec-WebSocket-Protocol", value)) == 400
+
+
+@pytest.mark.parametrize(
+    "value", ["a", "a,b", " a \t,\tb ", "", ",", "a,,b,", "!#$%&'*+-.^_`|~09AZaz", "v1.chat.example"]
+)
+def test_subprotocols_that_are_tokens(value: str) -> None:
+    assert asked(("Sec-WebSocket-Protocol", value)) is None
+
+
 def test_the_order_of_the_verdicts() -> None:
     """What is wrong with any request comes before what is wrong with a handshake; the first thing is told."""
     assert verdict(request_bytes(version="HTTP/1.0", host=None, key=None)) == 505

@@ -10,6 +10,7 @@ cdef enum:
     DEL = 127
 
 cdef bytes WEBSOCKET_GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
+cdef bytes TOKEN_CHARACTERS = b"!#$%&'*+-.^_`|~0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 
 
 cdef class HeadLimits:
@@ -159,6 +160,8 @@ cdef class Handshake:
             self.origin.decode("latin-1"), self.host.decode("latin-1"), origins
         ):
             return 403, "this Origin is not allowed", ()
+        if self.protocols is not None and not _are_tokens(self.protocols):
+            return 400, "Sec-WebSocket-Protocol is not a list of tokens", ()
         return None
 
     cpdef bytes response(self, accept, bytes extensions=None):
@@ -218,6 +221,11 @@ cdef bint _has_token(bytes value, bytes token) except -1:
     if value == token:
         return True
     return token in [part.strip(b" \t") for part in value.split(b",")]
+
+
+cdef bint _are_tokens(bytes value) except -1:
+    """What the commas separate; nothing between two of them is let pass (RFC 9110 sections 5.6.1.2, 5.6.2)."""
+    return not any([part.strip(b" \t").translate(None, TOKEN_CHARACTERS) for part in value.split(b",")])
 
 
 cdef bint _is_key(bytes key) except -1:

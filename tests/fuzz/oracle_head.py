@@ -127,6 +127,8 @@ def verdict(head: Head, hosts: Collection[str] | None, origins: Collection[str] 
     sent = head.all(b"origin")
     if sent and (len(sent) > 1 or not origin_trusted(sent[0].decode("latin-1"), host, origins)):
         return 403
+    if not all(is_token(offer) for offer in head.tokens(b"sec-websocket-protocol") if offer):
+        return 400
     return None
 
 

@@ -256,6 +256,17 @@ def test_h19_a_subprotocol_not_offered(serve: Serving, offered: list[str]) -> No
         assert caught
 
 
+@pytest.mark.parametrize("offered", ["chat v2", "chatl other, more", '"chat"', "ch\xe4t"])
+def test_h19_an_offer_that_is_no_subprotocol(serve: Serving, offered: str) -> None:
+    """A hook that answers with the client's first offer does not come to see it, and so does not raise."""
+    recorder = Recorder()
+    server = serve(make_app(hooked(recorder, lambda request: request.accept(subprotocol=request.subprotocols[0]))))
+    with bystander(server, recorder):
+        client = RawClient.connect(server.port)
+        client.send_raw(request_bytes(headers=[("Sec-WebSocket-Protocol", offered)]))
+        client.expect_reject(400)
+
+
 @pytest.mark.parametrize("lines", [["chat"], ["superchat, chat"], ["superchat", "chat"], ["superchat ,chat\t"]])
 def test_h19_a_subprotocol_offered(serve: Serving, lines: list[str]) -> None:
     """RFC 6455 section 11.3.4: several lines are one list."""
