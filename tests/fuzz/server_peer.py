@@ -109,8 +109,17 @@ class Peer:
             request_bytes(path, key=rng.choice([b"", b"short", b"=" * 24])),
             b"GET /stats HTTP/1.1\r\nHost: x\r\n\r\n" * rng.choice([1, 2]),
             b"HEAD /later HTTP/1.1\r\nHost: x\r\n\r\n",
-            bytes(byte ^ (rng.random() < 0.01) * (1 << rng.randrange(8)) for byte in request),
+            self._flipped(request),
         ][rng.randrange(12)]
+
+    def _flipped(self, request: bytes) -> bytes:
+        """With some bits changed, none of them in its number: what it does would be put down to another."""
+        rng = self.rng
+        before, number, after = request.partition(b"?%d " % self.ledger.number)
+        before, after = (
+            bytes(byte ^ (rng.random() < 0.01) * (1 << rng.randrange(8)) for byte in part) for part in (before, after)
+        )
+        return before + number + after
 
     def _more(self) -> None:
         """Adds to what it is going to send."""
