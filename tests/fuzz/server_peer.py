@@ -282,6 +282,12 @@ class Peer:
             self.incoming[0] |= 0x40
         return found is not None
 
+    def widen(self) -> None:
+        """Has room for what is on its way. While the window is below a segment, TCP sends 1 KB in 200 ms by a timer
+        (RFC 9293 section 3.8.6.2.1)."""
+        if not self.gone and self.world.transport == "tcp":
+            self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 300_000)
+
     def settle(self) -> bool:
         """Sends and reads what can be; whether anything could."""
         moved = False

@@ -202,6 +202,8 @@ async def _steps(world: World, peers: list[Peer], address: Any) -> None:
 async def _calm(world: World, peers: list[Peer]) -> None:
     """Nobody does anything new, and all who read get all that was said, in both directions."""
     world.calm = True
+    for peer in peers:
+        peer.widen()
     deadline = time.monotonic() + LIMIT
     idle = 0
     while idle < 10 or any(map(_lacking, peers)):
