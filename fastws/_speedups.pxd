@@ -8,16 +8,18 @@ include "core/protocol.pxi"
 cdef extern from "poller.h" nogil:
     enum:
         POLL_READ, POLL_WRITE, POLL_PEER_SHUT, POLL_HANGUP, POLL_ERROR
-    ctypedef struct poller_data:
-        void *ptr
     ctypedef struct poller_event:
         uint32_t events
-        poller_data data
+    uint64_t poller_key(const poller_event *event)
     int poller_open()
-    int poller_add(int poller, int fd, uint32_t interest, void *pointer)
-    int poller_change(int poller, int fd, uint32_t interest, void *pointer)
+    int poller_add(int poller, int fd, uint32_t interest, uint64_t key)
+    int poller_change(int poller, int fd, uint32_t interest, uint64_t key)
     int poller_remove(int poller, int fd)
     int poller_take(int poller, poller_event *events, int capacity)
+    void poller_replace(int poller)
+    int poller_timer_open(int poller, uint64_t key)
+    void poller_timer_set(int timer, uint32_t milliseconds)
+    void poller_timer_stop(int timer)
 
 cdef extern from "memory.h" nogil:
     void memory_keep()
@@ -45,6 +47,8 @@ cdef class Buffer:              # memory that Python objects may look into
 
 cdef class Window:              # a stretch of a Buffer, for memoryview()
     cdef Buffer buffer
+    cdef Py_ssize_t exports
+    cdef bint ended             # no more of them
     cdef uint8_t *data
     cdef Py_ssize_t size
 
@@ -64,6 +68,8 @@ cdef class Endpoint:            # a descriptor at a reactor's poller
     cdef Reactor reactor
     cdef int fd
     cdef uint32_t interest
+    cdef uint32_t generation    # tells it from others that have had its descriptor
+    cdef uint64_t key(self) noexcept
     cdef int on_ready(self, uint32_t events) except -1
     cdef int _watch(self, uint32_t interest) except -1
 
@@ -84,6 +90,7 @@ cdef class Socket(Endpoint):
     cdef Socket previous, next  # in its roster
     cdef flag linked
     cdef flag settled           # in Reactor.settled, else in Reactor.transient
+    cdef flag feeding           # its input is being processed
     cdef Address address
     cdef Outbox outbox
     cdef uint8_t *held          # input that could not be processed yet
@@ -130,6 +137,8 @@ cdef class Socket(Endpoint):
     cdef int uncork(self) except -1
     cdef int flush(self) except -1
     cdef bint _refused(self) noexcept
+    cdef int _break(self) noexcept
+    cdef int _queue(self, const uint8_t *data, size_t n) noexcept
     cdef int _block(self) except -1
     cdef size_t unsent(self) noexcept
     cdef int mark(self) except -1
@@ -141,18 +150,27 @@ cdef class Socket(Endpoint):
 cdef class Roster:              # sockets in the order in which they came
     cdef Socket newest, oldest
     cdef Py_ssize_t count
-    cdef int add(self, Socket socket) except -1
-    cdef int remove(self, Socket socket) except -1
+    cdef int add(self, Socket socket) noexcept
+    cdef int remove(self, Socket socket) noexcept
 
 cdef class Reactor:
     cdef readonly object loop
     cdef readonly object starter        # starts coroutines (fastws.tasks)
     cdef readonly object log
-    cdef int poller
     cdef unsigned long thread
     cdef uint32_t now                   # milliseconds, coarse, wraps
-    cdef uint32_t tick, sweep_at
+    # who is polled
+    cdef int poller                     # -1 once it is closed
     cdef uint32_t batch                 # counts the batches of events
+    cdef PyObject **watched             # endpoints by descriptor, borrowed; NULL where there is none
+    cdef uint32_t watched_room
+    cdef uint32_t generation            # of the endpoint that came last
+    # the one timer
+    cdef int timer
+    cdef uint32_t tick, sweep_at
+    cdef flag planned                   # a sweep is to come, at `sweep_at`
+    cdef flag rang                      # the timer has: a sweep is due
+    cdef flag caught_up                 # before this sweep, which the last one has put off
     # shared buffers
     cdef Buffer input
     cdef flag keeps_memory              # what large blocks have freed, for those to come; see memory.h
@@ -167,29 +185,43 @@ cdef class Reactor:
     cdef Py_ssize_t max_transient
     cdef public object on_empty         # called when the last socket has gone
     cdef list listeners
-    cdef list dirty                     # sockets with something to do at the end of the turn
-    cdef list dead                      # dropped in this turn: the poller may still name them
-    cdef bint in_turn, turn_asked
-    cdef bint caught_up                 # before this sweep, which the last one has put off
-    cdef object timer, sweep_call, turn_call
+    # what the end of the turn sees to
+    cdef list dirty                     # sockets with something to do
+    cdef Py_ssize_t seen                # how many of those have had their turn
+    cdef list lines                     # for the log: (kind, form, arguments, error)
+    cdef flag turn_asked
+    cdef object turn_call
     # counters
     cdef uint64_t accepted, next_id
     cdef Py_ssize_t opened
-    cdef int link(self, Socket socket) except -1
-    cdef int unlink(self, Socket socket) except -1
-    cdef int settle(self, Socket socket, bint settled) except -1
-    cdef int _evict(self) except -1
+    cdef int _close_poller(self) noexcept
+    # polled
+    cdef int watch(self, Endpoint endpoint, uint32_t interest) noexcept
+    cdef int unwatch(self, Endpoint endpoint) noexcept
+    cdef Endpoint _watched_as(self, uint64_t key)
     cdef int listen(self, Listener listener) except -1
-    cdef int took_large_block(self) except -1
+    # here
+    cdef int link(self, Socket socket) noexcept
+    cdef int unlink(self, Socket socket) except -1
+    cdef int settle(self, Socket socket, bint settled) noexcept
+    cdef int _evict(self) except -1
+    # memory
+    cdef Buffer fresh_input(self)
+    cdef int took_large_block(self) noexcept
     cdef uint32_t _give_back(self) noexcept
+    # turns
     cdef int ask_turn(self) except -1
-    cdef int _turn(self) except -1
+    cdef int _run(self, bint take) except -1
     cdef int _take(self) except -1
-    cdef int _catch_up(self) except -1
-    cdef int _leave_turn(self) except -1
-    cdef int _time(self) noexcept
+    cdef int _turn(self) except -1
     cdef int _failed(self, Endpoint endpoint, error) except -1
-    cdef int sweep_within(self, uint32_t left) except -1
+    cdef int log_later(self, str kind, str form, tuple arguments, error) except -1
+    cdef int _write_lines(self) except -1
+    # time
+    cdef int _time(self) noexcept
+    cdef int _sweep(self) except -1
+    cdef int _catch_up(self) except -1
+    cdef int sweep_within(self, uint32_t left) noexcept
 
 
 # The connection joins the two halves, and is the only one that calls the user's code.
@@ -293,6 +325,7 @@ cdef class Asides:              # what few connections need, and only for a whil
     cdef bytes pong             # owed to a peer that takes nothing: the latest only
     cdef flag busy              # an async callback has begun and not ended
     cdef flag stepping          # its first step runs just now
+    cdef flag cancel_due        # `task` is to be cancelled when the turn ends
 
 cdef class WebSocket(Socket):
     cdef object __weakref__
@@ -326,7 +359,7 @@ cdef class WebSocket(Socket):
     # close
     cdef int closed_by_peer(self, Event *event) except -1
     cdef bint is_busy(self) noexcept
-    cdef int enter(self, Phase phase) except -1
+    cdef int enter(self, Phase phase) noexcept
     cdef int end(self, str cause) except -1
     cdef int fail(self, str cause, unsigned int code, str reason) except -1
     cdef int finish(self, Phase phase, str cause, unsigned int code, str reason, bint clean) except -1

@@ -2,6 +2,8 @@
 
 import asyncio
 import logging
+import sys
+import traceback
 
 #: Lines of one kind that are written in a period; those over it are counted.
 LINES = 20
@@ -37,7 +39,7 @@ class Log:
             self._timer = self._loop.call_later(PERIOD, self.flush)
         if kind.written < LINES:
             kind.written += 1
-            self._log.log(level, form, *args, exc_info=error)
+            self._emit(level, form, args, error)
         else:
             kind.left_out += 1
             kind.last = level, form, args
@@ -51,7 +53,16 @@ class Log:
         for kind in kinds.values():
             if kind.left_out:
                 level, form, args = kind.last
-                self._log.log(level, f"{form} (and %d more like it)", *args, kind.left_out)
+                self._emit(level, f"{form} (and %d more like it)", (*args, kind.left_out), None)
+
+    def _emit(self, level: int, form: str, args: tuple[object, ...], error: BaseException | None) -> None:
+        """A handler may raise: that is its own fault, and told as logging tells what its own handlers raise."""
+        try:
+            self._log.log(level, form, *args, exc_info=error)
+        except Exception:
+            if logging.raiseExceptions and sys.stderr is not None:
+                print(f"--- Logging error: the line was {form % args!r} ---", file=sys.stderr)
+                traceback.print_exc()
 
 
 class _Kind:

@@ -6,6 +6,7 @@ import logging
 import os
 import socket
 import stat
+import weakref
 from collections.abc import Callable, Collection, Iterator
 from types import TracebackType
 from typing import Any
@@ -67,10 +68,12 @@ class Server:
         self._stopping = False
         self._stopped: asyncio.Future[None] = loop.create_future()
         self._service = service
+        self._is_parents = False  # this process is the child of a fork, and the server its parent's
         self.connections = Connections(self._reactor)
         for sock in sockets:
             _speedups.listen(self._reactor, sock, service)
         _speedups.attach(service, self._reactor)
+        _running.add(self)
 
     @property
     def port(self) -> int:
@@ -91,7 +94,10 @@ class Server:
 
         After `timeout` seconds the rest are terminated and their async callbacks cancelled. May be called again, with
         a shorter timeout for instance. If it is cancelled, the server stops all the same once its connections end.
+        In the child of a fork it does nothing: there is no server, see README.
         """
+        if self._is_parents:
+            return
         if not self._stopping:
             self._stopping = True
             if self._socket_file is not None:
@@ -123,12 +129,22 @@ class Server:
             self._reactor.on_empty = None
             self._reactor.close()
             self._log.flush()
-            _speedups.detach(self._service)
-            self._on_stop(self)
+            self._leave()
+
+    def _leave(self) -> None:
+        _running.discard(self)
+        _speedups.detach(self._service)
+        self._on_stop(self)
+
+    def _leave_to_parent(self) -> None:
+        self._is_parents = True
+        _speedups.leave_to_parent(self._reactor)
+        self._leave()
 
     async def wait_closed(self) -> None:
         """Wait until the server has been stopped."""
-        await asyncio.shield(self._stopped)
+        if not self._is_parents:
+            await asyncio.shield(self._stopped)
 
     async def __aenter__(self) -> "Server":
         return self
@@ -137,6 +153,18 @@ class Server:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self.stop()
+
+
+#: The servers of this process, for its forks.
+_running: weakref.WeakSet[Server] = weakref.WeakSet()
+
+
+def _leave_to_parent() -> None:
+    for server in list(_running):
+        server._leave_to_parent()
+
+
+os.register_at_fork(after_in_child=_leave_to_parent)
 
 
 class SocketFile:

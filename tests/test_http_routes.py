@@ -80,6 +80,7 @@ def test_http_wrong_return_type(serve: Serving, result: Any, asynchronous: bool)
     server = serve(app)
     serve.traps.expect(None)
     assert ask(server.port, "/").expect_reject(500).body == b"internal error\n"
+    server.settle()
     assert f"the http callback must return a fastws.Response, not {result!r}" in serve.traps.records[0].getMessage()
 
 
@@ -106,6 +107,7 @@ def test_http_exceptions_tell_nothing(serve: Serving, asynchronous: bool) -> Non
     response = ask(server.port, "/").expect_reject(500)
     assert response.body == b"internal error\n"
     assert "12345" not in str(response)
+    server.settle()
     assert serve.traps.records[0].getMessage() == "exception in the http callback"
 
 

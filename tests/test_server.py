@@ -133,7 +133,7 @@ def test_a_hundred_starts_and_stops(run: Any) -> None:
             if round_ == 10:
                 before = len(open_fds())
             await server.stop()
-        assert len(open_fds()) == before - 2  # the listener and the poller of the one that was open then
+        assert len(open_fds()) == before - 3  # the listener, the poller and the timer of the one that was open then
 
     run(main)
 

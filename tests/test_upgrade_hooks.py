@@ -83,6 +83,7 @@ def test_wrong_return_type(serve: Serving, result: Any, asynchronous: bool) -> N
     client.send_raw(request_bytes())
     assert client.expect_reject(500).body == b"internal error\n"
     expected = f"must return request.accept(), request.reject() or None, not {result!r}"
+    server.settle()
     assert expected in serve.traps.records[0].getMessage()
 
 

@@ -22,23 +22,38 @@ def keep_freed_memory():
 
 @cython.final
 cdef class Window:
-    """Exports a stretch of a Buffer, read-only. Whatever still exports it keeps the whole Buffer alive, and the
-    reactor, which counts exports, then takes a fresh one: freed or reused memory is never read."""
+    """Exports a stretch of a Buffer, read-only, until window_end(). Whatever exports it by then keeps the whole Buffer,
+    which its owner, who counts exports, does not overwrite: freed or reused memory is never read."""
 
     def __getbuffer__(self, Py_buffer *view, int flags):
-        if self.buffer is None:
-            raise BufferError("a window on nothing: it was not made by buffer_view()")
+        if self.ended or self.buffer is None:
+            raise BufferError("the view has ended: it is valid until its callback returns; take bytes(view) before")
         PyBuffer_FillInfo(view, self, self.data, self.size, 1, flags)
+        self.exports += 1
         self.buffer.exports += 1
 
     def __releasebuffer__(self, Py_buffer *view):
+        self.exports -= 1
         self.buffer.exports -= 1
+        if self.ended and not self.exports:
+            self.buffer = None
 
 
-cdef object buffer_view(Buffer buffer, uint8_t *data, size_t n):
-    """A read-only memoryview of n bytes that lie in the buffer."""
+cdef Window window_on(Buffer buffer, uint8_t *data, size_t n):
+    """Of n bytes that lie in the buffer."""
     cdef Window window = Window.__new__(Window)
     window.buffer = buffer
     window.data = data
     window.size = <Py_ssize_t>n
-    return PyMemoryView_FromObject(window)
+    return window
+
+
+cdef int window_end(Window window, view) except -1:
+    """Ends the memoryview and the window, which somebody may have kept (memoryview.obj): the next input may lie in the
+    same place. What exports it already goes on."""
+    window.ended = True
+    try:
+        view.release()
+    except BufferError:
+        pass
+    return 0

@@ -7,6 +7,7 @@ cdef int callback_message(WebSocket ws, Event *event) except -1:
     cdef bint is_text = event.opcode == OPCODE_TEXT
     cdef PyObject *arguments[3]         # the first is the callee's, for `self`
     cdef PyObject *answer
+    cdef Window window = None
     try:
         if route.message is None:
             return 0
@@ -18,7 +19,8 @@ cdef int callback_message(WebSocket ws, Event *event) except -1:
             message = PyMemoryView_FromObject(message_bytes(event))
         else:
             buffer = ws.service.inflated if event.deflated else ws.reactor.input
-            message = buffer_view(buffer, event.data, event.length)
+            window = window_on(buffer, event.data, event.length)
+            message = PyMemoryView_FromObject(window)
     finally:
         Py_XDECREF(event.body)
     if ws.is_busy():
@@ -32,7 +34,9 @@ cdef int callback_message(WebSocket ws, Event *event) except -1:
     else:
         result = <object>answer
         Py_XDECREF(answer)
-    if route.binary_as_view and not is_text:
+    if window is not None:
+        window_end(window, message)
+    elif route.binary_as_view and not is_text:
         _release(message)
     if result is not None:
         _returned(ws, result)
@@ -40,7 +44,7 @@ cdef int callback_message(WebSocket ws, Event *event) except -1:
 
 
 cdef int _broke(WebSocket ws) except -1:
-    """The callback has raised. This is not where it is called, as a `try` there would cost something each time."""
+    """The callback has raised. Apart from callback_message(), because a `try` there slows every message."""
     try:
         _raise()
     except (Exception, CancelledError) as error:
@@ -71,10 +75,10 @@ cdef int _call(WebSocket ws, callback, tuple arguments) except -1:
     return 0
 
 
-cdef int _release(message) except -1:
-    """The view ends with the callback. What the app still exports from it keeps the buffer; see Window."""
+cdef int _release(view) except -1:
+    """Ends a view of bytes. What was made from it keeps them, and they never change."""
     try:
-        message.release()
+        view.release()
     except BufferError:
         pass
     return 0
@@ -90,6 +94,12 @@ cdef int _returned(WebSocket ws, result) except -1:
     asides.stepping = True
     try:
         task = ws.reactor.starter.start(result, ws._callback_ended)
+    except BaseException as error:
+        if not asides.busy or not isinstance(error, Exception):
+            raise
+        asides.busy = False             # it has not begun, and so nobody will say that it has ended
+        result.close()
+        return callback_raised(ws, error)
     finally:
         asides.stepping = False
     if task is not None:
@@ -147,13 +157,27 @@ cdef int callback_cancel(WebSocket ws) except -1:
     cdef Asides asides = ws.asides
     if asides is None:
         return 0
+    ws.mark()
+    asides.cancel_due = True
     asides.waiting = [one for one in asides.waiting if one[0] is ws.route.close]
     asides.waiting_size = 0
-    if asides.task is not None:
-        try:
-            asides.task.cancel()            # calls cancel() of what it awaits, which may be anybody's code
-        except Exception as error:
-            ws.reactor.log.error("exception in cancelling a callback", exc_info=error)
+    return 0
+
+
+cdef int callback_turn(WebSocket ws) except -1:
+    """The turn ends: what may run anybody's code, and so had to wait, is done now."""
+    cdef Asides asides = ws.asides
+    if asides.cancel_due:
+        asides.cancel_due = False
+        if asides.task is not None:
+            try:
+                asides.task.cancel()    # calls cancel() of what it awaits
+            except Exception as error:
+                ws.reactor.log_later(None, "exception in cancelling a callback", (), error)
+    if asides.drain_waiters is not None and (ws.phase != PHASE_OPEN or ws.outbox.size <= ws.route.low_water):
+        sending_release(ws)
+    if asides.waiting and not asides.busy:
+        callback_go_on(ws)
     return 0
 
 
@@ -174,5 +198,6 @@ cdef int _wait(WebSocket ws, callback, tuple arguments, bint is_text, size_t siz
 
 cdef int callback_raised(WebSocket ws, error) except -1:
     """The user's code raised: that is told once, with its traceback, and costs this connection only."""
-    ws.reactor.log.error("exception in a callback; the connection is closed with 1011", exc_info=error)
-    return ws.fail("error", 1011, "internal error")
+    ws.fail("error", 1011, "internal error")
+    return ws.reactor.log_later(
+        None, "exception in a callback; the connection is closed with 1011", (), error)

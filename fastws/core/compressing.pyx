@@ -15,24 +15,32 @@ cdef int compressing_wish(compress) except -1:
     return COMPRESS_ALWAYS if compress else COMPRESS_NEVER
 
 
-cdef bytes compressing_agree(WebSocket ws, bytes offers):
-    """Negotiates; returns the answer's Sec-WebSocket-Extensions, or None."""
+cdef Deflation compressing_agree(WebSocket ws, bytes offers):
+    """Negotiates; None where nothing is compressed. Nothing has changed yet: see compressing_begin()."""
     cdef Route route = ws.route
-    cdef Codec codec = ws.service.codec
     if route.agree is None or offers is None:
         return None
-    has_room = codec.reserved + inflater_memory(15) <= route.deflate.max_inflater_memory
+    has_room = ws.service.codec.reserved + inflater_memory(15) <= route.deflate.max_inflater_memory
     agreement = route.agree(offers, has_room)
-    if agreement is None:
-        return None
-    ws.deflation = Deflation(agreement)
-    ws.inbox.takes_deflate = True
-    if ws.deflation.client_takeover:
-        codec.reserved += inflater_memory(ws.deflation.client_window_bits)
-    return agreement.answer.encode("ascii")
+    return None if agreement is None else Deflation(agreement)
 
 
-cdef int compressing_end(WebSocket ws) except -1:
+cdef bytes compressing_answer(Deflation deflation):
+    """Our Sec-WebSocket-Extensions, or None."""
+    return None if deflation is None else deflation.agreement.answer.encode("ascii")
+
+
+cdef int compressing_begin(WebSocket ws, Deflation deflation) noexcept:
+    """The connection is open, and compressed as agreed, if it is."""
+    if deflation is not None:
+        ws.deflation = deflation
+        ws.inbox.takes_deflate = True
+        if deflation.client_takeover:
+            ws.service.codec.reserved += inflater_memory(deflation.client_window_bits)
+    return 0
+
+
+cdef int compressing_end(WebSocket ws) noexcept:
     """The connection is over."""
     if ws.deflation is not None:
         if ws.deflation.client_takeover:

@@ -124,8 +124,6 @@ cdef class WebSocket(Socket):
     cdef int end(self, str cause) except -1:
         """Ends the connection without a close handshake, or without the rest of it."""
         cdef Phase phase = self.phase
-        if phase < PHASE_DOWN and cause not in ("left", "lost", "by_app", "stopping"):
-            self.reactor.log.about_peer(cause, "closed %s: %s", self.remote_address, cause)
         if phase == PHASE_CLOSING:
             self.finish(PHASE_GONE, cause, self.close_code, self.close_reason, False)
         elif phase == PHASE_OPEN:
@@ -136,7 +134,10 @@ cdef class WebSocket(Socket):
             self.enter(PHASE_GONE)
             if phase == PHASE_DECIDING:
                 callback_cancel(self)
-        return self.drop()
+        self.drop()
+        if phase < PHASE_DOWN and cause not in ("left", "lost", "by_app", "stopping"):
+            self.reactor.log_later(cause, "closed %s: %s", (self.remote_address, cause), None)
+        return 0
 
     cdef int on_peer_shut(self) except -1:
         """What it has sent is still delivered, if the callbacks get that far within close_timeout each."""
@@ -169,8 +170,8 @@ cdef class WebSocket(Socket):
             raise ValueError(f"a ping carries at most 125 bytes, got {len(body)}")
         if self.phase == PHASE_OPEN and not self.broken:
             self.check_thread()
-            self.pongs_asked += 1
             sending_control(self, OPCODE_PING, body)
+            self.pongs_asked += 1
 
     @property
     def buffered_amount(self):
@@ -237,18 +238,21 @@ cdef class WebSocket(Socket):
     def close(self, code=1000, reason=""):
         """Starts the close handshake (RFC 6455 section 7.1.2). 1005 sends an empty Close.
 
-        ValueError for a code that may not be sent or a reason of more than 123 bytes. If the peer does not answer
-        within `close_timeout`, the connection is terminated.
+        ValueError for a code that may not be sent or a reason of more than 123 bytes, TypeError for a code that is no
+        int or a reason that is no str. If the peer does not answer within `close_timeout`, the connection is
+        terminated.
         """
-        body = close_body(code, reason)
+        cdef uint16_t number = close_number(code)
+        cdef str text = close_text(reason)
+        cdef bytes body = close_body(number, text)
         if self.phase != PHASE_OPEN:
             return
         self.check_thread()
-        sending_control(self, OPCODE_CLOSE, body)
-        self.close_code, self.close_reason = code, reason
+        self.mark()
+        self.close_code, self.close_reason = number, text
         self.enter(PHASE_CLOSING)
-        sending_release(self)
         callback_forget(self)               # nothing is delivered from now on
+        sending_close(self, body)
         self.resume(0xFF)                   # or the peer's answer would not be read
 
     def terminate(self):
@@ -264,41 +268,53 @@ cdef class WebSocket(Socket):
         self.drop()
 
     cdef int closed_by_peer(self, Event *event) except -1:
-        if self.phase == PHASE_CLOSING:
-            self.finish(PHASE_DOWN, cause_of_close(self.service), self.close_code, self.close_reason, True)
-        else:
-            sending_control(self, OPCODE_CLOSE, close_body(event.code, ""))     # RFC 6455 section 5.5.1: echo the code
+        cdef bint begins = self.phase == PHASE_OPEN
+        cdef bytes body
+        if begins:
+            body = close_body(event.code, "")       # RFC 6455 section 5.5.1: echo the code
             self.finish(PHASE_DOWN, "by_peer", event.code, close_reason(event), True)
+            sending_close(self, body)
+        else:
+            self.finish(PHASE_DOWN, cause_of_close(self.service), self.close_code, self.close_reason, True)
         return self.hang_up()
 
     cdef int fail(self, str cause, unsigned int code, str reason) except -1:
         """RFC 6455 section 7.1.7: says why, parses nothing more, lets the peer hang up."""
-        if self.phase == PHASE_OPEN:
-            sending_control(self, OPCODE_CLOSE, close_body(code, reason))
-            if cause != "error":            # which has been logged with its traceback
-                self.reactor.log.about_peer(cause, "closed %s: %d, %s", self.remote_address, code, reason)
-            self.finish(PHASE_DOWN, cause, code, reason, False)
-        elif self.phase == PHASE_CLOSING:
+        cdef bytes body
+        if self.phase == PHASE_CLOSING:
             self.finish(PHASE_DOWN, cause_of_close(self.service), self.close_code, self.close_reason, False)
-        else:
+            return self.hang_up()
+        if self.phase != PHASE_OPEN:
             return 0
-        return self.hang_up()
+        body = close_body(code, reason)
+        self.finish(PHASE_DOWN, cause, code, reason, False)
+        sending_close(self, body)
+        self.hang_up()
+        if cause == "error":                # which is logged with its traceback
+            return 0
+        return self.reactor.log_later(cause, "closed %s: %d, %s", (self.remote_address, code, reason), None)
 
     cdef int finish(self, Phase phase, str cause, unsigned int code, str reason, bint clean) except -1:
         """The WebSocket connection is over, whatever becomes of the socket. `close` follows when the turn ends; after
         a clean end only once the callbacks before it are through, after any other they are cancelled. `cause` is one of
-        fastws.stats.CLOSED."""
-        self.close_code, self.close_reason = <uint16_t>code, reason
-        self.service.closed[cause] += 1
+        fastws.stats.CLOSED.
+
+        What may raise comes first, so that afterwards it has either ended or not. No code of the application's runs
+        here: not the log, nor a cancelled task, nor who waits in drained().
+        """
+        self.mark()
         limits_leave(self)
+        self.service.closed[cause] += 1
+        self.close_code, self.close_reason = <uint16_t>code, reason
         self.reactor.opened -= 1
         self.close_due = True
         inbox_clear(&self.inbox)
         compressing_end(self)
         self.enter(phase)
-        self.mark()
-        sending_release(self)
-        return 0 if clean else callback_cancel(self)
+        if not clean and self.asides is not None:
+            callback_forget(self)
+            self.asides.cancel_due = True
+        return 0
 
     cdef bint is_over(self) noexcept:
         return not self.close_due and not self.is_busy()
@@ -309,15 +325,15 @@ cdef class WebSocket(Socket):
 
     cdef int on_turn(self) except -1:
         Socket.on_turn(self)
-        if self.asides is not None and self.asides.waiting and not self.asides.busy:
-            callback_go_on(self)
-        if self.close_due:
-            self.close_due = False
-            try:
+        if self.asides is not None and self.phase != PHASE_DECIDING:
+            callback_turn(self)
+        try:
+            if self.close_due:
+                self.close_due = False
                 callback_event(self, self.route.close, (self.close_code, self.close_reason))
-            finally:
-                if self.phase == PHASE_GONE and self.is_over():
-                    self.reactor.unlink(self)
+        finally:
+            if self.phase == PHASE_GONE and self.is_over():
+                self.reactor.unlink(self)
         return 0
 
     # Python can see these two, so whoever calls them is not trusted.
@@ -332,7 +348,7 @@ cdef class WebSocket(Socket):
 
     # time
 
-    cdef int enter(self, Phase phase) except -1:
+    cdef int enter(self, Phase phase) noexcept:
         self.phase = phase
         if phase > PHASE_OPEN:
             topics_leave(self)

@@ -170,7 +170,7 @@ cdef class Deflation:
         history_drop(&self.history)
 
 
-cdef int deflation_end(Deflation self) except -1:
+cdef int deflation_end(Deflation self) noexcept:
     """Nothing more is compressed or inflated."""
     history_drop(&self.history)
     self.inflater = None

@@ -4,7 +4,6 @@ from cpython.buffer cimport PyBuffer_FillInfo
 from cpython.memoryview cimport PyMemoryView_FromObject
 from cpython.pythread cimport PyThread_get_thread_ident
 from cpython.ref cimport Py_DECREF, Py_INCREF
-from cpython.unicode cimport PyUnicode_FromObject
 from libc.errno cimport EAGAIN, EINTR, EMFILE, ENFILE, ENOBUFS, ENOMEM, errno
 from libc.string cimport memcmp, strerror
 from posix.time cimport CLOCK_MONOTONIC, clock_gettime, timespec
@@ -40,7 +39,7 @@ cdef extern from "<sys/socket.h>" nogil:
         iovec *msg_iov
         size_t msg_iovlen
     enum:
-        AF_INET, AF_INET6, MSG_NOSIGNAL, SHUT_WR, SOCK_NONBLOCK, SOCK_CLOEXEC
+        AF_INET, AF_INET6, MSG_NOSIGNAL, SHUT_RDWR, SHUT_WR, SOCK_NONBLOCK, SOCK_CLOEXEC
     int accept4(int, sockaddr *, socklen_t *, int)
     int getsockname(int, sockaddr *, socklen_t *)
     int shutdown(int, int)

@@ -21,8 +21,6 @@ cdef int limits_leave(WebSocket ws) except -1:
     cdef Service service = ws.service
     if not ws.has_place:
         return 0
-    ws.has_place = False
-    service.placed -= 1
     if service.max_connections_per_ip:
         key = address_key(&ws.address)
         count = service.placed_from[key] - 1
@@ -30,6 +28,8 @@ cdef int limits_leave(WebSocket ws) except -1:
             service.placed_from[key] = count
         else:
             del service.placed_from[key]
+    ws.has_place = False
+    service.placed -= 1
     return 0
 
 

@@ -23,7 +23,7 @@ cdef class Listener(Endpoint):
         lone connection costs one accept4, not a second that says EAGAIN, and a storm is taken in large bursts."""
         cdef Socket socket
         cdef Address address
-        cdef int fd, count = 0
+        cdef int fd, error, count = 0
         if self.fd < 0:
             return 0
         self.burst = min(self.burst * 2, self.most) if self.batch + 1 == self.reactor.batch else 1
@@ -38,27 +38,36 @@ cdef class Listener(Endpoint):
                 count += 1          # this peer is gone already (accept(2), "Error handling"): the next
                 continue
             count += 1
-            socket = self.make(self.reactor, self.service)
+            try:
+                socket = self.make(self.reactor, self.service)
+            except BaseException as failure:
+                close(fd)
+                if not isinstance(failure, MemoryError):
+                    raise
+                return self._rest(ENOMEM)
             socket.fd = fd
             socket.address = address
-            socket.interest = POLL_READ
-            if poller_add(self.reactor.poller, fd, POLL_READ, <void *>socket) < 0:
+            error = self.reactor.watch(socket, POLL_READ)
+            if error:
                 socket.fd = -1
                 close(fd)
-                return self._rest(errno)
+                return self._rest(error)
             self.reactor.link(socket)
         return 0
 
     cdef int _rest(self, int error) except -1:
         """Descriptors or memory have run out: stop accepting for a tick; those who are here go on. Told once for a
         shortage, which lasts from tick to tick, however many get in meanwhile because others leave."""
-        if not self.resting:
-            self.resting = True
-            self._watch(0)
-            if not self.told or self.reactor.now - self.rested_at > SHORTAGE_OVER:
-                self.reactor.log.error("accepting pauses: %s; raise the limit of open files", strerror(error).decode())
-            self.told, self.rested_at = True, self.reactor.now
-            self.reactor.sweep_within(self.reactor.tick)
+        cdef bint is_new = not self.told or self.reactor.now - self.rested_at > SHORTAGE_OVER
+        if self.resting:
+            return 0
+        self._watch(0)
+        self.resting = self.told = True
+        self.rested_at = self.reactor.now
+        self.reactor.sweep_within(self.reactor.tick)
+        if is_new:
+            form = "accepting pauses: %s; raise the limit of open files"
+            self.reactor.log_later(None, form, (strerror(error).decode(),), None)
         return 0
 
     cdef int wake_up(self) except -1:
@@ -69,7 +78,7 @@ cdef class Listener(Endpoint):
 
     cdef int shut_down(self) except -1:
         if self.fd >= 0:
-            poller_remove(self.reactor.poller, self.fd)
+            self.reactor.unwatch(self)
             self.fd = -1
             self.sock.close()
         return 0

@@ -19,7 +19,10 @@ cdef Py_ssize_t opening_read(WebSocket ws, const uint8_t *data, size_t n) except
     elif state == HEAD_BAD or not handshake.parse((<const char *>data)[:handshake.scanned]):
         _refuse(ws, (400, "the request is malformed", ()))
     else:
-        _decide(ws, handshake)
+        try:
+            _decide(ws, handshake)
+        except Exception as error:
+            _broke_opening(ws, error)
     return <Py_ssize_t>handshake.scanned
 
 
@@ -76,14 +79,25 @@ cdef int _ask(WebSocket ws, callback, request) except -1:
     try:
         verdict = callback(request)
     except (Exception, CancelledError) as error:
-        return _decided(ws, None, error)
+        return _broke_opening(ws, error)
     if not is_coroutine(verdict):
-        return _decided(ws, verdict, None)
+        return _carry_out(ws, verdict)
+    if ws.phase != PHASE_HANDSHAKE:         # the callback has run the loop itself, and the time was up
+        verdict.close()
+        return 0
+    ws.aside().busy = True
     ws.phase = PHASE_DECIDING               # not enter(): handshake_timeout counts from accept
     if ws.has_place:
         ws.reactor.settle(ws, True)         # it has done its part; now it is the application that takes its time
-    ws.aside().busy = True
-    task = ws.reactor.starter.start(verdict, ws._upgrade_ended)
+    try:
+        task = ws.reactor.starter.start(verdict, ws._upgrade_ended)
+    except Exception as error:
+        if ws.phase != PHASE_DECIDING:
+            raise
+        ws.asides = None                    # it has not begun, and so nobody will say that it has ended
+        ws.phase = PHASE_HANDSHAKE
+        verdict.close()
+        return _broke_opening(ws, error)
     if task is not None:
         ws.asides.task = task
         ws.pause(PAUSE_DECIDING)
@@ -98,38 +112,62 @@ cdef int opening_decided(WebSocket ws, verdict, error) except -1:
         return 0
     ws.phase = PHASE_HANDSHAKE
     ws.resume(PAUSE_DECIDING)
-    return _decided(ws, verdict, error)
-
-
-cdef int _decided(WebSocket ws, verdict, error) except -1:
     if error is not None:
-        ws.reactor.log.error("exception in the %s callback", "http" if ws.route is None else "upgrade", exc_info=error)
-        return _refuse(ws, (500, "internal error", ()))
+        return _broke_opening(ws, error)
+    try:
+        return _carry_out(ws, verdict)
+    except Exception as failure:
+        return _broke_opening(ws, failure)
+
+
+cdef int _broke_opening(WebSocket ws, error) except -1:
+    """The application's code raised, or what it returned cannot be encoded: a 500, whatever it was."""
+    if ws.phase != PHASE_HANDSHAKE:
+        raise error
+    _refuse(ws, (500, "internal error", ()))
+    return ws.reactor.log_later(
+        None, "exception in the %s callback", ("http" if ws.route is None else "upgrade",), error)
+
+
+cdef int _carry_out(WebSocket ws, verdict) except -1:
+    cdef bytes answer
     if isinstance(verdict, Response):
+        answer = verdict.encode(ws.handshake.method == b"HEAD")
+        if ws.phase != PHASE_HANDSHAKE:     # the application's code, which may run the loop itself
+            return 0
         if ws.route is None:
             ws.service.answered += 1
         else:
             opening_failed(ws, "by_app")
-        return _respond(ws, verdict)
+        return _respond(ws, answer)
     if ws.route is not None and (verdict is None or isinstance(verdict, Accept)):
         return opening_accept(ws, verdict)
-    ws.reactor.log.error(
+    _refuse(ws, (500, "internal error", ()))
+    return ws.reactor.log_later(
+        None,
         "the %s, not %.200r",
-        "http callback must return a fastws.Response" if ws.route is None
-        else "upgrade callback must return request.accept(), request.reject() or None",
-        verdict,
+        ("http callback must return a fastws.Response" if ws.route is None
+         else "upgrade callback must return request.accept(), request.reject() or None", verdict),
+        None,
     )
-    return _refuse(ws, (500, "internal error", ()))
 
 
 cdef int opening_accept(WebSocket ws, accept) except -1:
+    """All that can fail comes first: where it does, the peer gets a 500, and nothing has been counted."""
     cdef Handshake handshake = ws.handshake
-    cdef bytes answer = handshake.response(accept, compressing_agree(ws, handshake.extensions))
+    cdef Deflation deflation = compressing_agree(ws, handshake.extensions)
+    cdef bytes answer = handshake.response(accept, compressing_answer(deflation))
+    cdef str subprotocol = None
+    if accept is not None and accept.subprotocol is not None:
+        subprotocol = PyUnicode_FromObject(accept.subprotocol)      # an enum's member, say
+    if ws.phase != PHASE_HANDSHAKE:
+        return 0
+    ws.write(<const uint8_t *>PyBytes_AS_STRING(answer), <size_t>PyBytes_GET_SIZE(answer))
     ws.handshake = None
     if accept is not None:
-        ws.subprotocol = accept.subprotocol
+        ws.subprotocol = subprotocol
         ws.data = accept.data
-    ws.write(<const uint8_t *>PyBytes_AS_STRING(answer), <size_t>PyBytes_GET_SIZE(answer))
+    compressing_begin(ws, deflation)
     ws.reactor.next_id += 1
     ws.id = ws.reactor.next_id
     ws.reactor.opened += 1
@@ -149,21 +187,22 @@ cdef int opening_failed(WebSocket ws, str cause) except -1:
 
 cdef int _refuse(WebSocket ws, tuple refusal, str cause_of_403_503=None) except -1:
     """Refuses with (status, text, headers)."""
+    cdef bytes answer
     status, text, _ = refusal
     cause = {
         400: "malformed", 404: "not_found", 405: "method", 414: "max_request_line", 426: "version",
         431: "max_header_size", 500: "error", 505: "http_version",
     }.get(status, cause_of_403_503)
+    answer = error_response(*refusal).encode(ws.handshake.method == b"HEAD")
     opening_failed(ws, cause)
-    if cause != "error":                    # which has been logged with its traceback
-        ws.reactor.log.about_peer(cause, "refused %s: %d, %s", ws.remote_address, status, text)
-    return _respond(ws, error_response(*refusal))
+    _respond(ws, answer)
+    if cause == "error":                    # which is logged with its traceback
+        return 0
+    return ws.reactor.log_later(cause, "refused %s: %d, %s", (ws.remote_address, status, text), None)
 
 
-cdef int _respond(WebSocket ws, response) except -1:
+cdef int _respond(WebSocket ws, bytes answer) except -1:
     """Answers in plain HTTP and hangs up; whatever else the peer has sent or will send is thrown away."""
-    cdef Handshake handshake = ws.handshake
-    cdef bytes answer = response.encode(handshake.method == b"HEAD")
     ws.handshake = None
     ws.enter(PHASE_DOWN)
     ws.write_large(NULL, 0, <const uint8_t *>PyBytes_AS_STRING(answer), <size_t>PyBytes_GET_SIZE(answer), answer)

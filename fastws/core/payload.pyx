@@ -23,7 +23,7 @@ cdef int payload_open(Payload *payload, data, bint is_text) except -1:
             payload.text = <PyObject *>data
             payload.size = text_size(data)
         return 0
-    if isinstance(data, bytes):
+    if PyBytes_CheckExact(data):        # a subclass may have a destructor, which must not run where a chunk is dropped
         payload.keeper = <PyObject *>data
         payload.data = <const uint8_t *>PyBytes_AS_STRING(data)
         payload.size = <size_t>PyBytes_GET_SIZE(data)

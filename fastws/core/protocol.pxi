@@ -77,15 +77,16 @@ cdef struct Inbox:             # one connection's receiving side
     # the message in progress
     uint8_t deflated            # its first frame had RSV1
     uint8_t opcode              # TEXT or BINARY; 0 between messages
-    uint32_t fragments
+    # the data frame in progress
+    uint8_t in_frame
+    uint8_t fin
+    uint32_t mask               # rotated to the next payload byte
+    uint32_t fragments          # of the message
+    uint64_t remaining          # payload bytes of the frame still to come
+    # what there is of the message
     simd_text text              # what is known of it, where it is text
     PyObject *body              # a bytes object that is being filled; NULL while there is nothing to keep
     size_t filled               # how much of it is
-    # the data frame in progress
-    bint in_frame
-    bint fin
-    uint32_t mask               # rotated to the next payload byte
-    uint64_t remaining          # payload bytes still to come
 
 cdef enum EventKind:
     EVENT_NONE                  # what is left of the input is the beginning of something: keep it

@@ -6,6 +6,10 @@ cdef enum:
     LATEST = 0x80000000         # milliseconds; what differs by more is not later but earlier
     KEEP_FOR = 2000             # milliseconds; see took_large_block()
     INPUT_SIZE = 262144         # bytes; the shared receive buffer, and so the most that one socket is read per wake-up
+    TURN_TIME = 4               # milliseconds for what sockets go on with; the rest comes after the others' events
+    FEWEST_WATCHED = 64         # descriptors that the table begins with room for
+
+cdef uint64_t TIMER_KEY = 0     # no endpoint's: their generations begin with 1
 
 
 @cython.final
@@ -29,8 +33,8 @@ cdef class Reactor:
         self.transient = Roster()
         self.listeners = []
         self.dirty = []
-        self.dead = []
-        self.poller = -1
+        self.lines = []
+        self.poller = self.timer = -1
         self.input = Buffer(INPUT_SIZE)
         self.cork = <uint8_t *>PyMem_Malloc(CORK_SIZE)
         if self.cork == NULL:
@@ -39,16 +43,26 @@ cdef class Reactor:
         self.poller = poller_open()
         if self.poller < 0:
             raise OSError(errno, "opening a poller")
-        self.sweep_call = self._sweep
+        self.timer = poller_timer_open(self.poller, TIMER_KEY)
+        if self.timer < 0:
+            raise OSError(errno, "opening a timer")
         self.turn_call = self._end_turn
         loop.add_reader(self.poller, self._wake)
 
     def __dealloc__(self):
-        if self.cork == NULL:               # where making it failed, poller is 0, which is somebody else's
+        PyMem_Free(self.watched)
+        if self.cork == NULL:               # The constructor failed; descriptor 0 is not ours.
             return
         PyMem_Free(self.cork)
+        self._close_poller()
+
+    cdef int _close_poller(self) noexcept:
+        if self.timer >= 0:
+            close(self.timer)
         if self.poller >= 0:
             close(self.poller)
+        self.timer = self.poller = -1
+        return 0
 
     def close(self):
         """Drops everything. The loop knows nothing of us after this."""
@@ -62,91 +76,139 @@ cdef class Reactor:
                 socket = roster.newest
                 socket.drop()
                 self.unlink(socket)
-        if self.timer is not None:
-            self.timer.cancel()
-            self.timer = None
-        self.loop.remove_reader(self.poller)
-        close(self.poller)
-        self.poller = -1
-        self.dead.clear()
-        self.starter.close()
+        self._write_lines()
+        try:
+            self.loop.remove_reader(self.poller)
+        finally:
+            self._close_poller()
+            self.starter.close()
+
+    def leave_to_parent(self):
+        """For the child of a fork: the parent goes on with the same sockets and the same poller, so the child closes
+        its copies and touches neither. It frees nothing: a destructor may undo what is the parent's, delete a file
+        say."""
+        cdef Roster roster
+        cdef Socket socket
+        cdef Listener listener
+        if self.poller < 0:
+            return
+        for roster in (self.transient, self.settled):
+            socket = roster.newest
+            while socket is not None:
+                if socket.fd >= 0:
+                    close(socket.fd)
+                    socket.fd = -1
+                socket = socket.next
+        for listener in self.listeners:
+            listener.fd = -1
+            listener.sock.close()
+        if self.watched != NULL:
+            memset(self.watched, 0, self.watched_room * sizeof(PyObject *))
+        self.opened = 0
+        close(self.timer)
+        poller_replace(self.poller)
+        self.timer = self.poller = -1
 
     # what the loop calls
 
     def _wake(self):
-        self._take()
+        self._run(True)
+
+    def _end_turn(self):
+        self.turn_asked = False
+        self._run(False)
+
+    cdef int _run(self, bint take) except -1:
+        """One turn: takes events, if it is to, and sees to all who are marked.
+
+        A callback may run the loop itself (nest_asyncio, a notebook, Qt), and so another turn inside this one. What the
+        outer turn has in the shared buffers is sent or left alone before the inner one uses them.
+        """
+        cdef Socket outer = self.corked_for
+        cdef Buffer outer_input = self.input
+        if self.poller < 0:
+            return 0
+        self.thread = PyThread_get_thread_ident()
+        self._time()
+        if outer is not None:
+            self.input = Buffer(INPUT_SIZE)
+            outer.uncork()
+            self.corked_for = None
+        try:
+            if take:
+                self._take()
+                if self.rang:
+                    self._sweep()
+            self._turn()
+        finally:
+            if outer is not None:
+                self.corked_for, self.input = outer, outer_input
+            if self.dirty or self.lines:
+                self.ask_turn()
+        return 0
 
     cdef int _take(self) except -1:
         """Sees to one batch of events; returns how many they were."""
         cdef poller_event events[BATCH]
         cdef Endpoint endpoint
-        cdef int i, count
-        self._time()
-        self.in_turn = True
+        cdef uint64_t key
+        cdef int i, count = max(0, poller_take(self.poller, events, BATCH))     # it fails where the poller is closed
         self.batch += 1
-        try:
-            count = max(0, poller_take(self.poller, events, BATCH))     # it fails where the poller is closed
-            for i in range(count):
-                endpoint = <Endpoint>events[i].data.ptr
-                if endpoint.fd < 0:
-                    continue
-                try:
-                    endpoint.on_ready(events[i].events)
-                except BaseException as error:
-                    self._failed(endpoint, error)
-            self._turn()
-        finally:
-            self._leave_turn()
+        for i in range(count):
+            key = poller_key(&events[i])
+            if key == TIMER_KEY:
+                self.rang = True
+                continue
+            endpoint = self._watched_as(key)
+            if endpoint is None:                # it has gone since, perhaps in this batch
+                continue
+            try:
+                endpoint.on_ready(events[i].events)
+            except BaseException as error:
+                self._failed(endpoint, error)
         return count
 
-    def _end_turn(self):
-        self.turn_asked = False
-        self._time()
-        self.in_turn = True
-        try:
-            self._turn()
-        finally:
-            self._leave_turn()
-
-    def _sweep(self):
-        """The one timer: looks at the deadlines of all sockets, and comes again when the next of them is due."""
+    cdef int _sweep(self) except -1:
+        """The timer rang: looks at the deadlines of all sockets, and sets it for the next that is due."""
         cdef Roster roster
         cdef Socket socket
         cdef Listener listener
         cdef list due = []
-        cdef uint32_t left, nearest = NEVER
-        self.timer = None
-        self._time()
+        cdef uint32_t one, left, nearest = self.tick
+        self.rang = self.planned = False
         if self.now - self.sweep_at - self.tick < LATEST and not self.caught_up:
             return self._catch_up()
         self.caught_up = False
-        if self.to_give_back:
-            nearest = self._give_back()
-        for roster in (self.transient, self.settled):
-            socket = roster.newest
-            while socket is not None:
-                left = socket.due_in(self.now)
-                if left == 0:
-                    due.append(socket)
-                else:
-                    nearest = min(nearest, left)
-                socket = socket.next
-        for listener in self.listeners:
-            listener.wake_up()
-        self.in_turn = True
         try:
+            left = self._give_back() if self.to_give_back else NEVER
+            for roster in (self.transient, self.settled):
+                socket = roster.newest
+                while socket is not None:
+                    one = socket.due_in(self.now)
+                    if one == 0:
+                        due.append(socket)
+                    else:
+                        left = min(left, one)
+                    socket = socket.next
+            for listener in self.listeners:
+                listener.wake_up()
             for socket in due:
-                try:
-                    socket.on_due(self.now)
-                except BaseException as error:
-                    self._failed(socket, error)
+                # What was done for those before it may have changed its state.
+                if socket.linked and socket.due_in(self.now) == 0:
+                    try:
+                        socket.on_due(self.now)
+                    except BaseException as error:
+                        self._failed(socket, error)
                 if socket.linked:
-                    nearest = min(nearest, socket.due_in(self.now))
+                    left = min(left, socket.due_in(self.now))
                 if len(self.dirty) >= BATCH:        # or all they send would be in memory at once
                     self._turn()
+            nearest = left
         finally:
-            self._leave_turn()
-        return self.sweep_within(nearest)
+            self.sweep_within(nearest)
+            if not self.planned and self.poller >= 0:
+                poller_timer_stop(self.timer)
+        return 0
 
     cdef int _catch_up(self) except -1:
         """The loop was held up. What has come meanwhile is not late, so all who have sent something are read, once, and
@@ -155,10 +217,11 @@ cdef class Reactor:
         self.caught_up = True
         self.sweep_within(self.tick)
         while batches > 0 and self._take() == BATCH:
+            self._turn()
             batches -= 1
         return 0
 
-    cdef int sweep_within(self, uint32_t left) except -1:
+    cdef int sweep_within(self, uint32_t left) noexcept:
         """A deadline comes in so many milliseconds of `now`, which must be fresh; NEVER is none. Sweeps are at least a
         tick apart."""
         cdef uint32_t at
@@ -166,21 +229,25 @@ cdef class Reactor:
             return 0
         left = max(left, self.tick)
         at = self.now + left
-        if self.timer is not None:
-            if at - self.sweep_at < LATEST:         # not before the sweep that is planned
-                return 0
-            self.timer.cancel()
-        self.sweep_at = at
-        self.timer = self.loop.call_later(left / 1000.0, self.sweep_call)
+        if self.planned and at - self.sweep_at < LATEST:        # not before the sweep that is planned
+            return 0
+        self.planned, self.sweep_at = True, at
+        poller_timer_set(self.timer, left)
         return 0
 
     # memory
 
-    cdef int took_large_block(self) except -1:
+    cdef Buffer fresh_input(self):
+        """The shared receive buffer, to be overwritten. What the application still looks into is left to it."""
+        if self.input.exports:
+            self.input = Buffer(INPUT_SIZE)
+        return self.input
+
+    cdef int took_large_block(self) noexcept:
         self.took_much = True
         if self.keeps_memory and not self.to_give_back:
             self.to_give_back = True
-            return self.sweep_within(KEEP_FOR)
+            self.sweep_within(KEEP_FOR)
         return 0
 
     cdef uint32_t _give_back(self) noexcept:
@@ -196,52 +263,61 @@ cdef class Reactor:
     # turns
 
     cdef int ask_turn(self) except -1:
-        """A socket is marked: see to it at the end of this batch, or in the loop's next iteration."""
-        if not self.in_turn and not self.turn_asked and self.poller >= 0:
-            self.turn_asked = True
+        """A socket is marked: see to it in the loop's next iteration, if not before."""
+        if self.turn_asked or self.poller < 0:
+            return 0
+        try:
             self.loop.call_soon(self.turn_call)
-        return 0
-
-    cdef int _leave_turn(self) except -1:
-        self.in_turn = False
-        self.dead.clear()
-        if self.dirty:
-            self.ask_turn()
+        except BaseException as error:
+            # At the recursion limit, say, no Python function can be called. The timer asks nobody.
+            poller_timer_set(self.timer, 0)
+            if not isinstance(error, Exception):
+                raise
+            return 0
+        self.turn_asked = True
         return 0
 
     cdef int _turn(self) except -1:
-        cdef list dirty = self.dirty
+        """Sees to those who are marked; who is marked again meanwhile has to wait for the next turn."""
+        cdef list dirty
         cdef Socket socket
-        cdef Py_ssize_t done = 0
+        cdef Py_ssize_t count
+        cdef uint32_t began = self.now
+        cdef bint went_on
+        if self.lines:
+            self._write_lines()
         if self.transient.count > self.max_transient:
             self._evict()
-            dirty = self.dirty
-        if not dirty:
-            return 0
-        self.dirty = []
-        try:
-            for socket in dirty:
-                done += 1
-                socket.dirty = False
-                try:
-                    socket.on_turn()
-                except BaseException as error:
-                    self._failed(socket, error)
-        finally:
-            if done < len(dirty):
-                self.dirty = dirty[done:] + self.dirty
+        count = len(self.dirty)
+        while self.seen < min(count, len(self.dirty)):      # a turn inside this one may have emptied the list
+            socket = self.dirty[self.seen]
+            self.seen += 1
+            socket.dirty = False
+            went_on = socket.resumed
+            try:
+                socket.on_turn()
+            except BaseException as error:
+                socket.mark()
+                self._failed(socket, error)
+            if went_on:
+                self._time()
+                if self.now - began >= TURN_TIME:
+                    break
+        if self.seen:
+            dirty, self.dirty = self.dirty, self.dirty[self.seen:]
+            self.seen = 0
+        if self.on_empty is not None and not self.socket_count:
+            self.on_empty()
         return 0
 
     cdef int _failed(self, Endpoint endpoint, error) except -1:
         """An exception of ours, not the user's or the peer's, costs that one connection. What is no Exception (a
         KeyboardInterrupt, say) costs it too, as the rest of its input is lost, and goes on to the loop."""
-        if isinstance(error, Exception):
-            self.log.error("internal error; the connection is dropped", exc_info=error)
         if isinstance(endpoint, Socket):
             (<Socket>endpoint).on_end()
         if not isinstance(error, Exception):
             raise error
-        return 0
+        return self.log_later(None, "internal error; the connection is dropped", (), error)
 
     cdef int _time(self) noexcept:
         cdef timespec time
@@ -249,9 +325,69 @@ cdef class Reactor:
         self.now = <uint32_t>(<uint64_t>time.tv_sec * 1000 + <uint64_t>time.tv_nsec // 1000000)
         return 0
 
+    # the log
+
+    cdef int log_later(self, str kind, str form, tuple arguments, error) except -1:
+        """What the application's log handlers do may be anything, so a line is written when the turn ends and no socket
+        is in the middle of something. kind: of a line about a peer; None for an error, with its exception or None."""
+        self.lines.append((kind, form, arguments, error))
+        return self.ask_turn()
+
+    cdef int _write_lines(self) except -1:
+        cdef list lines = self.lines
+        cdef Py_ssize_t done = 0
+        self.lines = []
+        try:
+            for kind, form, arguments, error in lines:
+                done += 1
+                if kind is None:
+                    self.log.error(form, *arguments, exc_info=error)
+                else:
+                    self.log.about_peer(kind, form, *arguments)
+        finally:
+            self.lines = lines[done:] + self.lines
+        return 0
+
     # who is here
 
-    cdef int link(self, Socket socket) except -1:
+    cdef int watch(self, Endpoint endpoint, uint32_t interest) noexcept:
+        """Polls the endpoint's descriptor. Returns 0, or an error of errno.h, with which nothing has changed.
+
+        An event carries the descriptor's number and a generation instead of a pointer, so that one for an endpoint that
+        has gone finds none, and never another that has its number.
+        """
+        cdef uint32_t fd = <uint32_t>endpoint.fd
+        cdef size_t room
+        cdef PyObject **moved
+        if fd >= self.watched_room:
+            room = max(<size_t>fd + 1, max(<size_t>FEWEST_WATCHED, <size_t>self.watched_room * 2))
+            moved = <PyObject **>PyMem_Realloc(self.watched, room * sizeof(PyObject *))
+            if moved == NULL:
+                return ENOMEM
+            memset(moved + self.watched_room, 0, (room - self.watched_room) * sizeof(PyObject *))
+            self.watched, self.watched_room = moved, <uint32_t>room
+        self.generation = max(<uint32_t>1, self.generation + 1)
+        endpoint.generation = self.generation
+        if poller_add(self.poller, endpoint.fd, interest, endpoint.key()) < 0:
+            return errno
+        endpoint.interest = interest
+        self.watched[fd] = <PyObject *>endpoint
+        return 0
+
+    cdef int unwatch(self, Endpoint endpoint) noexcept:
+        """Before the descriptor is closed; see poller.h."""
+        poller_remove(self.poller, endpoint.fd)
+        self.watched[endpoint.fd] = NULL
+        return 0
+
+    cdef Endpoint _watched_as(self, uint64_t key):
+        """Whom an event is for; None if that one has gone."""
+        cdef PyObject *found = self.watched[<uint32_t>key]
+        if found == NULL or (<Endpoint>found).generation != key >> 32:
+            return None
+        return <Endpoint>found
+
+    cdef int link(self, Socket socket) noexcept:
         socket.linked = True
         self.accepted += 1
         return self.transient.add(socket)
@@ -260,14 +396,10 @@ cdef class Reactor:
         if not socket.linked:
             return 0
         socket.linked = False
-        if self.in_turn:
-            self.dead.append(socket)
         (self.settled if socket.settled else self.transient).remove(socket)
-        if self.on_empty is not None and not self.socket_count:
-            self.on_empty()
-        return 0
+        return self.ask_turn() if self.on_empty is not None and not self.socket_count else 0
 
-    cdef int settle(self, Socket socket, bint settled) except -1:
+    cdef int settle(self, Socket socket, bint settled) noexcept:
         """Gives a socket a claim to stay, or takes it away."""
         if not socket.linked or socket.settled == settled:
             return 0
@@ -292,17 +424,18 @@ cdef class Reactor:
         return self.settled.count + self.transient.count
 
     cdef int listen(self, Listener listener) except -1:
-        listener.interest = POLL_READ
-        if poller_add(self.poller, listener.fd, POLL_READ, <void *>listener) < 0:
-            raise OSError(errno, "polling a listening socket")
+        cdef int error
         self.listeners.append(listener)
+        error = self.watch(listener, POLL_READ)
+        if error:
+            self.listeners.remove(listener)
+            raise OSError(error, "polling a listening socket")
         return 0
 
     def stop_listening(self):
         """Closes the listening sockets; connections live on."""
         cdef Listener listener
-        for listener in self.listeners:
-            listener.shut_down()
-            if self.in_turn:
-                self.dead.append(listener)
+        cdef list listeners = self.listeners
         self.listeners = []
+        for listener in listeners:
+            listener.shut_down()

@@ -2,7 +2,7 @@
 
 @cython.final
 cdef class Roster:
-    cdef int add(self, Socket socket) except -1:
+    cdef int add(self, Socket socket) noexcept:
         socket.next = self.newest
         if self.newest is not None:
             self.newest.previous = socket
@@ -12,7 +12,7 @@ cdef class Roster:
         self.count += 1
         return 0
 
-    cdef int remove(self, Socket socket) except -1:
+    cdef int remove(self, Socket socket) noexcept:
         if socket.previous is not None:
             socket.previous.next = socket.next
         else:

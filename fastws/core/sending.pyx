@@ -99,6 +99,14 @@ cdef int sending_control(WebSocket ws, uint8_t opcode, bytes body) except -1:
     return 0
 
 
+cdef int sending_close(WebSocket ws, bytes body) except -1:
+    """The last frame. Where there is no memory for it, the peer sees the connection break off."""
+    try:
+        return sending_control(ws, OPCODE_CLOSE, body)
+    except MemoryError:
+        return ws._break()
+
+
 cdef int sending_pong(WebSocket ws, bytes body) except -1:
     """To a peer that takes nothing only the latest is owed (RFC 6455 section 5.5.3)."""
     if not ws.blocked:
@@ -128,7 +136,8 @@ cdef int sending_taken(WebSocket ws) except -1:
     if ws.drain_due and unsent <= ws.route.low_water:
         ws.drain_due = False
         ws.resume(PAUSE_OUTBOX)
-        sending_release(ws)
+        if ws.asides is not None and ws.asides.drain_waiters is not None:
+            ws.mark()                       # they are woken when the turn ends
         if not ws.broken:                   # else nobody took anything, and `close` is about to come
             callback_event(ws, ws.route.drain, ())
     return 0
@@ -154,9 +163,10 @@ cdef object sending_drained(WebSocket ws):
 
 cdef int sending_release(WebSocket ws) except -1:
     """Nobody need wait in drained() any longer."""
-    if ws.asides is not None and ws.asides.drain_waiters is not None:
-        for future in ws.asides.drain_waiters:
-            if not future.done():
-                future.set_result(None)
-        ws.asides.drain_waiters = None
+    cdef list waiters = ws.asides.drain_waiters
+    while waiters:
+        future = waiters.pop(0)
+        if not future.done():
+            future.set_result(None)
+    ws.asides.drain_waiters = None
     return 0

@@ -18,6 +18,15 @@ def listen(Reactor reactor not None, sock, Service service not None):
     reactor.listen(listener)
 
 
+def leave_to_parent(Reactor reactor not None):
+    """For the child of a fork: the server is the parent's alone. Here its connections are over, without a callback."""
+    cdef WebSocket ws
+    for ws in _everybody(reactor):
+        ws.phase = PHASE_GONE
+        ws.close_due = False
+    reactor.leave_to_parent()
+
+
 def count_connections(Reactor reactor not None):
     """How many connections are open: those whose `open` was called and whose end has not come."""
     return reactor.opened
@@ -34,10 +43,13 @@ def close_all(Reactor reactor not None, Service service not None, int code, str 
     cdef WebSocket ws
     service.stopping = True
     for ws in _everybody(reactor):
-        if ws.phase <= PHASE_DECIDING:
-            ws.end("stopping")
-        else:
-            ws.close(code, reason)
+        try:
+            if ws.phase <= PHASE_DECIDING:
+                ws.end("stopping")
+            else:
+                ws.close(code, reason)
+        except Exception as error:
+            reactor._failed(ws, error)
 
 
 def terminate_all(Reactor reactor not None):

@@ -16,13 +16,17 @@ cdef class Endpoint:
         self.reactor = reactor
         self.fd = -1
 
+    cdef uint64_t key(self) noexcept:
+        """What its events carry."""
+        return <uint64_t>self.generation << 32 | <uint32_t>self.fd
+
     cdef int on_ready(self, uint32_t events) except -1:
         raise NotImplementedError
 
     cdef int _watch(self, uint32_t interest) except -1:
         if interest == self.interest or self.fd < 0:
             return 0
-        if poller_change(self.reactor.poller, self.fd, interest, <void *>self) < 0:
+        if poller_change(self.reactor.poller, self.fd, interest, self.key()) < 0:
             raise OSError(errno, "changing what is polled for")
         self.interest = interest
         return 0
@@ -32,7 +36,7 @@ cdef class Socket(Endpoint):
     def __dealloc__(self):
         outbox_clear(&self.outbox)
         PyMem_Free(self.held)
-        if self.linked and self.fd >= 0:    # where making it failed, fd is 0, which is somebody else's
+        if self.linked and self.fd >= 0:    # Where the constructor failed, fd is 0, which is not ours.
             close(self.fd)
 
     # what a subclass answers
@@ -104,6 +108,8 @@ cdef class Socket(Endpoint):
                 self.on_taken()
         if self.fd < 0:
             return 0
+        if self.feeding:                    # a callback of its own runs the loop; see Reactor._run()
+            self._watch(self.interest & ~<uint32_t>POLL_READ)
         if events & POLL_READ and self.interest & POLL_READ:
             return self._receive()
         if events & (POLL_HANGUP | POLL_ERROR):
@@ -114,7 +120,7 @@ cdef class Socket(Endpoint):
         return 0
 
     cdef int _receive(self) except -1:
-        cdef Buffer buffer = self.reactor.input
+        cdef Buffer buffer = self.reactor.fresh_input()
         cdef size_t room = 0
         cdef ssize_t got
         cdef uint8_t *place
@@ -140,10 +146,13 @@ cdef class Socket(Endpoint):
 
     cdef int _feed_held(self) except -1:
         """What was held while reading paused comes before anything new is read."""
-        cdef Buffer buffer = self.reactor.input
+        cdef Buffer buffer
+        if self.feeding:
+            return 0
         self.resumed = False
         if not self.held_size:
             return 0
+        buffer = self.reactor.fresh_input()
         memcpy(buffer.data, self.held, self.held_size)
         return self._feed(buffer.data, self.held_size)
 
@@ -151,8 +160,8 @@ cdef class Socket(Endpoint):
         """Input for the subclass: at data, or in its window where data is NULL. All that is written to this socket
         meanwhile is corked, and leaves in one send when it is done."""
         cdef Reactor reactor = self.reactor
-        cdef Buffer buffer = reactor.input          # `data` lies in it
         cdef Py_ssize_t used = 0
+        self.feeding = True
         reactor.corked_for = self
         try:
             if data == NULL:
@@ -160,14 +169,15 @@ cdef class Socket(Endpoint):
             else:
                 used = self.on_input(data, n)
         finally:
+            self.feeding = False
             self.uncork()
             reactor.corked_for = None
-            if buffer.exports:
-                reactor.input = Buffer(buffer.size)
         if data != NULL:
             if self.fd < 0 or self.deaf:
                 used = <Py_ssize_t>n
             self._hold(data + used, n - <size_t>used)
+        if not self.pauses:
+            self._watch(self.interest | POLL_READ)
         return 0
 
     cdef int _hold(self, uint8_t *data, size_t n) except -1:
@@ -274,20 +284,30 @@ cdef class Socket(Endpoint):
             if corked:
                 self.reactor.corked = 0
                 taken = min(<size_t>sent, corked)
-                if taken < corked:
-                    memcpy(outbox_reserve(&self.outbox, corked - taken), self.reactor.cork + taken, corked - taken)
+                self._queue(self.reactor.cork + taken, corked - taken)
                 sent -= taken
         taken = min(<size_t>sent, head_size)
-        if taken < head_size:
-            memcpy(outbox_reserve(&self.outbox, head_size - taken), head + taken, head_size - taken)
+        self._queue(head + taken, head_size - taken)
         taken = <size_t>sent - taken
-        if taken < n:
-            if owner is None:
-                memcpy(outbox_reserve(&self.outbox, n - taken), data + taken, n - taken)
-            else:
+        if owner is None:
+            self._queue(data + taken, n - taken)
+        elif taken < n and not self.broken:
+            try:
                 outbox_refer(&self.outbox, data + taken, n - taken, owner)
+            except MemoryError:
+                self._break()
         if self.outbox.size:
             self._block()
+        return 0
+
+    cdef int _queue(self, const uint8_t *data, size_t n) noexcept:
+        """Appends what the kernel has not taken of something that it has taken a part of, or that was corked. Where
+        there is no memory for it, the stream would have a hole, so nothing follows."""
+        if n and not self.broken:
+            try:
+                memcpy(outbox_reserve(&self.outbox, n), data, n)
+            except MemoryError:
+                self._break()
         return 0
 
     cdef int uncork(self) except -1:
@@ -302,8 +322,9 @@ cdef class Socket(Endpoint):
                     if self._refused():
                         return 0
                     sent = 0
-                memcpy(outbox_reserve(&self.outbox, n - <size_t>sent), reactor.cork + sent, n - <size_t>sent)
-                self._block()
+                self._queue(reactor.cork + sent, n - <size_t>sent)
+                if self.outbox.size:
+                    self._block()
         return self._shut_if_sent()
 
     cdef int flush(self) except -1:
@@ -337,14 +358,21 @@ cdef class Socket(Endpoint):
         return self._shut_if_sent()
 
     cdef bint _refused(self) noexcept:
-        """A send failed for good: nothing more goes out, and the poller will report the end in its own time, so that
-        no callback of the user's runs inside another's send()."""
-        if errno in (EAGAIN, EINTR, ENOBUFS):
+        """Whether a send failed for good, rather than for now."""
+        if errno in (EAGAIN, EINTR, ENOBUFS, ENOMEM):
             return False
-        self.broken = True
-        self.reactor.corked = 0 if self.reactor.corked_for is self else self.reactor.corked
-        outbox_clear(&self.outbox)
+        self._break()
         return True
+
+    cdef int _break(self) noexcept:
+        """Nothing more goes out. The poller will report the end in its own time, so that no callback of the user's runs
+        inside another's send(): after shutdown() it does so whatever the kernel thinks of the connection."""
+        self.broken = True
+        if self.reactor.corked_for is self:
+            self.reactor.corked = 0
+        outbox_clear(&self.outbox)
+        shutdown(self.fd, SHUT_RDWR)
+        return 0
 
     cdef int _block(self) except -1:
         if self.blocked:
@@ -362,10 +390,9 @@ cdef class Socket(Endpoint):
 
     cdef int mark(self) except -1:
         if not self.dirty:
-            self.dirty = True
             self.reactor.dirty.append(self)
-            self.reactor.ask_turn()
-        return 0
+            self.dirty = True
+        return 0 if self.reactor.turn_asked else self.reactor.ask_turn()
 
     # end
 
@@ -389,6 +416,8 @@ cdef class Socket(Endpoint):
         """Closes the socket at once. It leaves the reactor."""
         if self.fd < 0:
             return 0
+        self.reactor.unwatch(self)
+        shutdown(self.fd, SHUT_RDWR)        # the peer sees the end although a fork's child may hold a copy
         close(self.fd)
         self.fd = -1
         outbox_clear(&self.outbox)

@@ -172,14 +172,14 @@ cdef bint topics_quit(WebSocket ws, name) except -1:
     return at >= 0
 
 
-cdef int topics_leave(WebSocket ws) except -1:
+cdef int topics_leave(WebSocket ws) noexcept:
     """Leaves all topics."""
     while ws.subscribed:
         _leave(ws, ws.subscribed - 1)
     return 0
 
 
-cdef int _leave(WebSocket ws, uint32_t at) except -1:
+cdef int _leave(WebSocket ws, uint32_t at) noexcept:
     cdef Subscription gone = ws.subscriptions_at[at]
     cdef Subscription *moved = &ws.subscriptions_at[ws.subscribed - 1]
     cdef Topic topic = <Topic>gone.topic
@@ -198,7 +198,7 @@ cdef int _leave(WebSocket ws, uint32_t at) except -1:
     return _forget_if_empty(ws.service, topic)
 
 
-cdef int _fill_hole(Topic topic, uint32_t at) except -1:
+cdef int _fill_hole(Topic topic, uint32_t at) noexcept:
     """The last subscriber moves into the hole, unless that is the last itself."""
     cdef Slot *last = &topic.slots[topic.count - 1]
     if last.ws != NULL:
@@ -209,7 +209,7 @@ cdef int _fill_hole(Topic topic, uint32_t at) except -1:
     return 0
 
 
-cdef int _fill_holes(Topic topic) except -1:
+cdef int _fill_holes(Topic topic) noexcept:
     cdef uint32_t at = topic.count
     while topic.holes:                      # from the end, so that none comes after the one that is filled
         at -= 1
@@ -218,8 +218,8 @@ cdef int _fill_holes(Topic topic) except -1:
     return 0
 
 
-cdef int _forget_if_empty(Service service, Topic topic) except -1:
+cdef int _forget_if_empty(Service service, Topic topic) noexcept:
     # None where a collection of garbage has cut them off.
-    if not topic.count and service is not None and service.topics is not None:
-        service.topics.pop(topic.name, None)
+    if not topic.count and service is not None and service.topics is not None and topic.name in service.topics:
+        del service.topics[topic.name]
     return 0
