@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
 from fastws import _speedups
 from fastws.compression import negotiate
 from fastws.http import Request, Response
+from fastws.logs import write
 from fastws.options import Options
 from fastws.routing import Router
 from fastws.server import (
@@ -214,14 +215,14 @@ class App:
             loop.add_signal_handler(number, interrupt)
         server = await self.start(host, port, uds=uds, backlog=backlog)
         for url in server.urls:
-            log.info("fastws listening on %s", url)
+            write(log, logging.INFO, "fastws listening on %s", url)
         await first.wait()
-        log.info("stopping: %d connections to close", len(server.connections))
+        write(log, logging.INFO, "stopping: %d connections to close", len(server.connections))
         stopping = asyncio.ensure_future(server.stop(shutdown_timeout))
         forced = asyncio.ensure_future(second.wait())
         await asyncio.wait((stopping, forced), return_when=asyncio.FIRST_COMPLETED)
         if not stopping.done():
-            log.info("stopping at once")
+            write(log, logging.INFO, "stopping at once")
             for number in SIGNALS:
                 loop.remove_signal_handler(number)  # a third signal is the interpreter's: it gets out of anything
             await server.stop(0)
@@ -261,8 +262,12 @@ def _room(options: Options) -> tuple[int, int]:
     files = _open_files()
     pending = min(options.max_pending_handshakes, max(1, files // 8))
     if options.max_connections + pending > files:
-        log.warning(
-            "max_connections=%d is more than RLIMIT_NOFILE=%d allows: raise that", options.max_connections, files
+        write(
+            log,
+            logging.WARNING,
+            "max_connections=%d is more than RLIMIT_NOFILE=%d allows: raise that",
+            options.max_connections,
+            files,
         )
     # Some are left for the application's own files.
     return options.max_connections or max(1, files - pending - min(files // 16, 256)), pending

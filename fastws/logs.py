@@ -10,6 +10,16 @@ LINES = 20
 PERIOD = 10.0  # seconds
 
 
+def write(log: logging.Logger, level: int, form: str, *args: object, error: BaseException | None = None) -> None:
+    """Write a line. A handler that raises harms nobody else: it is told as logging tells it of its own handlers."""
+    try:
+        log.log(level, form, *args, exc_info=error)
+    except Exception:
+        if logging.raiseExceptions and sys.stderr is not None:
+            print(f"--- Logging error: the line was {form % args!r} ---", file=sys.stderr)
+            traceback.print_exc()
+
+
 class Log:
     """Writes to a logger, of each kind of line no more than LINES in a PERIOD. What is left out is told in one line at
     the end of the period."""
@@ -39,7 +49,7 @@ class Log:
             self._timer = self._loop.call_later(PERIOD, self.flush)
         if kind.written < LINES:
             kind.written += 1
-            self._emit(level, form, args, error)
+            write(self._log, level, form, *args, error=error)
         else:
             kind.left_out += 1
             kind.last = level, form, args
@@ -53,16 +63,7 @@ class Log:
         for kind in kinds.values():
             if kind.left_out:
                 level, form, args = kind.last
-                self._emit(level, f"{form} (and %d more like it)", (*args, kind.left_out), None)
-
-    def _emit(self, level: int, form: str, args: tuple[object, ...], error: BaseException | None) -> None:
-        """A handler may raise: that is its own fault, and told as logging tells what its own handlers raise."""
-        try:
-            self._log.log(level, form, *args, exc_info=error)
-        except Exception:
-            if logging.raiseExceptions and sys.stderr is not None:
-                print(f"--- Logging error: the line was {form % args!r} ---", file=sys.stderr)
-                traceback.print_exc()
+                write(self._log, level, f"{form} (and %d more like it)", *args, kind.left_out)
 
 
 class _Kind:

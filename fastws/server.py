@@ -13,7 +13,7 @@ from typing import Any
 
 from fastws import _speedups
 from fastws._speedups import WebSocket
-from fastws.logs import Log
+from fastws.logs import Log, write
 from fastws.stats import Stats
 from fastws.tasks import Starter
 
@@ -114,7 +114,7 @@ class Server:
                 if await self._ended_within(CANCEL_TIMEOUT):
                     break
             else:
-                log.error("a callback ignores its cancellation; the server stops without it")
+                write(log, logging.ERROR, "a callback ignores its cancellation; the server stops without it")
                 self._finish()
         await asyncio.sleep(0)  # what the reactor's end has put on the loop
 

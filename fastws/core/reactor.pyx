@@ -269,7 +269,8 @@ cdef class Reactor:
         try:
             self.loop.call_soon(self.turn_call)
         except BaseException as error:
-            # At the recursion limit, say, no Python function can be called. The timer asks nobody.
+            # At the recursion limit, say, no function of Python's can be called. The timer calls none.
+            self.planned, self.sweep_at = True, self.now
             poller_timer_set(self.timer, 0)
             if not isinstance(error, Exception):
                 raise
