@@ -93,6 +93,8 @@ PINGS = build(PING, b"?") * 300
 EACH_SIZE = b"".join(
     [build(TEXT, MESSAGES[-1][1][1]), build(TEXT, Sender(Agreed(False, False), _rng).message(b"hello " * 50), rsv=4)]
 )
+DEEP = 5000  # brackets, more than there may be calls in one another
+BRACKETS = build(TEXT, b"(" * DEEP)
 BYE = build(TEXT, b"bye")
 CLOSE = build_close(1000)
 EMPTY_PONG = build(PONG)
