@@ -16,7 +16,7 @@ TESTS = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(TESTS.parent), str(TESTS)]
 
 import fastws  # noqa: E402
-from soak import trouble  # noqa: E402
+from soak import talks, trouble  # noqa: E402
 
 # Short, so that all of them come many times; but none that honest clients may miss on a machine that is held up.
 app = fastws.App(handshake_timeout=2, close_timeout=2, send_timeout=3, ping_interval=0, max_message_size=600_000)
@@ -68,7 +68,14 @@ class Guarded(Echo):
         return request.accept() if "yes" in request.query_params else request.reject(403)
 
 
+class Farewell:
+    def message(self, ws: Any, data: Any) -> None:
+        ws.send(talks.FAREWELL)
+        ws.close(1000, data)
+
+
 app.websocket("/echo")(Echo)
+app.websocket("/farewell")(Farewell)
 app.websocket("/view", binary="view", text="utf8")(Echo)
 app.websocket("/later")(EchoLater)
 app.websocket("/topic/{name}", compression="deflate")(Topic)
@@ -116,6 +123,17 @@ def allocated() -> dict[str, int]:
     libc.mallinfo2.restype = Mallinfo
     told = libc.mallinfo2()
     return {"blocks": sys.getallocatedblocks(), "bytes": told.uordblks + told.hblkhd}
+
+
+@app.http("/page")
+def page(request: Any) -> fastws.Response:
+    return fastws.Response(200, talks.FAREWELL)
+
+
+@app.http("/soon")
+async def soon(request: Any) -> fastws.Response:
+    await asyncio.sleep(0.05)
+    return fastws.Response(200, talks.FAREWELL)
 
 
 @app.http("/stats")

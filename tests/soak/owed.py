@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import math
 import select
+import socket
+import time
 from typing import Any
 
-from harness import CLOSE, PATIENCE, PING, PONG, TEXT, build, close_code, parse, request_bytes
+from harness import BINARY, CLOSE, PATIENCE, PING, PONG, TEXT, build, close_code, parse, request_bytes
 
 from soak import talks
 from soak.client import Client
 
 LIMIT = 10 * PATIENCE  # seconds of the crowd's clock
+PAUSE = 1.0  # seconds; the server's close_timeout is 2
 
 
 class Owed(Client):
@@ -194,3 +198,133 @@ class Logged(Framed):
             self.send(self.rng.choice(talks.BAD))
         else:
             super().leave()
+
+
+class Hollow(Framed):
+    """Sends compressed messages that inflate to nothing. What is out of all proportion may be refused."""
+
+    def __init__(self, crowd: Any) -> None:
+        self.path = crowd.rng.choice(["/deflate", "/deflate/takeover"])
+        super().__init__(crowd)
+
+    def request(self) -> bytes:
+        return request_bytes(self.path, headers=[("Sec-WebSocket-Extensions", talks.OFFERS[0])])
+
+    def act(self) -> float:
+        if self.is_open and not self.owed and self.code == 0:
+            self.message = self.rng.choice(talks.HOLLOW)
+            self.opcode = self.rng.choice([TEXT, BINARY])
+            self.owe("an empty message")
+            self.send(build(self.opcode, self.message, rsv=4))
+        return 1 + super().act()
+
+    def frame(self, opcode: int, payload: bytes) -> None:
+        refused = opcode == CLOSE and self.code in (1007, 1008, 1009) and len(self.message) > 100_000
+        if not refused and (opcode, payload) != (self.opcode, b""):
+            self.wrong(f"heard {opcode} {payload!r:.50}")
+        self.paid()
+
+
+class Steady(Owed):
+    """Reads slowly, but never pauses: its answer is under way for longer than close_timeout, and must be whole."""
+
+    receive_buffer = 16_384
+    segment = 1400
+    expected = talks.FAREWELL
+
+    def request(self) -> bytes:
+        self.owe("all of its answer")
+        self.due_at += 2 * LIMIT
+        self.dies_at = math.inf
+        self.answer = b""
+        self.read_at = 0.0
+        return super().request()
+
+    def on_writable(self) -> None:
+        super().on_writable()
+        if not self.outgoing:
+            self.crowd.epoll.modify(self.fd, 0)
+
+    def on_readable(self) -> None:
+        """All is over, or something is wrong."""
+        self.act()
+
+    def act(self) -> float:
+        now = time.monotonic()
+        if not self.outgoing:
+            if self.read_at and now - self.read_at > PAUSE and self.owed:
+                self.owed = ""  # as this process was held up
+                self.crowd.counts["held up"] += 1
+            self.read_at = now
+            data = self.sock.recv(30_000)
+            self.answer += data
+            self.take(self.answer.partition(b"\r\n\r\n")[2])
+            if not data:
+                self.ended("ended by the server")
+        super().act()
+        return 0.15
+
+    def take(self, answer: bytes) -> None:
+        if len(answer) >= len(self.expected) and self.owed:
+            if answer != self.expected:
+                self.wrong("heard something else")
+            self.paid()
+        if not self.owed:
+            self.dies_at = 0.0
+
+
+class SlowPage(Steady):
+    path = "/page"
+
+
+class SlowReader(Steady):
+    path = "/farewell"
+    expected = talks.frame(BINARY, talks.FAREWELL) + talks.frame(CLOSE, b"\x03\xe8bye")
+
+    def request(self) -> bytes:
+        return super().request() + talks.BYE
+
+
+class HalfClosed(Owed):
+    """Sends its last byte at once, which is no reason not to answer."""
+
+    def request(self) -> bytes:
+        self.path = self.rng.choice(["/page", "/soon"])
+        self.owe("all of its answer")
+        return super().request()
+
+    def act(self) -> float:
+        if not self.outgoing and self.owed:
+            self.sock.shutdown(socket.SHUT_WR)
+        return super().act()
+
+    def answered(self) -> None:
+        body = self.head.partition(b"\r\n\r\n")[2]
+        if len(body) >= len(talks.FAREWELL) and self.owed:
+            if body != talks.FAREWELL:
+                self.wrong("heard something else")
+            self.paid()
+
+
+class HalfClosedTalker(Owed):
+    """Sends its last byte behind its messages, which are answered by tasks."""
+
+    path = "/later"
+
+    def began(self) -> None:
+        self.owe("all of its answer")
+        talk = self.rng.choice(talks.TALKS)
+        self.expected, self.answer = talk.answer, b""
+        self.send(talk.wire)
+
+    def act(self) -> float:
+        if self.is_open and not self.outgoing and self.owed:
+            self.sock.shutdown(socket.SHUT_WR)
+        return super().act()
+
+    def heard(self, data: bytes) -> None:
+        self.answer += data
+        if len(self.answer) >= len(self.expected) and self.owed:
+            if not self.answer.startswith(self.expected):
+                self.wrong("heard something else")
+            self.paid()

@@ -57,6 +57,11 @@ class Talker(Client):
         self.at = end
 
 
+class BurstTalker(Talker):
+    talks = talks.BURSTS
+    pace = 3.0
+
+
 class ViewTalker(Talker):
     path = "/view"
     # utf8 text is bytes there, which are sent as binary
@@ -285,6 +290,7 @@ KINDS: dict[type[Client], int] = {
     Rude: 3,
     Vandal: 5,
     Stranger: 5,
+    BurstTalker: 1,
     owed.Silent: 1,
     owed.Nowhere: 1,
     owed.Forker: 1,
@@ -292,6 +298,11 @@ KINDS: dict[type[Client], int] = {
     owed.Viewer: 1,
     owed.SlowViewer: 1,
     owed.Logged: 1,
+    owed.Hollow: 1,
+    owed.SlowReader: 1,
+    owed.SlowPage: 1,
+    owed.HalfClosed: 1,
+    owed.HalfClosedTalker: 1,
 }
 
 
