@@ -324,6 +324,7 @@ class HalfClosedTalker(Owed):
 
     def heard(self, data: bytes) -> None:
         self.answer += data
+        self.due_at = self.crowd.clock + LIMIT  # each message may have to wait for a turn of the server's
         if len(self.answer) >= len(self.expected) and self.owed:
             if not self.answer.startswith(self.expected):
                 self.wrong("heard something else")

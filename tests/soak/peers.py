@@ -55,6 +55,7 @@ class Talker(Client):
         if data != self.expected[self.at : end]:
             self.crowd.fail(f"{type(self).__name__} on {self.path} heard {data!r:.100}")
         self.at = end
+        self.due_at = self.crowd.clock + owed.LIMIT  # each message may have to wait for a turn of the server's
 
 
 class BurstTalker(Talker):

@@ -12,6 +12,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import fastws
@@ -21,6 +22,7 @@ LONGEST = 30.0  # seconds, for a child that is forgotten
 WAYS: dict[str, dict[str, Any]] = {"run": {}, "preexec": {"preexec_fn": int, "close_fds": False}}
 LINE = 20_000  # characters that viewers of the log are sent for each line, so that those who do not read fall behind
 
+threads = ThreadPoolExecutor(2)  # few, which are soon there: they count as allocated
 children: dict[int, Any] = {}
 by_address: dict[Any, Any] = {}
 
@@ -33,7 +35,8 @@ class Fork:
 
     async def message(self, ws: Any, how: str) -> None:
         if how in WAYS:
-            await asyncio.to_thread(subprocess.run, ["true"], env={}, check=True, **WAYS[how])
+            run = functools.partial(subprocess.run, ["true"], env={}, check=True, **WAYS[how])
+            await asyncio.get_running_loop().run_in_executor(threads, run)
         elif how == "keep":
             fork(LONGEST, ws)
         elif how == "release":
@@ -68,7 +71,7 @@ def release() -> None:
 
 
 class Meddler(logging.Handler):
-    """Publishes what is logged. With the connection that a line is about it does something, or it raises."""
+    """Publishes what is logged. Where a line is about a peer, it does something with its connection, or it raises."""
 
     def __init__(self, app: fastws.App) -> None:
         super().__init__()
@@ -77,9 +80,9 @@ class Meddler(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         self.app.publish("log", record.getMessage().ljust(LINE))
-        if record.levelno >= logging.ERROR:
+        if not isinstance(record.args, tuple) or not record.args or not isinstance(record.args[0], tuple):
             return
-        ws = by_address.get(record.args[0]) if isinstance(record.args, tuple) and record.args else None
+        ws = by_address.get(record.args[0])
         choice = self.rng.randrange(5)
         if choice == 0:
             raise Meddled
