@@ -290,7 +290,10 @@ def act(world: World, ledger: Ledger, ws: Any) -> None:
         act_at_end_of_stack(world, ledger, ws)
     elif choice == 101:
         ws.pause_reading()
-        time.sleep(0.002)  # the callback goes on for longer than the clock's resolution
+        time.sleep(0.02 if world.timed else 0.002)  # longer than a sweep takes to come, or the clock to change
+        for one in world.alive()[:3]:
+            one.ws.pause_reading()
+        asyncio.get_running_loop().call_soon(ws.resume_reading)
 
 
 def act_at_end_of_stack(world: World, ledger: Ledger, ws: Any) -> None:
