@@ -23,7 +23,7 @@ export PIP_ROOT_USER_ACTION := ignore
 
 .DELETE_ON_ERROR:
 .PHONY: help run build protocol node-ws bench-node test lint test-here test-bench browser screenshot test-versions \
-	$(VERSIONS:%=test-%) test-asan simd simd-here simd-emulated fuzz soak autobahn bench clean
+	$(VERSIONS:%=test-%) test-asan simd simd-here simd-emulated fuzz soak soak-asan autobahn bench clean
 
 help:  ## list the targets
 	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 25
@@ -113,6 +113,11 @@ MINUTES ?= 1
 soak: $(VENV)/.built $(VENV)/.tools  ## clients come, misbehave and vanish for MINUTES=1; nothing may be left of them
 	$(BIN)/python tests/soak/run.py --minutes $(MINUTES)
 
+# In the copy of the checkout that `make fuzz` builds.
+soak-asan: $(VENV)/.built $(VENV)/.tools  ## make soak with the server under AddressSanitizer, UBSan and LeakSanitizer
+	@cd "$$(PYTHONPATH=tests $(BIN)/python -c 'from fuzz.server_build import build; print(build())')" && \
+		tests/sanitized.sh $(CURDIR)/$(BIN)/python tests/soak/run.py --minutes $(MINUTES)
+
 bench: $(VENV)/.built bench-node  ## server CPU beside other servers, in five minutes; python -m bench has more
 	@$(BIN)/python $(PIP_INSTALL) --group bench
 	$(BIN)/python -m bench run --quick
@@ -124,7 +129,7 @@ clean:  ## remove everything that was made here
 	find . -name __pycache__ -prune -exec rm -rf {} +
 
 # Developers and CI let no warning pass; `make run` builds with whatever compiler a user has.
-build test simd lint autobahn soak bench: export FASTWS_STRICT := 1
+build test simd lint autobahn soak soak-asan bench: export FASTWS_STRICT := 1
 
 # An editable install: the extension lies in fastws/, the dependencies and the `fastws` command in .venv.
 $(VENV)/.built: $(VENV)/.created $(SOURCES)

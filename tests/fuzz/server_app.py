@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import random
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import fastws
@@ -18,6 +20,10 @@ TOPICS = ["a", "b", "c", "é" * 100]
 
 class Boom(Exception):
     """What callbacks raise, and the only traceback that may be logged."""
+
+
+class Meddled(Exception):
+    """What the logging handler raises, and nobody may be told of by the log."""
 
 
 def random_options(rng: random.Random, timed: bool) -> dict[str, Any]:
@@ -81,8 +87,9 @@ class Handler:
             raise Boom
         if choice < 0.9:
             return "nonsense"
-        for ws in world.alive()[:3]:
-            ws.terminate()
+        for one in world.alive()[:3]:
+            one.disturbed = True
+            one.ws.terminate()
         return request.accept(data="given")
 
     def _upgrade_now(self, request: Any) -> Any:
@@ -243,7 +250,7 @@ def publish(world: World, publisher: Any) -> None:
 def act(world: World, ledger: Ledger, ws: Any) -> None:
     """One thing done to a connection, open or not."""
     rng = world.inside
-    choice = rng.randrange(100)
+    choice = rng.randrange(103)
     if choice < 30:
         for _ in range(rng.choice([1, 1, 1, 3, 40])):
             say(world, ledger, ws)
@@ -261,8 +268,10 @@ def act(world: World, ledger: Ledger, ws: Any) -> None:
     elif choice < 77:
         ws.ping(b"s" * rng.choice([0, 5, 125]))
     elif choice < 79:
+        ledger.disturbed = True
         ws.close(rng.choice([1000, 1001, 1005, 4000]))
     elif choice < 80:
+        ledger.disturbed = True
         ws.terminate()
     elif choice < 84:
         world.open_gates()
@@ -277,6 +286,66 @@ def act(world: World, ledger: Ledger, ws: Any) -> None:
     elif choice == 99 and rng.random() < 0.02:
         world.note("stop")
         world.stop(rng)
+    elif choice == 100:
+        act_at_end_of_stack(world, ledger, ws)
+    elif choice == 101:
+        ws.pause_reading()
+        time.sleep(0.02 if world.timed else 0.002)  # longer than a sweep takes to come, or the clock to change
+        for one in world.alive()[:3]:
+            one.ws.pause_reading()
+        asyncio.get_running_loop().call_soon(ws.resume_reading)
+
+
+def act_at_end_of_stack(world: World, ledger: Ledger, ws: Any) -> None:
+    """Something that has to be done whole, or not at all, or told to have failed."""
+    world.note("end of stack", ledger.number)
+    rng = world.inside
+    choice = rng.randrange(8)
+    if choice < 3:
+        item = make_item(rng, f"{len(ledger.said)}:")
+        ledger.loose.add(len(ledger.said))
+        ledger.said.append(item)
+        at_end_of_stack(functools.partial(ws.send, item.payload()))
+    elif choice == 3:
+        at_end_of_stack(functools.partial(publish, world, rng.choice([ws, world.app])))
+    elif choice == 4:
+        at_end_of_stack(ws.resume_reading)
+    elif choice == 5:
+        at_end_of_stack(functools.partial(ws.ping, b"s"))
+    elif rng.random() < 0.5:
+        ledger.disturbed = True
+        at_end_of_stack(functools.partial(ws.close, 4000) if choice == 6 else ws.terminate)
+
+
+def at_end_of_stack(what: Callable[[], Any]) -> None:
+    """Does it in the innermost call, and again one call further out while that raises."""
+    try:
+        at_end_of_stack(what)
+    except RecursionError:
+        what()
+
+
+def meddle(world: World) -> None:
+    """What a logging handler does, in the middle of whatever it is that is logged."""
+    rng = world.inside
+    here = world.alive()
+    if not world.meddles or world.calm or not here:
+        return
+    ledger = rng.choice(here)
+    choice = rng.randrange(10)
+    world.note("meddle", ledger.number, choice)
+    if choice < 2:
+        say(world, ledger, ledger.ws)
+    elif choice < 5:
+        publish(world, world.app)
+    elif choice == 5:
+        raise Meddled
+    elif choice < 8:
+        ledger.disturbed = True
+        ledger.ws.close(4001, "logged")
+    elif choice == 8:
+        ledger.disturbed = True
+        ledger.ws.terminate()
 
 
 def _unless_calm(world: World, ledger: Ledger, ws: Any) -> None:
@@ -295,6 +364,7 @@ def look(world: World, ws: Any) -> None:
     repr(ws), ws.id, ws.path, ws.path_params, ws.subprotocol, ws.request, ws.data, ws.is_text, ws.subscriptions
     ws.remote_address, ws.local_address, ws.is_subscribed("a")
     world.check(ws.buffered_amount >= 0, "less than nothing is buffered")
+    len(world.server.connections)
     world.check((ws in world.server.connections) == (ws.ready_state in (1, 2)), f"{ws!r} and server.connections")
     ws.data = ws
     ws.data = None

@@ -67,12 +67,14 @@ class Ledger:
         # Messages from the server to the peer.
         self.said: list[Item] = []
         self.heard = 0
+        self.loose: set[int] = set()  # of what was said, where send() raised: heard any number of times, or not
         self.latest = -1  # of what was published
         # Callbacks.
         self.running = ""
         self.opened = 0
         self.closed = 0
         self.code: int | None = None
+        self.disturbed = False  # the application has closed or terminated it
         self.ws: Any = None
 
     def due(self) -> Any:
@@ -81,6 +83,10 @@ class Ledger:
             return None
         item = self.sent[self.seen]
         return item.payload() if isinstance(item, Item) else item
+
+    def unheard(self) -> int:
+        """How many messages to the peer it must still hear."""
+        return sum(number not in self.loose for number in range(self.heard, len(self.said)))
 
 
 class World:
@@ -98,6 +104,7 @@ class World:
         self.published: list[Item] = []
         self.problems: list[str] = []
         self.counts: Counter[str] = Counter()
+        self.meddles = self.rng.random() < 0.5  # the logging handler acts on connections
         self.calm = False  # callbacks do nothing any more but look
         self.stopping: list[Any] = []  # tasks of server.stop()
         self.tasks: set[Any] = set()  # of the application's own
@@ -120,8 +127,8 @@ class World:
         if not right:
             self.wrong(what)
 
-    def alive(self) -> list[Any]:
-        return [one.ws for one in self.ledgers.values() if one.opened and not one.closed]
+    def alive(self) -> list[Ledger]:
+        return [one for one in self.ledgers.values() if one.opened and not one.closed]
 
     def stop(self, rng: random.Random) -> None:
         """Where the round is not of deadlines, none may come: what there is time for would differ from run to run."""

@@ -69,6 +69,9 @@ class Peer:
         self.opened = False  # the 101 was read
         self.status = 0
         self.finished = False  # it will send nothing more that counts
+        self.ending = False  # once all is sent, it will be half-closed
+        self.shut = False  # it is, and all was sent before
+        self.wants = 0  # bytes of an answer in plain HTTP
         self.code: int | None = 0  # of the server's Close frame; None for an empty one
         self.offer = random_offer(rng) if self.kind != "stranger" and rng.random() < 0.6 else ""  # of compression
         self.agreed: Agreed | None = None
@@ -97,6 +100,9 @@ class Peer:
         if self.kind != "stranger":
             return request
         self.ledger.wild_from, self.finished = 0, True
+        if rng.random() < 0.15:
+            self.wants, self.ending = 300_000, rng.random() < 0.7
+            return b"GET /later HTTP/1.1\r\nHost: x\r\n\r\n"
         return [
             request[: rng.randrange(len(request))],
             rng.randbytes(rng.randrange(1, 300)),
@@ -234,16 +240,22 @@ class Peer:
                 sent = self.sock.send(self.outgoing[:size])
             except BrokenPipeError:  # what the server has sent before can still be read
                 self.outgoing.clear()
-                self.finished = True
+                self.finished, self.ending = True, False
                 return
             del self.outgoing[:sent]
+        if self.ending and not self.outgoing and not self.shut:
+            self.shut = True
+            with contextlib.suppress(OSError):  # the server has reset it
+                self.sock.shutdown(socket.SHUT_WR)
 
     def _leave(self) -> None:
-        how = self.rng.choice(["reset", "close", "shut", "shut", "Close", "Close"])
+        how = self.rng.choice(["reset", "close", "shut", "shut when sent", "shut when sent", "Close", "Close"])
         if how == "shut":
             self.leaves, self.finished = 0, True
             self.outgoing.clear()
             self.sock.shutdown(socket.SHUT_WR)
+        elif how == "shut when sent":
+            self.leaves, self.finished, self.ending = 0, True, True
         elif how == "Close":
             self._close()
         else:
@@ -292,7 +304,7 @@ class Peer:
         """Sends and reads what can be; whether anything could."""
         moved = False
         with contextlib.suppress(BlockingIOError, ConnectionError):
-            while not self.gone and self.outgoing:
+            while not self.gone and (self.outgoing or (self.ending and not self.shut)):
                 self._send(100_000)
                 moved = True
         try:
@@ -372,6 +384,8 @@ class Peer:
             self.world.note("Close", ledger.number, self.code)
             if self.code in (1002, 1003, 1007, 1009) and self.breaks == 0 and not self.finished:
                 self._wrong(f"was closed with {self.code} {payload[2:]!r}, and had done nothing wrong")
+            if payload[2:] == b"message_timeout" and self.route.options.get("message_timeout") != 0.02:
+                self._wrong("was closed with message_timeout, for which it was too early")
             if not self.finished and self.rng.random() < 0.9:
                 self.outgoing += build(CLOSE, payload)
             self.finished = True
@@ -386,10 +400,14 @@ class Peer:
                 self._wrong(f"heard {head!r} after {ledger.latest}")
             ledger.latest = number
             world.counts["published to"] += 1
-        elif ledger.heard >= len(ledger.said):
-            self._wrong(f"heard {payload!r:.60}, which nobody said")
-            return
+        elif int(head) in ledger.loose and int(head) == ledger.heard - 1:
+            item = ledger.said[int(head)]
         else:
+            while ledger.heard in ledger.loose and ledger.heard != int(head):
+                ledger.heard += 1
+            if ledger.heard == len(ledger.said):
+                self._wrong(f"heard {payload!r:.60}, which nobody said")
+                return
             item = ledger.said[ledger.heard]
             ledger.heard += 1
             world.counts["heard"] += 1

@@ -19,7 +19,7 @@ from harness import PATIENCE, build_close, new_loop, open_fds
 
 import fastws
 
-from .server_app import Boom, Handler, publish
+from .server_app import Boom, Handler, meddle, publish
 from .server_ledger import World
 from .server_peer import Peer
 
@@ -45,6 +45,14 @@ class Watch(logging.Handler):
         self.world = world
 
     def emit(self, record: logging.LogRecord) -> None:
+        try:
+            self._judge(record)
+        except Exception as error:  # what a handler raises is nobody's concern
+            self.world.wrong(f"{record.msg!r} with {record.args!r} was logged: {error!r}")
+        if record.name == "fastws":
+            meddle(self.world)
+
+    def _judge(self, record: logging.LogRecord) -> None:
         kind = record.exc_info[0] if record.exc_info else None
         expected = (Boom, asyncio.CancelledError) if "internal error" not in record.getMessage() else ()
         if kind in expected or (kind is None and any(part in record.getMessage() for part in TOLD)):
@@ -67,6 +75,7 @@ class Watch(logging.Handler):
         log.setLevel(logging.INFO)
         root.handlers = [self]  # alone: others keep records, whose tracebacks refer to connections
         sys.unraisablehook = self.unraisable
+        told, logging.raiseExceptions = logging.raiseExceptions, False  # what meddle() raises
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("error")
@@ -74,6 +83,7 @@ class Watch(logging.Handler):
                 gc.collect()  # what was never awaited or retrieved speaks up now
         finally:
             sys.unraisablehook = hook
+            logging.raiseExceptions = told
             root.handlers = handlers
             log.setLevel(level)
 
@@ -114,11 +124,14 @@ def _fail_if_wrong(world: World) -> None:
 
 def _make_app(world: World) -> Any:
     rng = world.rng
-    options = {"handshake_timeout": rng.choice([0.01, 0.05]), "close_timeout": 0.05} if world.timed else {}
+    options: dict[str, Any] = {"close_timeout": 600}  # which does not come
+    if world.timed:
+        options = {"handshake_timeout": rng.choice([0.01, 0.05]), "close_timeout": 0.05}
     limits = {"max_pending_handshakes": 2, "max_connections": 5, "max_connections_per_ip": 2}
     options |= {name: limit for name, limit in limits.items() if rng.random() < 0.15}
     app: Any = fastws.App(**options)
     app.is_limited = "max_connections" in options or "max_connections_per_ip" in options
+    app.evicts = "max_pending_handshakes" in options
     app.handlers = []
     for number in range(rng.randrange(1, 4)):
         handler = Handler(world, rng)
@@ -188,8 +201,8 @@ async def _steps(world: World, peers: list[Peer], address: Any) -> None:
             await asyncio.sleep(rng.choice([0.001, 0.01, 0.03]))
         choice = rng.random()
         if choice < 0.01:
-            for ws in world.alive():
-                ws.resume_reading()
+            for one in world.alive():
+                one.ws.resume_reading()
             world.open_gates()
         elif choice < 0.04:
             publish(world, world.app)
@@ -208,8 +221,8 @@ async def _calm(world: World, peers: list[Peer]) -> None:
     idle = 0
     while idle < 10 or any(map(_lacking, peers)):
         world.open_gates()
-        for ws in world.alive():
-            ws.resume_reading()
+        for one in world.alive():
+            one.ws.resume_reading()
         for _ in range(6):
             await asyncio.sleep(0)
         moved = [peer.settle() for peer in peers]
@@ -240,16 +253,26 @@ def _is_open(peer: Peer) -> bool:
 def _lacking(peer: Peer) -> str:
     """What should have arrived, on either side of an open connection, and has not."""
     ledger = peer.ledger
-    if not _is_open(peer):
+    if peer.shut and not _is_cut_short(peer) and len(peer.incoming.partition(b"\r\n\r\n")[2]) < peer.wants:
+        return f"is owed {peer.wants} bytes, heard {len(peer.incoming)} with the head"
+    half_closed = peer.shut and peer.opened and ledger.wild_from is None and not _is_cut_short(peer)
+    if not half_closed and not _is_open(peer):
         return ""
     lacking = ""
     if ledger.seen < len(ledger.sent):
         lacking += f"sent {len(ledger.sent)} messages, {ledger.seen} arrived; "
-    if ledger.heard < len(ledger.said):
+    if ledger.unheard():
         lacking += f"was told {len(ledger.said)} things, heard {ledger.heard}; "
-    if ledger.ws.buffered_amount:
+    if ledger.ws is not None and ledger.ws.buffered_amount:
         lacking += f"has heard all, and {ledger.ws.buffered_amount} bytes are buffered"
     return lacking
+
+
+def _is_cut_short(peer: Peer) -> bool:
+    """Something else than that it has sent its last byte may have ended it."""
+    world, ledger = peer.world, peer.ledger
+    ended = world.timed or world.app.evicts or bool(world.stopping)
+    return ended or ledger.disturbed or ledger.code not in (None, 1006)
 
 
 async def _end(world: World, peers: list[Peer], address: Any) -> None:

@@ -12,9 +12,11 @@ import sys
 from pathlib import Path
 from typing import Any
 
-sys.path[:0] = [str(Path(__file__).resolve().parent.parent.parent)]
+TESTS = Path(__file__).resolve().parent.parent
+sys.path[:0] = [str(TESTS.parent), str(TESTS)]
 
 import fastws  # noqa: E402
+from soak import talks, trouble  # noqa: E402
 
 # Short, so that all of them come many times; but none that honest clients may miss on a machine that is held up.
 app = fastws.App(handshake_timeout=2, close_timeout=2, send_timeout=3, ping_interval=0, max_message_size=600_000)
@@ -66,7 +68,14 @@ class Guarded(Echo):
         return request.accept() if "yes" in request.query_params else request.reject(403)
 
 
+class Farewell:
+    def message(self, ws: Any, data: Any) -> None:
+        ws.send(talks.FAREWELL)
+        ws.close(1000, data)
+
+
 app.websocket("/echo")(Echo)
+app.websocket("/farewell")(Farewell)
 app.websocket("/view", binary="view", text="utf8")(Echo)
 app.websocket("/later")(EchoLater)
 app.websocket("/topic/{name}", compression="deflate")(Topic)
@@ -79,6 +88,7 @@ app.websocket("/slow", max_backpressure=100_000)(Echo)
 app.websocket("/deflate", compression=fastws.Deflate(history_timeout=1))(Echo)
 takeover = fastws.Deflate(client_no_context_takeover=False, max_inflater_memory=2_500_000)
 app.websocket("/deflate/takeover", compression=takeover)(EchoLater)
+trouble.add(app)
 
 
 class Mallinfo(ctypes.Structure):
@@ -94,16 +104,17 @@ libc = ctypes.CDLL(None)
 
 
 def memory() -> dict[str, int]:
-    """Bytes of this process in memory, alone and with what it shares, when the allocator has given back what is free.
-    Otherwise peaks would stay in it: up to 16 MiB under app.run()."""
+    """Bytes of this process in memory, its own and with what files hold, when the allocator has given back what is
+    free. Otherwise peaks would stay in it: up to 16 MiB under app.run(). What is its own counts also while a forked
+    child shares it."""
     libc.malloc_trim(0)
-    sizes = {"Rss": 0, "Private_Clean": 0, "Private_Dirty": 0}
+    sizes = {"Rss": 0, "Anonymous": 0}
     with open("/proc/self/smaps_rollup") as lines:
         for line in lines:
             name, _, size = line.partition(":")
             if name in sizes:
                 sizes[name] = int(size.split()[0]) * 1024
-    return {"private": sizes["Private_Clean"] + sizes["Private_Dirty"], "resident": sizes["Rss"]}
+    return {"private": sizes["Anonymous"], "resident": sizes["Rss"]}
 
 
 def allocated() -> dict[str, int]:
@@ -112,6 +123,17 @@ def allocated() -> dict[str, int]:
     libc.mallinfo2.restype = Mallinfo
     told = libc.mallinfo2()
     return {"blocks": sys.getallocatedblocks(), "bytes": told.uordblks + told.hblkhd}
+
+
+@app.http("/page")
+def page(request: Any) -> fastws.Response:
+    return fastws.Response(200, talks.FAREWELL)
+
+
+@app.http("/soon")
+async def soon(request: Any) -> fastws.Response:
+    await asyncio.sleep(0.05)
+    return fastws.Response(200, talks.FAREWELL)
 
 
 @app.http("/stats")

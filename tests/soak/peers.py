@@ -14,8 +14,6 @@ import random
 import resource
 import select
 import signal
-import socket
-import struct
 import sys
 import time
 from collections import Counter
@@ -24,112 +22,11 @@ from typing import Any
 
 sys.path[:0] = [str(Path(__file__).resolve().parent.parent)]
 
-from harness import BINARY, TEXT, build, build_close, parse, request_bytes  # noqa: E402
+from harness import BINARY, TEXT, build, parse, request_bytes  # noqa: E402
 from oracle_compression import Agreed, Receiver, Sender, agreed  # noqa: E402
 
-from soak import talks  # noqa: E402
-
-RESET = struct.pack("ii", 1, 0)
-READ_SIZE = 262_144
-
-
-class Client:
-    """Connects, sends its request, and leaves when its time has come; the kinds below say what it does between."""
-
-    path = "/echo"
-    lifetime = 20.0  # seconds, on average
-    receive_buffer = 0  # bytes; 0 is what the kernel thinks best
-
-    def __init__(self, crowd: Crowd) -> None:
-        self.crowd = crowd
-        self.rng = crowd.rng
-        self.sock = socket.socket()
-        self.outgoing = b""
-        self.head = b""
-        self.is_open = False
-        self.dies_at = time.monotonic() + self.rng.expovariate(1 / self.lifetime)
-        self.sock.setblocking(False)
-        if self.receive_buffer:
-            self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, self.receive_buffer)
-        self.sock.bind((f"127.0.{self.rng.randrange(1, 200)}.{self.rng.randrange(1, 250)}", 0))
-        self.sock.connect_ex(("127.0.0.1", crowd.port))
-        self.fd = self.sock.fileno()
-        crowd.join(self, self.request())
-
-    def request(self) -> bytes:
-        return request_bytes(self.path)
-
-    def began(self) -> None:
-        """The connection is open."""
-
-    def act(self) -> float:
-        """Does what is due; in how many seconds the next will be."""
-        return 1.0
-
-    def heard(self, data: bytes) -> None:
-        """Bytes behind the 101."""
-
-    def leave(self) -> None:
-        choice = self.rng.random()
-        if self.is_open and choice < 0.5:
-            self.send(build_close(1000))
-            self.become(Leaving)
-        elif choice < 0.7:
-            self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
-            self.crowd.part(self, "reset")
-        elif choice < 0.85:
-            self.sock.shutdown(socket.SHUT_WR)
-            self.become(Leaving)
-        else:
-            self.crowd.part(self, "closed")
-
-    def become(self, kind: type[Client]) -> None:
-        self.__class__ = kind
-        self.dies_at = time.monotonic() + 10
-
-    def send(self, data: bytes) -> None:
-        if not self.outgoing:
-            try:
-                data = data[self.sock.send(data) :]
-            except BlockingIOError:
-                pass
-        if data and not self.outgoing:
-            self.crowd.epoll.modify(self.fd, select.EPOLLIN | select.EPOLLOUT)
-        self.outgoing += data
-
-    def on_writable(self) -> None:
-        self.outgoing = self.outgoing[self.sock.send(self.outgoing) :]
-        if not self.outgoing:
-            self.crowd.epoll.modify(self.fd, select.EPOLLIN)
-
-    def on_readable(self) -> None:
-        data = self.sock.recv(READ_SIZE)
-        if not data:
-            self.crowd.part(self, "ended by the server")
-        elif self.is_open:
-            self.heard(data)
-        else:
-            self.head += data
-            if b"\r\n\r\n" in self.head:
-                self.answered()
-
-    def answered(self) -> None:
-        head, _, rest = self.head.partition(b"\r\n\r\n")
-        if not head.startswith(b"HTTP/1.1 101 "):
-            self.crowd.fail(f"{type(self).__name__} was answered {head!r}")
-        self.is_open = True
-        self.head = b""
-        self.crowd.counts["opened"] += 1
-        self.began()
-        if rest:
-            self.heard(rest)
-
-
-class Leaving(Client):
-    """Has said goodbye, and reads what still comes."""
-
-    def answered(self) -> None:
-        self.head = b""
+from soak import owed, talks  # noqa: E402
+from soak.client import Client, Leaving  # noqa: E402
 
 
 class Talker(Client):
@@ -146,8 +43,11 @@ class Talker(Client):
         if self.is_open and self.at == len(self.expected):
             talk = self.rng.choice(self.talks)
             self.expected, self.at = talk.answer, 0
+            self.due_at = self.crowd.clock + owed.LIMIT
             self.send(talk.wire)
             self.crowd.counts["talks"] += 1
+        elif self.is_open and self.crowd.clock > self.due_at:
+            self.crowd.fail(f"{type(self).__name__} on {self.path} heard {self.at} bytes of {len(self.expected)}")
         return self.rng.expovariate(1 / self.pace)
 
     def heard(self, data: bytes) -> None:
@@ -155,6 +55,12 @@ class Talker(Client):
         if data != self.expected[self.at : end]:
             self.crowd.fail(f"{type(self).__name__} on {self.path} heard {data!r:.100}")
         self.at = end
+        self.due_at = self.crowd.clock + owed.LIMIT  # each message may have to wait for a turn of the server's
+
+
+class BurstTalker(Talker):
+    talks = talks.BURSTS
+    pace = 3.0
 
 
 class ViewTalker(Talker):
@@ -366,7 +272,7 @@ class Stranger(Client):
         self.head = b""
 
 
-#: Of a hundred clients.
+#: Of so many clients in all.
 KINDS: dict[type[Client], int] = {
     Talker: 23,
     Bomber: 1,
@@ -385,14 +291,28 @@ KINDS: dict[type[Client], int] = {
     Rude: 3,
     Vandal: 5,
     Stranger: 5,
+    BurstTalker: 1,
+    owed.Silent: 1,
+    owed.Nowhere: 1,
+    owed.Forker: 1,
+    owed.Deep: 1,
+    owed.Viewer: 1,
+    owed.SlowViewer: 1,
+    owed.Logged: 1,
+    owed.Hollow: 1,
+    owed.SlowReader: 1,
+    owed.SlowPage: 1,
+    owed.HalfClosed: 1,
+    owed.HalfClosedTalker: 1,
 }
 
 
 class Crowd:
     """The clients of this process, on one epoll."""
 
-    def __init__(self, port: int, seed: int) -> None:
+    def __init__(self, port: int, seed: int, kinds: dict[type[Client], int]) -> None:
         self.port = port
+        self.kinds = kinds
         self.rng = random.Random(seed)
         self.epoll = select.epoll()
         self.clients: dict[int, Client] = {}
@@ -400,6 +320,8 @@ class Crowd:
         self.order = itertools.count()
         self.counts: Counter[str] = Counter()
         self.leaving = False
+        self.clock = 0.0  # seconds; it stands still while this process is held up
+        self._turned_at = time.monotonic()
 
     def join(self, client: Client, request: bytes) -> None:
         client.outgoing = request  # leaves as soon as it is connected
@@ -420,7 +342,7 @@ class Crowd:
         sys.exit(1)
 
     def newcomer(self) -> None:
-        (kind,) = self.rng.choices(list(KINDS), list(KINDS.values()))
+        (kind,) = self.rng.choices(list(self.kinds), list(self.kinds.values()))
         kind(self)
         self.counts["connects"] += 1
 
@@ -437,8 +359,10 @@ class Crowd:
             except BlockingIOError:
                 pass
             except OSError:
-                self.part(client, "lost")
+                client.ended("lost")
         now = time.monotonic()
+        self.clock += min(now - self._turned_at, 0.5)
+        self._turned_at = now
         while self.due and self.due[0][0] < now:
             client = heapq.heappop(self.due)[2]
             if self.clients.get(client.fd) is not client:
@@ -452,7 +376,7 @@ class Crowd:
             except BlockingIOError:
                 pass
             except OSError:
-                self.part(client, "lost")
+                client.ended("lost")
             if client.fd in self.clients:
                 self.wake(client, after)
 
@@ -482,10 +406,12 @@ def main() -> None:
     parser.add_argument("--churn", type=float, default=80)
     parser.add_argument("--budget", type=float, default=0.5)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--kinds", nargs="*", default=[], help="only these, by the names of their classes")
     options = parser.parse_args()
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (min(max(options.count + 100, 1024), most), most))
-    crowd = Crowd(options.port, options.seed)
+    kinds = {kind: weight for kind, weight in KINDS.items() if kind.__name__ in options.kinds or not options.kinds}
+    crowd = Crowd(options.port, options.seed, kinds)
 
     def leave(*arguments: Any) -> None:
         crowd.leaving = True

@@ -2,6 +2,7 @@
 
 python tests/soak/run.py --minutes 20
 python tests/soak/run.py --minutes 1 --leak bytes    # must fail: the server leaks on purpose
+make soak-asan MINUTES=30                            # the server under sanitizers
 """
 
 from __future__ import annotations
@@ -10,6 +11,8 @@ import argparse
 import contextlib
 import itertools
 import json
+import os
+import re
 import signal
 import socket
 import statistics
@@ -28,9 +31,10 @@ sys.path[:0] = [str(HERE.parent)]
 from harness import PATIENCE, eventually, request_bytes, unaccounted  # noqa: E402
 from programs import reserve_port  # noqa: E402
 
-from soak import figures, talks  # noqa: E402
+from soak import figures, honest, talks  # noqa: E402
 
 PROCESSES = 2
+ON_PURPOSE = re.compile(r"(?m)^Traceback.*\n(?: .*\n)+soak\.trouble\.Meddled\n")
 WARM_UP = 0.15  # of the time: a first crowd, after which the base is taken
 
 
@@ -88,17 +92,19 @@ class Server:
         return Path(self.log.name).read_text().splitlines()[-10:]
 
     def errors(self) -> list[str]:
-        lines = Path(self.log.name).read_text().splitlines()
-        return [line for line in lines if line.startswith(("ERROR", "CRITICAL", "WARNING", "Traceback"))]
+        """Lines about errors, but for those about what the logging handler raises on purpose."""
+        text = ON_PURPOSE.sub("", Path(self.log.name).read_text())
+        return [line for line in text.splitlines() if line.startswith(("ERROR", "CRITICAL", "WARNING", "Traceback"))]
 
 
 @contextlib.contextmanager
 def crowds(port: int, options: argparse.Namespace, counts: Counter[str], problems: list[str]) -> Iterator[list[Any]]:
-    """The clients' processes; at the end all clients leave."""
+    """The clients' processes, which need no sanitizers; at the end all clients leave."""
     command = [sys.executable, str(HERE / "peers.py"), str(port), "--count", str(options.count // PROCESSES)]
-    command += ["--churn", str(options.churn / PROCESSES), "--budget", str(options.budget)]
+    command += ["--churn", str(options.churn / PROCESSES), "--budget", str(options.budget), "--kinds", *options.kinds]
+    plain = {name: value for name, value in os.environ.items() if name not in ("LD_PRELOAD", "PYTHONMALLOC")}
     processes = [
-        subprocess.Popen([*command, "--seed", str(seed)], stdout=subprocess.PIPE, text=True)
+        subprocess.Popen([*command, "--seed", str(seed)], stdout=subprocess.PIPE, text=True, env=plain)
         for seed in range(PROCESSES)
     ]
     try:
@@ -140,42 +146,53 @@ def soak(options: argparse.Namespace) -> list[str]:
         server = Server(port, options.leak, log)
         stack.callback(server.process.wait)
         stack.callback(server.process.kill)
+        problems: list[str] = []
         try:
-            problems = keep_busy(server, options)
-        except (OSError, ValueError) as error:  # it did not answer, or not all of it
+            keep_busy(server, options, problems)
+        except (OSError, ValueError, AssertionError) as error:  # it did not answer, or not all of it
             server.process.kill()
-            return [f"{error!r}; the server ended with {server.process.wait()}", *server.lines()]
+            return [*problems, f"{error!r}; the server ended with {server.process.wait()}", *server.lines()]
         server.process.send_signal(signal.SIGTERM)
         if server.process.wait(30 * PATIENCE):
-            problems.append(f"the server ended with {server.process.returncode}")
+            problems += [f"the server ended with {server.process.returncode}", *server.lines()]
         problems += [f"logged: {line}" for line in server.errors()[:5]]
     return problems
 
 
-def keep_busy(server: Server, options: argparse.Namespace) -> list[str]:
-    problems: list[str] = []
+def keep_busy(server: Server, options: argparse.Namespace, problems: list[str]) -> None:
     counts: Counter[str] = Counter()
     seconds = options.minutes * 60
     with crowds(server.port, options, Counter(), problems) as processes:
         watch(server, processes, seconds * WARM_UP)
+    server.rest()
+    problems += honest.lacks(server.port, server.pid)
     base, base_descriptors = server.rest()
     with crowds(server.port, options, counts, problems) as processes:
+        bystander = honest.Bystander(server.port)
         samples = watch(server, processes, seconds * (1 - WARM_UP), options.least)
+        bystander.leave()
+    server.rest()
+    problems += honest.lacks(server.port, server.pid)
     end, descriptors = server.rest()
+    print(bystander)
     tell(samples, counts, base, end)
     problems += figures.left_over(base, end)
     if descriptors != base_descriptors:
         problems.append(f"{descriptors} descriptors are open, before there were {base_descriptors}")
-    problems += [wrong for stats in [*(sample.stats for sample in samples), end] for wrong in unaccounted(stats)]
+    for stats in [*(sample.stats for sample in samples), end]:
+        problems += unaccounted(stats)
+        if not 0 <= stats["connections"] <= stats["sockets"] or stats["handshakes"] < 0:
+            problems.append(f"there cannot be so many: {stats}")
     found = figures.trend(samples)
-    if found is None:
+    if "LD_PRELOAD" in os.environ:
+        print("the memory tells nothing, as sanitizers keep what was freed")
+    elif found is None:
         print("too short a time to tell a slope of memory")
     else:
         print(f"memory in the second half: {found.per_second * 60 / 1024:+,.1f} KiB a minute,", end=" ")
         print(f"{found.growth / 1024:+,.0f} KiB in all; up to {found.allowed / 1024:,.0f} KiB is noise")
         if found:
             problems.append("memory grows")
-    return problems
 
 
 def tell(samples: list[figures.Sample], counts: Counter[str], base: dict[str, Any], end: dict[str, Any]) -> None:
@@ -208,6 +225,7 @@ def main() -> int:
     parser.add_argument("--churn", type=float, default=130, help="new connections a second")
     parser.add_argument("--least", type=int, default=0, help="connections in all, if the time has to be longer for it")
     parser.add_argument("--budget", type=float, default=0.35, help="of a core, for each of two processes of clients")
+    parser.add_argument("--kinds", nargs="*", default=[], help="of clients, by their classes' names; all by default")
     parser.add_argument(
         "--leak", nargs="*", default=[], help="connections, bytes, descriptors: to see that it is noticed"
     )

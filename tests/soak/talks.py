@@ -81,18 +81,45 @@ TALKS = [
     *[in_fragments(_rng.randbytes(3000), pieces, False) for pieces in (2, 10, 100)],
 ]
 TALKS_WITH_PINGS = [in_fragments(_rng.randbytes(3000), pieces, True) for pieces in (2, 10, 50)]
+#: Thousands of frames that a few reads bring.
+BURSTS = [
+    echoed([_message(_rng.randrange(3)) for _ in range(5000)]),
+    echoed([(BINARY, b"")] * 10_000),
+    in_fragments(_rng.randbytes(5000), 5000, False),
+]
 BACKLOG = echoed([(BINARY, _rng.randbytes(50_000))] * 5)
 PUBLISHED = [build(*_message(size)) for size in (10, 100, 100, 1000, 5000)]
 #: Each ends the connection.
 BAD = [case.stream for case in CASES if not case.options and case.events and case.events[-1][0] == "fail"]
 #: Compressed: 32 MiB, and nothing that could be inflated.
 BOMBS = [zlib.compress(bytes(1 << 25))[2:-4] + b"\0", b"\xff" * 100]
+
+
+def _hollow(blocks: int) -> bytes:
+    """A compressed message of so many blocks with Huffman tables of their own (RFC 1951 section 3.2.7) and no data: 11
+    bytes each for nothing at all."""
+    lengths = ["000"] * 18
+    lengths[2] = lengths[17] = "100"  # code lengths 18 and 1 are written as 1 and 0
+    zeros = ["1" + f"{count - 11:07b}"[::-1] for count in (138, 118)]  # for all literals
+    block = "".join(["0", "01", "00000", "00000", "0111", *lengths, *zeros, "0", "0", "0"])
+    bits = block * blocks + "000"  # the rest of a block that is stored and empty is not sent (RFC 7692 section 7.2.1)
+    bits += "0" * (-len(bits) % 8)
+    stream = int(bits[::-1], 2).to_bytes(len(bits) // 8, "little")
+    assert zlib.decompressobj(-15).decompress(stream + b"\0\0\xff\xff") == b""
+    return stream
+
+
+#: Compressed messages that inflate to nothing; the last are near the server's max_message_size.
+HOLLOW = [b"", b"\0", b"\0\0\0\xff\xff" * 3 + b"\0", _hollow(1), b"\0\0\0\xff\xff" * 100_000 + b"\0", _hollow(44_000)]
+FAREWELL = _rng.randbytes(900_000)
 HALF = build(BINARY, bytes(1000))[:500]
 PINGS = build(PING, b"?") * 300
 #: Has the server compress a message of each size, and inflate one.
 EACH_SIZE = b"".join(
     [build(TEXT, MESSAGES[-1][1][1]), build(TEXT, Sender(Agreed(False, False), _rng).message(b"hello " * 50), rsv=4)]
 )
+DEEP = 5000  # brackets, more than there may be calls in one another
+BRACKETS = build(TEXT, b"(" * DEEP)
 BYE = build(TEXT, b"bye")
 CLOSE = build_close(1000)
 EMPTY_PONG = build(PONG)
