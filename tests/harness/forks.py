@@ -15,7 +15,7 @@ _libc = ctypes.PyDLL(None)
 
 @contextlib.contextmanager
 def copies_kept() -> Iterator[int]:
-    """A child that does nothing but hold a copy of every descriptor. Python does not learn of this fork, as with one by a
+    """A child that does nothing but hold a copy of every descriptor. Python does not learn of this fork, as of one by a
     library in C, so what fastws does in a child is not done."""
     child = _libc.fork()
     if child == 0:

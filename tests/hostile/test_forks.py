@@ -1,4 +1,4 @@
-"""The process forks while it serves: no event outlives its descriptor, peers see the end, and the child has no server."""
+"""The process forks while it serves: no event outlives its descriptor, peers see the end, the child has no server."""
 
 from __future__ import annotations
 
@@ -280,7 +280,7 @@ def fork(ws, data):
     loop = asyncio.get_running_loop()
     child = os.fork()
     if child == 0:
-        # It goes on in its copy of the parent's loop for a while, which is asyncio's business, but harms nothing of ours.
+        # It goes on in its copy of the parent's loop for a while: that is asyncio's business, but harms nothing of ours.
         loop.call_later(0.3, os._exit, 0)
     ws.send(data)
 
