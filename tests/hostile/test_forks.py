@@ -280,7 +280,7 @@ def fork(ws, data):
     loop = asyncio.get_running_loop()
     child = os.fork()
     if child == 0:
-        # It goes on in its copy of the parent's loop for a while: that is asyncio's business, but harms nothing of ours.
+        # It goes on in its copy of the parent's loop for a while: asyncio's business, but no harm to ours.
         loop.call_later(0.3, os._exit, 0)
     ws.send(data)
 
