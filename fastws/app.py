@@ -26,6 +26,7 @@ from fastws.server import (
     listening,
     open_sockets,
     open_unix_socket,
+    speaks_tcp,
 )
 from fastws.stats import Stats, total
 
@@ -145,15 +146,15 @@ class App:
             handshake_timeout=options.handshake_timeout,
             close_timeout=options.close_timeout,
         )
-        shortest = min(
-            one.shortest_timeout() for one in (options, *(options.for_route(own) for *_, own in self._routes))
-        )
+        every = (options, *(options.for_route(own) for *_, own in self._routes))
+        shortest = min(one.shortest_timeout() for one in every)
+        send_timeouts = [one.send_timeout for one in every]
         # Deadlines are kept to an eighth of the shortest, but nobody needs to be looked after more often than that.
         tick = min(max(shortest / 8, 0.01), 1.0)
         try:
             for one in sockets:
-                if options.tcp_user_timeout and one.family in (socket.AF_INET, socket.AF_INET6):
-                    find_the_vanished(one, options.tcp_user_timeout)
+                if options.tcp_user_timeout and speaks_tcp(one):
+                    find_the_vanished(one, options.tcp_user_timeout, max(send_timeouts) if all(send_timeouts) else 0)
             server = Server(
                 service,
                 sockets,
