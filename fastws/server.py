@@ -214,8 +214,6 @@ def open_socket(family: int, address: Any, backlog: int, reuse_port: bool = Fals
         sock = socket.socket(family, socket.SOCK_STREAM)
         if family != socket.AF_UNIX:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            # Accepted sockets inherit it (tcp(7) on Linux), which saves a system call for each.
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         if family == socket.AF_INET6:
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         if reuse_port:
@@ -230,8 +228,13 @@ def open_socket(family: int, address: Any, backlog: int, reuse_port: bool = Fals
 
 
 def listening(sock: socket.socket, backlog: int) -> socket.socket:
-    """The bound socket, ready to accept."""
+    """The bound socket, ready to accept. It may be listening already, as where systemd has opened it."""
     sock.setblocking(False)
+    if speaks_tcp(sock):
+        # Connections of ours that linger in TIME_WAIT inherit it, and only then can the next server bind.
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        # Accepted sockets inherit it (tcp(7) on Linux), which saves a system call for each.
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     sock.listen(backlog)
     return sock
 
