@@ -18,6 +18,7 @@ from fastws.tasks import Starter
 
 log = logging.getLogger("fastws")
 
+INTERNET = (socket.AF_INET, socket.AF_INET6)
 GOING_AWAY = 1001  # RFC 6455 section 7.4.1
 STOP_TIMEOUT = 10.0  # seconds for connections to close when a server stops
 CANCEL_TIMEOUT = 1.0  # seconds for cancelled callbacks to end when a server stops
@@ -62,7 +63,7 @@ class Server:
         loop = asyncio.get_running_loop()
         self._log = Log(log, loop)
         self._reactor = _speedups.Reactor(loop, Starter(loop), self._log, tick, max_pending, keeps_memory)
-        self._names = [sock.getsockname() for sock in sockets]
+        self._names = [(sock.family, sock.getsockname()) for sock in sockets]
         self._socket_file = socket_file
         self._on_stop = on_stop
         self._stopping = False
@@ -75,13 +76,13 @@ class Server:
 
     @property
     def port(self) -> int:
-        """The TCP port that is listened on; 0 on a Unix socket."""
-        return next((name[1] for name in self._names if isinstance(name, tuple)), 0)
+        """The TCP port that is listened on; 0 on a Unix socket, and where else there is none."""
+        return next((name[1] for family, name in self._names if family in INTERNET), 0)
 
     @property
     def urls(self) -> list[str]:
-        """What is listened on, as addresses that a browser or a curl understands."""
-        return [_url(name) for name in self._names]
+        """What is listened on, as addresses that a browser or a curl understands, where there are such."""
+        return [_url(family, name) for family, name in self._names]
 
     def stats(self) -> Stats:
         """As `App.stats`, for this server."""
@@ -241,11 +242,7 @@ def listening(sock: socket.socket, backlog: int) -> socket.socket:
 
 def speaks_tcp(sock: socket.socket) -> bool:
     """Whether it has the options of TCP. Multipath TCP has most of them; SCTP and Unix sockets have none."""
-    return sock.family in (socket.AF_INET, socket.AF_INET6) and sock.proto in (
-        0,
-        socket.IPPROTO_TCP,
-        socket.IPPROTO_MPTCP,
-    )
+    return sock.family in INTERNET and sock.proto in (0, socket.IPPROTO_TCP, socket.IPPROTO_MPTCP)
 
 
 def find_the_vanished(sock: socket.socket, seconds: float, send_timeout: float) -> None:
@@ -270,8 +267,12 @@ def find_the_vanished(sock: socket.socket, seconds: float, send_timeout: float) 
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, max(1, round(longest * 1000)))
 
 
-def _url(name: Any) -> str:
-    if isinstance(name, tuple):
+def _url(family: int, name: Any) -> str:
+    """`name` is what getsockname() gives; "vsock:3:8765" is one of a family that nobody has URLs for."""
+    if family in INTERNET:
         return f"http://[{name[0]}]:{name[1]}" if ":" in name[0] else f"http://{name[0]}:{name[1]}"
-    # An abstract Unix socket has bytes for a name, with a NUL in front, which is written as an @.
-    return f"unix:{name}" if isinstance(name, str) else f"unix:@{os.fsdecode(name[1:])}"
+    if family == socket.AF_UNIX:
+        # An abstract Unix socket has bytes for a name, with a NUL in front, which is written as an @.
+        return f"unix:{name}" if isinstance(name, str) else f"unix:@{os.fsdecode(name[1:])}"
+    parts = name if isinstance(name, tuple) else (name,)
+    return ":".join(map(str, (getattr(family, "name", f"family {family}").removeprefix("AF_").lower(), *parts)))

@@ -26,6 +26,8 @@ from harness import (
     until,
 )
 
+from fastws.server import _url
+
 
 def test_port_0(run: Any) -> None:
     async def main() -> None:
@@ -297,6 +299,40 @@ def test_unix_socket_that_cannot_be(run: Any, tmp_path: Path, name: str) -> None
             await echo_app().start(uds=path)
         assert f"cannot listen on {path}: " in str(caught.value)
         assert "None" not in str(caught.value)[-10:]
+
+    run(main)
+
+
+@pytest.mark.parametrize(
+    ("family", "name", "url"),
+    [
+        (socket.AF_INET, ("127.0.0.1", 80), "http://127.0.0.1:80"),
+        (socket.AF_INET6, ("::1", 80, 0, 0), "http://[::1]:80"),
+        (socket.AF_UNIX, "/run/socket", "unix:/run/socket"),
+        (socket.AF_UNIX, b"\0name\xff", "unix:@name\udcff"),
+        (socket.AF_VSOCK, (3, 8765), "vsock:3:8765"),
+        (31, ("00:11:22:33:44:55", 1), "family 31:00:11:22:33:44:55:1"),
+        (socket.AF_TIPC, (1, 2, 3, 4, 1), "tipc:1:2:3:4:1"),
+        (socket.AF_NETLINK, 7, "netlink:7"),
+        (99, (99, b"?"), "family 99:99:b'?'"),  # as Python gives what it does not know
+        (99, None, "family 99:None"),
+    ],
+)
+def test_urls(family: int, name: Any, url: str) -> None:
+    assert _url(family, name) == url
+
+
+def test_a_socket_to_virtual_machines(run: Any) -> None:
+    try:
+        sock = socket.socket(socket.AF_VSOCK, socket.SOCK_STREAM)
+        sock.bind((socket.VMADDR_CID_ANY, socket.VMADDR_PORT_ANY))
+    except OSError as error:
+        pytest.skip(f"no AF_VSOCK: {error}")
+    cid, port = sock.getsockname()
+
+    async def main() -> None:
+        async with await echo_app().start(sock=sock) as server:
+            assert (server.port, server.urls) == (0, [f"vsock:{cid}:{port}"])
 
     run(main)
 
