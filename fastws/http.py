@@ -187,8 +187,10 @@ class Request:
 
     @property
     def host(self) -> str:
-        """Host and port as the client calls them; empty if there is no such header."""
-        return self.headers.get("host", "")
+        """Host and port as the client calls them: those of a target in absolute-form, else of the Host header (RFC
+        9112 3.2.2); empty if there is neither."""
+        host = None if self.target.startswith("/") else target_host(self.target.encode("latin-1"))
+        return self.headers.get("host", "") if host is None else host.decode("latin-1")
 
     def accept(self, *, subprotocol: str | None = None, data: object = None, headers: HeaderSource = ()) -> Accept:
         """Let the upgrade go on; `data` becomes `ws.data`. ValueError if the answer would not be valid."""
@@ -259,7 +261,7 @@ def _unescape(escaped: re.Match[str]) -> str:
     return text if len(text) == 1 else chr(int(text, 8))
 
 
-_ABSOLUTE = re.compile(rb"(?:https?|wss?)://[^/?]+", re.IGNORECASE)
+_ABSOLUTE = re.compile(rb"(?:https?|wss?)://([^/?]*)", re.IGNORECASE)
 _NOT_IN_TARGET = re.compile(rb"[\x00-\x20\x7f#]|%(?![0-9A-Fa-f]{2})")
 
 
@@ -272,7 +274,7 @@ def split_target(target: bytes) -> tuple[str, str]:
         raise ValueError("malformed request target")
     if not target.startswith(b"/"):
         absolute = _ABSOLUTE.match(target)  # RFC 9112 3.2.2: a server must accept it
-        if absolute is None:
+        if absolute is None or not is_host(absolute[1]):
             raise ValueError("the request target is neither a path nor an absolute URL")
         target = target[absolute.end() :]
     path, _, query = target.partition(b"?")
@@ -283,6 +285,12 @@ def split_target(target: bytes) -> tuple[str, str]:
     if "\x00" in decoded[0]:
         raise ValueError("NUL in the request target")
     return decoded
+
+
+def target_host(target: bytes) -> bytes | None:
+    """The host, with its port if it has one, of a request target in absolute-form; None for any other target."""
+    absolute = _ABSOLUTE.match(target)
+    return absolute[1] if absolute is not None and is_host(absolute[1]) else None
 
 
 _DEFAULT_PORTS = {"http": "80", "https": "443", "ws": "80", "wss": "443"}

@@ -57,6 +57,8 @@ def seeds() -> list[bytes]:
     heads = [
         good,
         request_bytes("ws://a/b", method="POST", host="[::1]:81"),
+        request_bytes("http://localhost:81/b", headers=[("Origin", "http://localhost:81")]),
+        request_bytes("http://a@b/"),
         request_bytes("/%zz", headers=[("Origin", "null")]),
         request_bytes("/", headers=[("Content-Length", "5")]),
         request_bytes("*", version="HTTP/1.0"),
@@ -152,6 +154,7 @@ def answered(handshake: Any, head: Any) -> list[Any]:
     key = head.one(b"sec-websocket-key")
     same(handshake.response(None), oracle_head.switching(key, None), "not the 101")
     request = Request("GET", handshake.target, handshake.headers, path="/")
+    same(request.host, handshake.host.decode("latin-1"), "not the host that was checked")
     same(request.headers.raw, head.headers, "read otherwise by the reference")
     seen = len(request.cookies), len(request.query_params), request.origin is None, len(dict(request.headers))
     for offer in request.subprotocols[:2]:
