@@ -63,7 +63,8 @@ class App:
     # routes
 
     def websocket(self, path: str, **options: Any) -> Callable[[T], T]:
-        """Serve WebSocket connections at `path` ("/chat/{room}" has a parameter) with the decorated handler.
+        """Serve WebSocket connections at `path` with the decorated handler. In "/chat/{room}", the parameter is one
+        segment, decoded: a "%2F" in it is a slash of its value. "{rest:path}" at the end is all that remains.
 
         The handler is a class, instantiated once without arguments, or any object, whose methods `upgrade`, `open`,
         `message`, `drain`, `ping`, `pong` and `close` are the callbacks, all of them optional; or a function, or

@@ -263,10 +263,14 @@ def _unescape(escaped: re.Match[str]) -> str:
 
 _ABSOLUTE = re.compile(rb"(?:https?|wss?)://([^/?]*)", re.IGNORECASE)
 _NOT_IN_TARGET = re.compile(rb"[\x00-\x20\x7f#]|%(?![0-9A-Fa-f]{2})")
+_ESCAPED_SLASH = re.compile(rb"%2f", re.IGNORECASE)
+#: What stands for a "%2F" in a path that is looked up: it separates no segments (RFC 3986 2.2), and a path has no NUL.
+ESCAPED_SLASH = "\x00"
 
 
-def split_target(target: bytes) -> tuple[str, str]:
-    """The decoded path and the query, undecoded, of a request target in origin-form or absolute-form.
+def split_target(target: bytes) -> tuple[str, str, str]:
+    """The decoded path, the query, undecoded, and the path to look up, with ESCAPED_SLASH, of a request target in
+    origin-form or absolute-form.
 
     ValueError for any other form (RFC 9112 3.2) and for a path that is not UTF-8 or holds a NUL.
     """
@@ -278,13 +282,13 @@ def split_target(target: bytes) -> tuple[str, str]:
             raise ValueError("the request target is neither a path nor an absolute URL")
         target = target[absolute.end() :]
     path, _, query = target.partition(b"?")
+    if b"%00" in path:
+        raise ValueError("NUL in the request target")
     try:
-        decoded = unquote_to_bytes(path or b"/").decode("utf-8"), query.decode("utf-8")
+        routed = unquote_to_bytes(_ESCAPED_SLASH.sub(b"\x00", path) or b"/").decode("utf-8")
+        return routed.replace(ESCAPED_SLASH, "/"), query.decode("utf-8"), routed
     except UnicodeDecodeError:
         raise ValueError("the request target is not UTF-8") from None
-    if "\x00" in decoded[0]:
-        raise ValueError("NUL in the request target")
-    return decoded
 
 
 def target_host(target: bytes) -> bytes | None:

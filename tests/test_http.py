@@ -37,7 +37,7 @@ def test_the_host_of_the_target_comes_first(target, host):
 
 
 def request(*headers, target=b"/", **options):
-    path, query = split_target(target)
+    path, query, _ = split_target(target)
     return Request("GET", target, list(headers), path=path, query_string=query, **options)
 
 

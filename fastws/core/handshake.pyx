@@ -187,10 +187,10 @@ cdef class Handshake:
 
 
 cdef tuple request_target(bytes target):
-    """(path, query string) of the target; ValueError where it is malformed. Most need no decoding."""
+    """(path, query string, path to look up) of the target, as split_target() has them; most need no decoding."""
     if target.isascii() and target.startswith(b"/") and b"%" not in target and b"#" not in target:
         path, _, query = target.decode("ascii").partition("?")
-        return path, query
+        return path, query, path
     return split_target(target)
 
 

@@ -194,8 +194,9 @@ def target_authority(target: bytes) -> bytes | None:
     return rest.partition(b"/")[0].partition(b"?")[0]
 
 
-def split_target(target: bytes) -> tuple[str, str] | None:
-    """(decoded path, query) of origin-form and absolute-form (RFC 9112 3.2.1 and 3.2.2)."""
+def split_target(target: bytes) -> tuple[str, str, str] | None:
+    """(decoded path, query, the same path with a NUL for each slash that was escaped) of origin-form and absolute-form
+    (RFC 9112 3.2.1 and 3.2.2)."""
     if any(byte <= 32 or byte in b"\x7f#" for byte in target):
         return None
     rest = target
@@ -207,9 +208,13 @@ def split_target(target: bytes) -> tuple[str, str] | None:
     if re.search(rb"%(?![0-9A-Fa-f]{2})", target):
         return None  # RFC 3986 2.1
     path, _, query = rest.partition(b"?")
-    decoded = re.sub(rb"%(..)", lambda found: bytes([int(found[1], 16)]), path or b"/")
+    segments = [
+        re.sub(rb"%(..)", lambda found: bytes([int(found[1], 16)]), segment) for segment in (path or b"/").split(b"/")
+    ]
+    decoded = b"/".join(segments)
+    routed = b"/".join(segment.replace(b"/", b"\0") for segment in segments)
     try:
-        return None if b"\0" in decoded else (decoded.decode(), query.decode())
+        return None if b"\0" in decoded else (decoded.decode(), query.decode(), routed.decode())
     except UnicodeDecodeError:
         return None
 
