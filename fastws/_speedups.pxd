@@ -149,7 +149,7 @@ cdef class Reactor:
     cdef readonly object starter        # starts coroutines (fastws.tasks)
     cdef readonly object log
     cdef int poller
-    cdef unsigned long thread
+    cdef unsigned long thread           # in which the loop ran when it last called
     cdef uint32_t now                   # milliseconds, coarse, wraps
     cdef uint32_t tick, sweep_at
     cdef uint32_t batch                 # counts the batches of events
@@ -175,6 +175,7 @@ cdef class Reactor:
     # counters
     cdef uint64_t accepted, next_id
     cdef Py_ssize_t opened
+    cdef bint is_here(self) except -1
     cdef int link(self, Socket socket) except -1
     cdef int unlink(self, Socket socket) except -1
     cdef int settle(self, Socket socket, bint settled) except -1

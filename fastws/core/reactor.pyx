@@ -71,6 +71,17 @@ cdef class Reactor:
         self.dead.clear()
         self.starter.close()
 
+    cdef bint is_here(self) except -1:
+        """Whether this thread is the loop's: the one in which it runs, which need not be that in which the server was
+        started; while it rests, the one in which it ran last."""
+        cdef unsigned long here = PyThread_get_thread_ident()
+        if self.thread == here and (self.in_turn or self.turn_asked):   # it has not moved since, and asking costs more
+            return True
+        if running_loop() is self.loop:
+            self.thread = here
+            return True
+        return self.thread == here and not self.loop.is_running()
+
     # what the loop calls
 
     def _wake(self):
@@ -84,6 +95,7 @@ cdef class Reactor:
         self._time()
         self.in_turn = True
         self.batch += 1
+        self.thread = PyThread_get_thread_ident()
         try:
             count = max(0, poller_take(self.poller, events, BATCH))     # it fails where the poller is closed
             for i in range(count):
@@ -103,6 +115,7 @@ cdef class Reactor:
         self.turn_asked = False
         self._time()
         self.in_turn = True
+        self.thread = PyThread_get_thread_ident()
         try:
             self._turn()
         finally:
@@ -134,6 +147,7 @@ cdef class Reactor:
         for listener in self.listeners:
             listener.wake_up()
         self.in_turn = True
+        self.thread = PyThread_get_thread_ident()
         try:
             for socket in due:
                 try:
