@@ -96,6 +96,7 @@ class App:
     def configure(self, **options: Any) -> None:
         """Change options of the app, its routes made before included; what a route sets for itself stays. For what is
         known at the start only, from a command line say. Errors as from `App()`; RuntimeError while a server runs."""
+        self._abandon_lost()
         if self._servers:
             raise RuntimeError("configure() is for before the start: stop the server first")
         changed = self.options.replaced(options)
@@ -121,7 +122,11 @@ class App:
         host: a name or address, all whose addresses are bound; None or "" is every interface. port: 0 picks a free
         one, see `Server.port`. Or `uds`, the path of a Unix socket, or `sock`, a bound stream socket. OSError where an
         address cannot be bound.
+
+        Servers of this app whose loop was closed without `Server.stop` are ended first: their sockets are closed, and
+        no callback is called.
         """
+        self._abandon_lost()
         socket_file: SocketFile | None = None
         if sock is not None and uds is not None:
             raise ValueError("there is a path in uds= and a socket in sock=: give one of them")
@@ -252,6 +257,10 @@ class App:
     def stats(self) -> Stats:
         """What the app's servers hold and have done, those that have ended included: see `fastws.Stats`."""
         return total((self._past, *(server.stats() for server in self._servers)))
+
+    def _abandon_lost(self) -> None:
+        for server in [one for one in self._servers if one.is_abandoned()]:
+            server.abandon()
 
     def _ended(self, server: Server) -> None:
         self._servers.remove(server)

@@ -7,6 +7,7 @@ import os
 import socket
 import stat
 from collections.abc import Callable, Collection, Iterator
+from contextlib import suppress
 from types import TracebackType
 from typing import Any
 
@@ -94,6 +95,8 @@ class Server:
         After `timeout` seconds the rest are terminated and their async callbacks cancelled. May be called again, with
         a shorter timeout for instance. If it is cancelled, the server stops all the same once its connections end.
         """
+        if self.is_abandoned():
+            self.abandon()
         if not self._stopping:
             self._stopping = True
             if self._socket_file is not None:
@@ -114,6 +117,20 @@ class Server:
                 self._finish()
         await asyncio.sleep(0)  # what the reactor's end has put on the loop
 
+    def is_abandoned(self) -> bool:
+        """Whether its loop was closed before it was stopped, so that it still listens and serves nobody."""
+        return self._reactor.loop.is_closed() and not self._stopped.done()
+
+    def abandon(self) -> None:
+        """End it without its loop, and so without calling anybody's `close`."""
+        if self._socket_file is not None and not self._stopping:
+            self._socket_file.remove()
+        self._stopping = True
+        _speedups.abandon(self._reactor, self._service)
+        with suppress(RuntimeError):  # from that loop, for those who wait in it
+            self._stopped.set_result(None)
+        self._leave()
+
     async def _ended_within(self, timeout: float) -> bool:
         if not self._stopped.done():
             await asyncio.wait((self._stopped,), timeout=timeout)
@@ -124,9 +141,12 @@ class Server:
             self._stopped.set_result(None)
             self._reactor.on_empty = None
             self._reactor.close()
-            self._log.flush()
-            _speedups.detach(self._service)
-            self._on_stop(self)
+            self._leave()
+
+    def _leave(self) -> None:
+        self._log.flush()
+        _speedups.detach(self._service)
+        self._on_stop(self)
 
     async def wait_closed(self) -> None:
         """Wait until the server has been stopped."""

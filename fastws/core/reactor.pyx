@@ -62,10 +62,11 @@ cdef class Reactor:
                 socket = roster.newest
                 socket.drop()
                 self.unlink(socket)
-        if self.timer is not None:
+        if self.timer is not None and not self.loop.is_closed():
             self.timer.cancel()
-            self.timer = None
-        self.loop.remove_reader(self.poller)
+        self.timer = None
+        if not self.loop.is_closed():       # else it has forgotten us, and may not be asked for anything
+            self.loop.remove_reader(self.poller)
         close(self.poller)
         self.poller = -1
         self.dead.clear()

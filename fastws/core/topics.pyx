@@ -58,7 +58,7 @@ cdef class Hub:
         topic = _name(topic)
         for service in list(self.services):
             found = service.topics.get(topic)
-            if found is not None:
+            if found is not None and not service.reactor.loop.is_closed():
                 total += found.count - found.holes
         return total
 
