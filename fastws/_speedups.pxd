@@ -157,7 +157,7 @@ cdef class Reactor:
     cdef readonly object loop
     cdef readonly object starter        # starts coroutines (fastws.tasks)
     cdef readonly object log
-    cdef unsigned long thread
+    cdef unsigned long thread           # in which the loop ran when it last called
     cdef uint32_t now                   # milliseconds, coarse, wraps
     # who is polled
     cdef int poller                     # -1 once it is closed
@@ -190,6 +190,7 @@ cdef class Reactor:
     cdef Py_ssize_t seen                # how many of those have had their turn
     cdef list lines                     # for the log: (kind, form, arguments, error)
     cdef flag turn_asked
+    cdef flag in_turn                   # just now
     cdef object turn_call
     # counters
     cdef uint64_t accepted, next_id
@@ -211,6 +212,7 @@ cdef class Reactor:
     cdef uint32_t _give_back(self) noexcept
     # turns
     cdef int ask_turn(self) except -1
+    cdef bint is_here(self) except -1
     cdef int _run(self, bint take) except -1
     cdef int _take(self) except -1
     cdef int _turn(self) except -1

@@ -27,6 +27,7 @@ from fastws.server import (
     listening,
     open_sockets,
     open_unix_socket,
+    speaks_tcp,
 )
 from fastws.stats import Stats, total
 
@@ -63,7 +64,8 @@ class App:
     # routes
 
     def websocket(self, path: str, **options: Any) -> Callable[[T], T]:
-        """Serve WebSocket connections at `path` ("/chat/{room}" has a parameter) with the decorated handler.
+        """Serve WebSocket connections at `path` with the decorated handler. In "/chat/{room}", the parameter is one
+        segment, decoded: a "%2F" in it is a slash of its value. "{rest:path}" at the end is all that remains.
 
         The handler is a class, instantiated once without arguments, or any object, whose methods `upgrade`, `open`,
         `message`, `drain`, `ping`, `pong` and `close` are the callbacks, all of them optional; or a function, or
@@ -95,6 +97,7 @@ class App:
     def configure(self, **options: Any) -> None:
         """Change options of the app, its routes made before included; what a route sets for itself stays. For what is
         known at the start only, from a command line say. Errors as from `App()`; RuntimeError while a server runs."""
+        self._abandon_lost()
         if self._servers:
             raise RuntimeError("configure() is for before the start: stop the server first")
         changed = self.options.replaced(options)
@@ -120,7 +123,11 @@ class App:
         host: a name or address, all whose addresses are bound; None or "" is every interface. port: 0 picks a free
         one, see `Server.port`. Or `uds`, the path of a Unix socket, or `sock`, a bound stream socket. OSError where an
         address cannot be bound.
+
+        Servers of this app whose loop was closed without `Server.stop` are ended first: their sockets are closed, and
+        no callback is called.
         """
+        self._abandon_lost()
         socket_file: SocketFile | None = None
         if sock is not None and uds is not None:
             raise ValueError("there is a path in uds= and a socket in sock=: give one of them")
@@ -146,15 +153,15 @@ class App:
             handshake_timeout=options.handshake_timeout,
             close_timeout=options.close_timeout,
         )
-        shortest = min(
-            one.shortest_timeout() for one in (options, *(options.for_route(own) for *_, own in self._routes))
-        )
+        every = (options, *(options.for_route(own) for *_, own in self._routes))
+        shortest = min(one.shortest_timeout() for one in every)
+        send_timeouts = [one.send_timeout for one in every]
         # Deadlines are kept to an eighth of the shortest, but nobody needs to be looked after more often than that.
         tick = min(max(shortest / 8, 0.01), 1.0)
         try:
             for one in sockets:
-                if options.tcp_user_timeout and one.family in (socket.AF_INET, socket.AF_INET6):
-                    find_the_vanished(one, options.tcp_user_timeout)
+                if options.tcp_user_timeout and speaks_tcp(one):
+                    find_the_vanished(one, options.tcp_user_timeout, max(send_timeouts) if all(send_timeouts) else 0)
             server = Server(
                 service,
                 sockets,
@@ -251,6 +258,10 @@ class App:
     def stats(self) -> Stats:
         """What the app's servers hold and have done, those that have ended included: see `fastws.Stats`."""
         return total((self._past, *(server.stats() for server in self._servers)))
+
+    def _abandon_lost(self) -> None:
+        for server in [one for one in self._servers if one.is_abandoned()]:
+            server.abandon()
 
     def _ended(self, server: Server) -> None:
         self._servers.remove(server)

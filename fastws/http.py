@@ -187,8 +187,10 @@ class Request:
 
     @property
     def host(self) -> str:
-        """Host and port as the client calls them; empty if there is no such header."""
-        return self.headers.get("host", "")
+        """Host and port as the client calls them: those of a target in absolute-form, else of the Host header (RFC
+        9112 3.2.2); empty if there is neither."""
+        host = None if self.target.startswith("/") else target_host(self.target.encode("latin-1"))
+        return self.headers.get("host", "") if host is None else host.decode("latin-1")
 
     def accept(self, *, subprotocol: str | None = None, data: object = None, headers: HeaderSource = ()) -> Accept:
         """Let the upgrade go on; `data` becomes `ws.data`. ValueError if the answer would not be valid."""
@@ -259,12 +261,16 @@ def _unescape(escaped: re.Match[str]) -> str:
     return text if len(text) == 1 else chr(int(text, 8))
 
 
-_ABSOLUTE = re.compile(rb"(?:https?|wss?)://[^/?]+", re.IGNORECASE)
+_ABSOLUTE = re.compile(rb"(?:https?|wss?)://([^/?]*)", re.IGNORECASE)
 _NOT_IN_TARGET = re.compile(rb"[\x00-\x20\x7f#]|%(?![0-9A-Fa-f]{2})")
+_ESCAPED_SLASH = re.compile(rb"%2f", re.IGNORECASE)
+#: What stands for a "%2F" in a path that is looked up: it separates no segments (RFC 3986 2.2), and a path has no NUL.
+ESCAPED_SLASH = "\x00"
 
 
-def split_target(target: bytes) -> tuple[str, str]:
-    """The decoded path and the query, undecoded, of a request target in origin-form or absolute-form.
+def split_target(target: bytes) -> tuple[str, str, str]:
+    """The decoded path, the query, undecoded, and the path to look up, with ESCAPED_SLASH, of a request target in
+    origin-form or absolute-form.
 
     ValueError for any other form (RFC 9112 3.2) and for a path that is not UTF-8 or holds a NUL.
     """
@@ -272,17 +278,23 @@ def split_target(target: bytes) -> tuple[str, str]:
         raise ValueError("malformed request target")
     if not target.startswith(b"/"):
         absolute = _ABSOLUTE.match(target)  # RFC 9112 3.2.2: a server must accept it
-        if absolute is None:
+        if absolute is None or not is_host(absolute[1]):
             raise ValueError("the request target is neither a path nor an absolute URL")
         target = target[absolute.end() :]
     path, _, query = target.partition(b"?")
+    if b"%00" in path:
+        raise ValueError("NUL in the request target")
     try:
-        decoded = unquote_to_bytes(path or b"/").decode("utf-8"), query.decode("utf-8")
+        routed = unquote_to_bytes(_ESCAPED_SLASH.sub(b"\x00", path) or b"/").decode("utf-8")
+        return routed.replace(ESCAPED_SLASH, "/"), query.decode("utf-8"), routed
     except UnicodeDecodeError:
         raise ValueError("the request target is not UTF-8") from None
-    if "\x00" in decoded[0]:
-        raise ValueError("NUL in the request target")
-    return decoded
+
+
+def target_host(target: bytes) -> bytes | None:
+    """The host, with its port if it has one, of a request target in absolute-form; None for any other target."""
+    absolute = _ABSOLUTE.match(target)
+    return absolute[1] if absolute is not None and is_host(absolute[1]) else None
 
 
 _DEFAULT_PORTS = {"http": "80", "https": "443", "ws": "80", "wss": "443"}

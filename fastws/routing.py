@@ -5,6 +5,8 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Generic, TypeVar
 
+from fastws.http import ESCAPED_SLASH
+
 T = TypeVar("T")
 
 _NO_PARAMS: Mapping[str, str] = MappingProxyType({})
@@ -14,7 +16,8 @@ class Router(Generic[T]):
     """Patterns and their targets.
 
     "/echo" is one path. In "/chat/{room}" a parameter stands for one segment that is not empty. A last parameter
-    "{rest:path}" takes all that remains, slashes included. Fixed paths are found first, in one dict access, then the
+    "{rest:path}" takes all that remains, slashes included. Segments are those of the path before it is decoded: in
+    "/chat/a%2Fb", room is "a/b". Fixed paths are found first, in one dict access, then the
     patterns with parameters in the order in which they were added.
     """
 
@@ -29,6 +32,8 @@ class Router(Generic[T]):
         """Add a pattern; ValueError if it is malformed, or matches just what another one matches."""
         if not pattern.startswith("/"):
             raise ValueError(f"pattern {pattern!r} does not start with a slash")
+        if ESCAPED_SLASH in pattern:
+            raise ValueError(f"pattern {pattern!r} holds a NUL, which no path does")
         shape, regex = _compile(pattern)
         if shape in self._dynamic or pattern in self._fixed:
             raise ValueError(f"there is a pattern already that matches the same paths as {pattern!r}")
@@ -38,14 +43,17 @@ class Router(Generic[T]):
             self._fixed[pattern] = target, _NO_PARAMS
 
     def find(self, path: str) -> tuple[T, Mapping[str, str]] | None:
-        """The target for a decoded path and the values of its parameters, or None."""
+        """The target for a path, decoded but for ESCAPED_SLASH, and the values of its parameters, or None."""
         found = self._fixed.get(path)
         if found is not None:
             return found
         for regex, target in self._dynamic.values():
             match = regex.fullmatch(path)
             if match is not None:
-                return target, match.groupdict()
+                params = match.groupdict()
+                if ESCAPED_SLASH in path:
+                    params = {name: value.replace(ESCAPED_SLASH, "/") for name, value in params.items()}
+                return target, params
         return None
 
 

@@ -8,6 +8,7 @@ import socket
 import stat
 import weakref
 from collections.abc import Callable, Collection, Iterator
+from contextlib import suppress
 from types import TracebackType
 from typing import Any
 
@@ -19,9 +20,11 @@ from fastws.tasks import Starter
 
 log = logging.getLogger("fastws")
 
+INTERNET = (socket.AF_INET, socket.AF_INET6)
 GOING_AWAY = 1001  # RFC 6455 section 7.4.1
 STOP_TIMEOUT = 10.0  # seconds for connections to close when a server stops
 CANCEL_TIMEOUT = 1.0  # seconds for cancelled callbacks to end when a server stops
+SEND_MARGIN = 2.0  # seconds from send_timeout, which is up to one second late, to TCP_USER_TIMEOUT
 
 
 class Connections(Collection[WebSocket]):
@@ -62,7 +65,7 @@ class Server:
         loop = asyncio.get_running_loop()
         self._log = Log(log, loop)
         self._reactor = _speedups.Reactor(loop, Starter(loop), self._log, tick, max_pending, keeps_memory)
-        self._names = [sock.getsockname() for sock in sockets]
+        self._names = [(sock.family, sock.getsockname()) for sock in sockets]
         self._socket_file = socket_file
         self._on_stop = on_stop
         self._stopping = False
@@ -77,13 +80,13 @@ class Server:
 
     @property
     def port(self) -> int:
-        """The TCP port that is listened on; 0 on a Unix socket."""
-        return next((name[1] for name in self._names if isinstance(name, tuple)), 0)
+        """The TCP port that is listened on; 0 on a Unix socket, and where else there is none."""
+        return next((name[1] for family, name in self._names if family in INTERNET), 0)
 
     @property
     def urls(self) -> list[str]:
-        """What is listened on, as addresses that a browser or a curl understands."""
-        return [_url(name) for name in self._names]
+        """What is listened on, as addresses that a browser or a curl understands, where there are such."""
+        return [_url(family, name) for family, name in self._names]
 
     def stats(self) -> Stats:
         """As `App.stats`, for this server."""
@@ -98,6 +101,8 @@ class Server:
         """
         if self._is_parents:
             return
+        if self.is_abandoned():
+            self.abandon()
         if not self._stopping:
             self._stopping = True
             if self._socket_file is not None:
@@ -117,6 +122,21 @@ class Server:
                 write(log, logging.ERROR, "a callback ignores its cancellation; the server stops without it")
                 self._finish()
         await asyncio.sleep(0)  # what the reactor's end has put on the loop
+
+    def is_abandoned(self) -> bool:
+        """Whether its loop was closed before it was stopped, so that it still listens and serves nobody."""
+        return self._reactor.loop.is_closed() and not self._stopped.done()
+
+    def abandon(self) -> None:
+        """End it without its loop, and so without calling anybody's `close`."""
+        if self._socket_file is not None and not self._stopping:
+            self._socket_file.remove()
+        self._stopping = True
+        _speedups.abandon(self._reactor, self._service)
+        with suppress(RuntimeError):  # from that loop, for those who wait in it
+            self._stopped.set_result(None)
+        self._log.flush()
+        self._leave()
 
     async def _ended_within(self, timeout: float) -> bool:
         if not self._stopped.done():
@@ -241,8 +261,6 @@ def open_socket(family: int, address: Any, backlog: int, reuse_port: bool = Fals
         sock = socket.socket(family, socket.SOCK_STREAM)
         if family != socket.AF_UNIX:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            # Accepted sockets inherit it (tcp(7) on Linux), which saves a system call for each.
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         if family == socket.AF_INET6:
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         if reuse_port:
@@ -257,24 +275,50 @@ def open_socket(family: int, address: Any, backlog: int, reuse_port: bool = Fals
 
 
 def listening(sock: socket.socket, backlog: int) -> socket.socket:
-    """The bound socket, ready to accept."""
+    """The bound socket, ready to accept. It may be listening already, as where systemd has opened it."""
     sock.setblocking(False)
+    if speaks_tcp(sock):
+        # Connections of ours that linger in TIME_WAIT inherit it, and only then can the next server bind.
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        # Accepted sockets inherit it (tcp(7) on Linux), which saves a system call for each.
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     sock.listen(backlog)
     return sock
 
 
-def find_the_vanished(sock: socket.socket, seconds: float) -> None:
+def speaks_tcp(sock: socket.socket) -> bool:
+    """Whether it has the options of TCP. Multipath TCP has most of them; SCTP and Unix sockets have none."""
+    return sock.family in INTERNET and sock.proto in (0, socket.IPPROTO_TCP, socket.IPPROTO_MPTCP)
+
+
+def find_the_vanished(sock: socket.socket, seconds: float, send_timeout: float) -> None:
     """Have the kernel end connections whose peer's system has acknowledged nothing for so long. Where nothing is under
-    way, half of that time passes before it asks. Accepted sockets inherit this from the listening one."""
+    way, half of that time passes before it asks. Accepted sockets inherit this from the listening one.
+
+    send_timeout: the longest of the routes', 0 where one is off. TCP_USER_TIMEOUT also ends a peer whose system
+    acknowledges every probe while its program reads nothing (Linux, tcp_probe_timer()), so it must come later than
+    send_timeout, which names the reason; and where such a peer may stay for ever, there are only the keepalive probes,
+    which the kernel does not send while bytes are under way.
+    """
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     half = min(max(1, round(seconds / 2)), 32_767)  # the most that Linux takes
+    between = max(1, half // 4)
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, half)
-    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, max(1, half // 4))
-    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, max(1, round(seconds * 1000)))
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, between)
+    # What counts without TCP_USER_TIMEOUT.
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, max(1, round((seconds - half) / between)))
+    if send_timeout and sock.proto != socket.IPPROTO_MPTCP:  # which has no such option
+        # send_timeout begins anew once, when what the peer's system had still taken has left room in ours.
+        longest = max(seconds, 2 * send_timeout + SEND_MARGIN)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, max(1, round(longest * 1000)))
 
 
-def _url(name: Any) -> str:
-    if isinstance(name, tuple):
+def _url(family: int, name: Any) -> str:
+    """`name` is what getsockname() gives; "vsock:3:8765" is one of a family that nobody has URLs for."""
+    if family in INTERNET:
         return f"http://[{name[0]}]:{name[1]}" if ":" in name[0] else f"http://{name[0]}:{name[1]}"
-    # An abstract Unix socket has bytes for a name, with a NUL in front, which is written as an @.
-    return f"unix:{name}" if isinstance(name, str) else f"unix:@{os.fsdecode(name[1:])}"
+    if family == socket.AF_UNIX:
+        # An abstract Unix socket has bytes for a name, with a NUL in front, which is written as an @.
+        return f"unix:{name}" if isinstance(name, str) else f"unix:@{os.fsdecode(name[1:])}"
+    parts = name if isinstance(name, tuple) else (name,)
+    return ":".join(map(str, (getattr(family, "name", f"family {family}").removeprefix("AF_").lower(), *parts)))

@@ -236,5 +236,7 @@ else:
         def close(self) -> None:
             """End the spare tasks in the loop's next iteration. What has been started goes on."""
             self._closed = True
+            if self._loop.is_closed():
+                self._spares.clear()
             while self._spares:  # not at once: the caller may be a task, and no task steps inside another
                 self._loop.call_soon(self._spares.pop()[1].end, asyncio.CancelledError())

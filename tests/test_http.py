@@ -20,8 +20,24 @@ from fastws.http import (
 CONTROLS = [chr(code) for code in range(32) if code != 9] + ["\x7f"]
 
 
+@pytest.mark.parametrize(
+    ("target", "host"),
+    [
+        (b"/", "good.example"),
+        (b"//evil.example/", "good.example"),
+        (b"/http://evil.example/", "good.example"),
+        (b"http://other.example", "other.example"),
+        (b"WSS://Other.example:8765?x", "Other.example:8765"),
+        (b"http://[::1]:80/x", "[::1]:80"),
+    ],
+)
+def test_the_host_of_the_target_comes_first(target, host):
+    """RFC 9112 section 3.2.2."""
+    assert request((b"Host", b"good.example"), target=target).host == host
+
+
 def request(*headers, target=b"/", **options):
-    path, query = split_target(target)
+    path, query, _ = split_target(target)
     return Request("GET", target, list(headers), path=path, query_string=query, **options)
 
 

@@ -30,7 +30,29 @@ from fastws.http import (
     ],
 )
 def test_split_target(target, path, query):
-    assert split_target(target) == (path, query)
+    assert split_target(target)[:2] == (path, query)
+
+
+@pytest.mark.parametrize(
+    ("target", "path", "routed"),
+    [
+        (b"/a/b%20c", "/a/b c", "/a/b c"),
+        (b"/a%2Fb%2fc/d", "/a/b/c/d", "/a\0b\0c/d"),
+        (b"/%2F", "//", "/\0"),
+        (b"/a%252Fb%25", "/a%2Fb%", "/a%2Fb%"),
+        (b"/%C3%A9%2F\xc3\xa9", "/\xe9/\xe9", "/\xe9\0\xe9"),
+        (b"/?%2F", "/", "/"),
+        (b"http://a%2Fb", None, None),
+        (b"http://a?%2F", "/", "/"),
+        (b"http://a/%2F", "//", "/\0"),
+    ],
+)
+def test_escaped_slashes_separate_nothing(target, path, routed):
+    if path is None:
+        with pytest.raises(ValueError):
+            split_target(target)
+    else:
+        assert split_target(target)[::2] == (path, routed)
 
 
 @pytest.mark.parametrize(
@@ -42,9 +64,23 @@ def test_split_target(target, path, query):
         b"ftp://example.com/",
         b"http:///path",
         b"http:/path",
+        b"http://",
+        b"http://?x",
+        b"http://a@b/",
+        b"http://a:b@c/",
+        b"http://a:/",
+        b"http://a:x/",
+        b"http://a:123456/",
+        b"http://[::1/",
+        b"http://a,b/",
+        b"http://%61/",
+        b"http://a\xe9/",
+        b"http://a\\b/",
         b"chat",
         b"?x",
         b"/%00",
+        b"/%2F%00",
+        b"/%C3%2F%A9",
         b"/%ff",
         b"/\xff",
         b"/?\xff",
@@ -67,11 +103,12 @@ def test_split_target_refuses(target):
 @given(st.binary(max_size=40).map(lambda tail: b"/" + tail))
 def test_split_target_decodes_or_refuses(target):
     try:
-        path, query = split_target(target)
+        path, query, routed = split_target(target)
     except ValueError:
         return
     assert path.startswith("/")
     assert "\x00" not in path + query
+    assert path == routed.replace("\x00", "/")
 
 
 # Origins and hosts

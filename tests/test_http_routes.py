@@ -6,7 +6,7 @@ import asyncio
 from typing import Any
 
 import pytest
-from harness import RawClient, Serving, echo, request_bytes
+from harness import RawClient, Serving, echo, eventually, request_bytes
 
 import fastws
 
@@ -173,7 +173,58 @@ def test_targets(serve: Serving, target: str, path: str, query: str) -> None:
     assert seen == [(path, query, path[1:], target), (path, query, path[1:])]
 
 
-@pytest.mark.parametrize("target", ["/a%", "/a%2", "/a%gg", "/a%00b", "/%ff", "/a#b", "*", "a", "ftp://x/y", "/?%"])
+@pytest.mark.parametrize(
+    ("target", "path", "found"),
+    [
+        ("/chat/a%2Fb", "/chat/a/b", ("/chat/{room}", {"room": "a/b"})),
+        ("/chat/%2f", "/chat//", ("/chat/{room}", {"room": "/"})),
+        ("/chat/..%2F..%2fx", "/chat/../../x", ("/chat/{room}", {"room": "../../x"})),
+        ("/chat/%2e%2e", "/chat/..", ("/chat/{room}", {"room": ".."})),
+        ("/chat/a%252Fb", "/chat/a%2Fb", ("/chat/{room}", {"room": "a%2Fb"})),
+        ("/chat/a%2Fb/", "/chat/a/b/", None),
+        ("/chat//a", "/chat//a", None),
+        ("/chat%2Fa", "/chat/a", None),
+        ("/files/a%2Fb/c%20d", "/files/a/b/c d", ("/files/{rest:path}", {"rest": "a/b/c d"})),
+        ("/%63af%C3%A9/x%20y", "/caf\xe9/x y", ("/caf\xe9/x y", {})),
+        ("/caf%C3%A9%2Fx%20y", "/caf\xe9/x y", None),
+        ("http://localhost/chat/a%2Fb?c%2Fd", "/chat/a/b", ("/chat/{room}", {"room": "a/b"})),
+    ],
+)
+def test_segments_are_decoded_after_they_are_told_apart(
+    serve: Serving, target: str, path: str, found: tuple[str, dict[str, str]] | None
+) -> None:
+    app = fastws.App()
+    seen: list[Any] = []
+    for pattern in ("/chat/{room}", "/files/{rest:path}", "/caf\xe9/x y"):
+
+        def handler(ws: Any, data: str, pattern: str = pattern) -> None:
+            seen.append((ws.path, (pattern, dict(ws.path_params))))
+
+        def plain(request: Any, pattern: str = pattern) -> fastws.Response:
+            seen.append((request.path, (pattern, dict(request.path_params))))
+            return fastws.Response()
+
+        app.websocket(pattern)(handler)
+        app.http(pattern)(plain)
+    server = serve(app)
+    client = RawClient.connect(server.port)
+    client.send_raw(f"GET {target} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
+    assert client.recv_http().status == (200 if found else 404)
+    client = RawClient.connect(server.port)
+    client.send_raw(request_bytes(target))
+    if found is None:
+        client.expect_reject(404)
+        assert seen == []
+    else:
+        client.expect_101()
+        client.send("hello")
+        eventually(lambda: seen == [(path, found)] * 2)
+
+
+@pytest.mark.parametrize(
+    "target",
+    ["/a%", "/a%2", "/a%gg", "/a%00b", "/%2F%00", "/%ff", "/%C3%2F%A9", "/a#b", "*", "a", "ftp://x/y", "/?%"],
+)
 def test_malformed_targets(serve: Serving, target: str) -> None:
     app = fastws.App()
     app.websocket("/{rest:path}")(echo)

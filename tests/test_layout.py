@@ -160,7 +160,7 @@ def test_nothing_of_asyncio_per_connection(path: Path) -> None:
     code = re.sub(r'"[^"\n]*"', '""', code_of(path))
     used = set(re.findall(r"\b(?:loop|asyncio)\.(\w+)\(", code))
     allowed = {
-        "reactor": {"add_reader", "remove_reader", "call_soon"},
+        "reactor": {"add_reader", "remove_reader", "call_soon", "is_running", "is_closed"},
         "sending": {"create_future"},
         "topics": {"call_soon_threadsafe", "is_closed"},
     }

@@ -114,6 +114,7 @@ def test_wrong_arguments_of_the_core() -> None:
         (_speedups.list_connections, (5,), {}),
         (_speedups.close_all, (None, None, 1001, ""), {}),
         (_speedups.terminate_all, (None,), {}),
+        (_speedups.abandon, (None, None), {}),
         (_speedups.Service, (), service_arguments(hub=None)),
         (_speedups.stats, (None, None), {}),
         (_speedups.attach, (None, None), {}),

@@ -1,9 +1,11 @@
 import time
+from urllib.parse import quote, unquote
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fastws.http import split_target
 from fastws.routing import Router
 
 
@@ -98,6 +100,7 @@ def test_patterns_are_no_regular_expressions():
         ("/{a:int}", "path"),
         ("/{a:}", "path"),
         ("/{a:path}/b", "at the end"),
+        ("/a\0b", "NUL"),
     ],
 )
 def test_malformed(pattern, message):
@@ -125,8 +128,25 @@ def test_time_is_linear_in_the_path():
     assert time.thread_time() - start < 1
 
 
-@given(st.text(min_size=1).filter(lambda text: "/" not in text), st.text())
+NO_NUL = st.text(st.characters(exclude_characters="\0", exclude_categories=("Cs",)))
+
+
+@given(NO_NUL.filter(lambda text: text and "/" not in text), NO_NUL)
 def test_any_path_text(segment, rest):
     router = make("/a/{x}", "/b/{x}/{rest:path}")
     assert router.find(f"/a/{segment}") == ("/a/{x}", {"x": segment})
     assert router.find(f"/b/{segment}/{rest}") == ("/b/{x}/{rest:path}", {"x": segment, "rest": rest})
+
+
+@given(NO_NUL.filter(bool), NO_NUL)
+def test_any_value_can_be_quoted(segment, rest):
+    """What a client escapes is the parameter's value, slashes included."""
+    router = make("/a/{x}", "/b/{x}/{rest:path}")
+    for target, expected in (
+        (f"/a/{quote(segment, safe='')}", ("/a/{x}", {"x": segment})),
+        (f"/b/{quote(segment, safe='')}/{quote(rest)}", ("/b/{x}/{rest:path}", {"x": segment, "rest": rest})),
+        (f"/b/{quote(segment, safe='')}/{quote(rest, safe='')}", ("/b/{x}/{rest:path}", {"x": segment, "rest": rest})),
+    ):
+        path, _, routed = split_target(target.encode())
+        assert router.find(routed) == expected
+        assert path == unquote(target)

@@ -19,11 +19,14 @@ from harness import (
     echo_app,
     elsewhere,
     open_fds,
+    server_end,
     serves,
     unix_client,
     unix_echoes,
     until,
 )
+
+from fastws.server import _url
 
 
 def test_port_0(run: Any) -> None:
@@ -83,6 +86,111 @@ def test_a_socket(run: Any) -> None:
             assert server.port == port
             await serves(port)
         assert sock.fileno() == -1  # it was the server's
+
+    run(main)
+
+
+SEEN = [
+    *("SO_REUSEADDR", "SO_KEEPALIVE", "TCP_NODELAY"),
+    *("TCP_USER_TIMEOUT", "TCP_KEEPIDLE", "TCP_KEEPINTVL", "TCP_KEEPCNT"),
+]
+
+
+def options_of(sock: socket.socket) -> dict[str, int]:
+    levels = {"SO": socket.SOL_SOCKET, "TCP": socket.IPPROTO_TCP}
+    return {name: sock.getsockopt(levels[name.partition("_")[0]], getattr(socket, name)) for name in SEEN}
+
+
+async def options_of_a_connection(port: int, host: str) -> dict[str, int]:
+    client = await client_of(port, host=host)
+    with server_end(client) as sock:
+        found = options_of(sock)
+    client.close()
+    return found
+
+
+@pytest.mark.parametrize("state", ["bound", "listening", "of another program"])
+@pytest.mark.parametrize(("family", "host"), [(socket.AF_INET, "127.0.0.1"), (socket.AF_INET6, "::1")])
+@pytest.mark.parametrize("protocol", [0, socket.IPPROTO_MPTCP], ids=["tcp", "mptcp"])
+def test_a_socket_has_the_options_of_ours(run: Any, state: str, family: int, host: str, protocol: int) -> None:
+    """Among them TCP_NODELAY, without which the second of two answers waits for the peer to acknowledge the first."""
+    try:
+        sock = socket.socket(family, socket.SOCK_STREAM, protocol)
+        sock.bind((host, 0))
+    except OSError as error:
+        pytest.skip(str(error))
+    if state != "bound":
+        sock.listen()
+    if state == "of another program":
+        sock = socket.socket(fileno=sock.detach())  # it knows family and protocol from the kernel
+
+    async def main() -> None:
+        async with await echo_app().start(host, 0) as server:
+            expected = await options_of_a_connection(server.port, host)
+        assert expected["TCP_NODELAY"] and expected["SO_REUSEADDR"] and expected["SO_KEEPALIVE"]
+        if protocol:
+            expected["TCP_USER_TIMEOUT"] = 0  # Multipath TCP has none
+        async with await echo_app().start(sock=sock) as server:
+            assert await options_of_a_connection(server.port, host) == expected
+
+    run(main)
+
+
+def test_a_unix_socket_has_no_such_options(run: Any, tmp_path: Path) -> None:
+    async def main() -> None:
+        sock = socket.socket(socket.AF_UNIX)
+        sock.bind(str(tmp_path / "socket"))
+        async with await echo_app().start(sock=sock):
+            await unix_echoes(str(tmp_path / "socket"))
+            assert not sock.getsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR)
+
+    run(main)
+
+
+def test_a_port_whose_connections_linger(run: Any) -> None:
+    """Where a server has ended its connections, the next one gets the port at once, whoever made the socket."""
+
+    async def main() -> None:
+        sock = socket.socket()
+        sock.bind(("127.0.0.1", 0))
+        async with await echo_app().start(sock=sock) as server:
+            client = await client_of(server.port)
+            next(iter(server.connections)).terminate()
+            assert await elsewhere(client.eof)
+            client.close()
+        async with await echo_app().start("127.0.0.1", server.port):
+            pass
+
+    run(main)
+
+
+SECONDS = [
+    ({"tcp_user_timeout": 60}, 60_000),
+    ({"tcp_user_timeout": 60, "send_timeout": 29}, 60_000),
+    ({"tcp_user_timeout": 60, "send_timeout": 29.5}, 61_000),
+    ({"tcp_user_timeout": 1, "send_timeout": 0.5}, 3_000),
+    ({"tcp_user_timeout": 60, "route": {"send_timeout": 300}}, 602_000),
+    ({"tcp_user_timeout": 60, "send_timeout": 300, "route": {"send_timeout": 10}}, 602_000),
+    ({"tcp_user_timeout": 60, "send_timeout": 1_000_000}, 2_000_002_000),
+    ({"tcp_user_timeout": 60, "send_timeout": 0}, 0),
+    ({"tcp_user_timeout": 60, "route": {"send_timeout": 0}}, 0),
+    ({"tcp_user_timeout": 0}, None),
+]
+
+
+@pytest.mark.parametrize(("options", "expected"), SECONDS)
+def test_the_kernel_gives_a_peer_no_less_time_than_we_do(run: Any, options: Any, expected: int | None) -> None:
+    """TCP_USER_TIMEOUT in milliseconds, 0 for none, or None without keepalive, too. Where there are only the keepalive
+    probes, the last of them is due at about that time."""
+
+    async def main() -> None:
+        app = echo_app(**{name: value for name, value in options.items() if name != "route"})
+        app.websocket("/other", **options.get("route", {}))(print)
+        async with await app.start("127.0.0.1", 0) as server:
+            found = await options_of_a_connection(server.port, "127.0.0.1")
+        assert (found["TCP_USER_TIMEOUT"] if found["SO_KEEPALIVE"] else None) == expected
+        if expected == 0:
+            assert abs(found["TCP_KEEPIDLE"] + found["TCP_KEEPINTVL"] * found["TCP_KEEPCNT"] - 60) < 5
 
     run(main)
 
@@ -191,6 +299,40 @@ def test_unix_socket_that_cannot_be(run: Any, tmp_path: Path, name: str) -> None
             await echo_app().start(uds=path)
         assert f"cannot listen on {path}: " in str(caught.value)
         assert "None" not in str(caught.value)[-10:]
+
+    run(main)
+
+
+@pytest.mark.parametrize(
+    ("family", "name", "url"),
+    [
+        (socket.AF_INET, ("127.0.0.1", 80), "http://127.0.0.1:80"),
+        (socket.AF_INET6, ("::1", 80, 0, 0), "http://[::1]:80"),
+        (socket.AF_UNIX, "/run/socket", "unix:/run/socket"),
+        (socket.AF_UNIX, b"\0name\xff", "unix:@name\udcff"),
+        (socket.AF_VSOCK, (3, 8765), "vsock:3:8765"),
+        (31, ("00:11:22:33:44:55", 1), "family 31:00:11:22:33:44:55:1"),
+        (socket.AF_TIPC, (1, 2, 3, 4, 1), "tipc:1:2:3:4:1"),
+        (socket.AF_NETLINK, 7, "netlink:7"),
+        (99, (99, b"?"), "family 99:99:b'?'"),  # as Python gives what it does not know
+        (99, None, "family 99:None"),
+    ],
+)
+def test_urls(family: int, name: Any, url: str) -> None:
+    assert _url(family, name) == url
+
+
+def test_a_socket_to_virtual_machines(run: Any) -> None:
+    try:
+        sock = socket.socket(socket.AF_VSOCK, socket.SOCK_STREAM)
+        sock.bind((socket.VMADDR_CID_ANY, socket.VMADDR_PORT_ANY))
+    except OSError as error:
+        pytest.skip(f"no AF_VSOCK: {error}")
+    cid, port = sock.getsockname()
+
+    async def main() -> None:
+        async with await echo_app().start(sock=sock) as server:
+            assert (server.port, server.urls) == (0, [f"vsock:{cid}:{port}"])
 
     run(main)
 

@@ -85,7 +85,8 @@ def test_what_is_published_in_one_turn_leaves_in_one_send(
     sends = collections.Counter(call.fd for call in calls if call.name in SENDS and is_to_a_peer(call))
     assert sorted(sends.values()) == [1] * SUBSCRIBERS, calls
     rest = [call for call in calls if call.name not in SENDS | WAITS | MEMORY | RECEIVES]
-    assert not rest, rest
+    # A task's first publish asks asyncio which loop runs in this thread; before Python 3.12 that takes a getpid.
+    assert [call.name for call in rest] in ([], ["getpid"]), rest
 
 
 def is_to_a_peer(call: Call) -> bool:

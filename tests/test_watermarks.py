@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import weakref
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -176,6 +179,45 @@ def test_drained_later_for_all_who_wait_but_who_was_cancelled(serve: Serving) ->
         assert client.recv() == message
     eventually(lambda: len(seen) == 3)
     assert seen[1:] == [("a", True), ("c", True)]
+
+
+@pytest.mark.parametrize("ending", ["timeout", "cancel", "task"])
+@pytest.mark.parametrize("patient", [0, 1, 7, 20])
+def test_drained_keeps_nobody_who_waits_no_more(serve: Serving, ending: str, patient: int) -> None:
+    """A program that looks for a slow peer again and again, beside some that wait until it has caught up."""
+    server = serve(make_app(Pump(), **ROOMY))
+    client = slow_client(server)
+    ws = newest(server)
+    sent = [*fill(server, ws), bytes(100000)]
+    server.call(ws.send, sent[-1])
+    waiting = server.call(lambda: [ws.drained() for _ in range(patient)])
+    refs: list[weakref.ref[Any]] = []
+
+    async def wait_in_vain() -> None:
+        future = ws.drained()
+        refs.append(weakref.ref(future))
+        if ending == "cancel":
+            future.cancel()
+        elif ending == "timeout":
+            with suppress(asyncio.TimeoutError):
+                await asyncio.wait_for(future, 1e-9)
+        else:
+            task = asyncio.ensure_future(asyncio.wait({future}))
+            await asyncio.sleep(0)
+            task.cancel()
+            future.cancel()
+
+    async def again_and_again() -> int:
+        for _ in range(500):
+            await wait_in_vain()
+        gc.collect()
+        return sum(ref() is not None for ref in refs)
+
+    assert server.call(again_and_again) <= max(1, 2 * patient)
+    assert not any(future.done() for future in waiting)
+    assert [client.recv() for _ in sent] == sent
+    eventually(lambda: all(future.done() for future in waiting))
+    server.call(waiting.clear)
 
 
 @pytest.mark.parametrize("how", ["close", "terminate", "reset", "peer's close"])

@@ -409,7 +409,7 @@ cdef class WebSocket(Socket):
         return self.asides
 
     cdef int check_thread(self) except -1:
-        if PyThread_get_thread_ident() != self.reactor.thread:
+        if PyThread_get_thread_ident() != self.reactor.thread and not self.reactor.is_here():
             raise RuntimeError(
                 "a WebSocket belongs to the thread of its event loop: use loop.call_soon_threadsafe(ws.send, data)"
             )

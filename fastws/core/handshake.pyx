@@ -7,6 +7,7 @@ cdef enum:
     LF = 10
     TAB = 9
     SPACE = 32
+    SLASH = 47
     DEL = 127
 
 cdef bytes WEBSOCKET_GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
@@ -132,6 +133,10 @@ cdef class Handshake:
             return 400, "exactly one Host header is needed", ()
         if not (_is_plain_name(self.host) or is_host(self.host)):
             return 400, "the Host header is malformed", ()
+        if PyBytes_AS_STRING(self.target)[0] != SLASH:
+            self.host = target_host(self.target)        # RFC 9112 section 3.2.2: it counts, and Host does not
+            if self.host is None:
+                return 400, "the request target is malformed", ()
         if self.bad_length:
             return 400, "Content-Length is not a number", ()
         if allowed_hosts is not None and not host_allowed(self.host.decode("latin-1"), allowed_hosts):
@@ -182,10 +187,10 @@ cdef class Handshake:
 
 
 cdef tuple request_target(bytes target):
-    """(path, query string) of the target; ValueError where it is malformed. Most need no decoding."""
+    """(path, query string, path to look up) of the target, as split_target() has them; most need no decoding."""
     if target.isascii() and target.startswith(b"/") and b"%" not in target and b"#" not in target:
         path, _, query = target.decode("ascii").partition("?")
-        return path, query
+        return path, query, path
     return split_target(target)
 
 

@@ -9,7 +9,7 @@ from libc.string cimport memcmp, strerror
 from posix.time cimport CLOCK_MONOTONIC, clock_gettime, timespec
 from posix.unistd cimport close
 
-from asyncio import CancelledError
+from asyncio import CancelledError, _get_running_loop as running_loop
 from collections.abc import Coroutine
 from socket import inet_ntop
 

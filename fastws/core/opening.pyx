@@ -31,12 +31,12 @@ cdef int _decide(WebSocket ws, Handshake handshake) except -1:
     if refusal is not None:
         return _refuse(ws, refusal, "allowed_hosts")
     try:
-        ws.path, ws.query_string = request_target(handshake.target)
+        ws.path, ws.query_string, routed = request_target(handshake.target)
     except ValueError:
         return _refuse(ws, (400, "the request target is malformed", ()))
-    found = ws.service.find_websocket(ws.path)
+    found = ws.service.find_websocket(routed)
     if found is None or not handshake.wants_websocket:
-        answer = ws.service.find_http(ws.path)
+        answer = ws.service.find_http(routed)
         if answer is not None:
             return _answer_http(ws, handshake, answer)
         if found is None:

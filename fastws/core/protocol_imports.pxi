@@ -19,7 +19,7 @@ from hashlib import sha1
 from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser
 
 from fastws.frames import Frame, ProtocolError
-from fastws.http import host_allowed, is_host, origin_allowed, split_target
+from fastws.http import host_allowed, is_host, origin_allowed, split_target, target_host
 
 
 cdef extern from *:

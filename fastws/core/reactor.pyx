@@ -78,7 +78,8 @@ cdef class Reactor:
                 self.unlink(socket)
         self._write_lines()
         try:
-            self.loop.remove_reader(self.poller)
+            if not self.loop.is_closed():       # else it has forgotten us, and may not be asked for anything
+                self.loop.remove_reader(self.poller)
         finally:
             self._close_poller()
             self.starter.close()
@@ -109,6 +110,17 @@ cdef class Reactor:
         poller_replace(self.poller)
         self.timer = self.poller = -1
 
+    cdef bint is_here(self) except -1:
+        """Whether this thread is the loop's: the one in which it runs, which need not be that in which the server was
+        started; while it rests, the one in which it ran last."""
+        cdef unsigned long here = PyThread_get_thread_ident()
+        if self.thread == here and (self.in_turn or self.turn_asked):   # it has not moved since, and asking costs more
+            return True
+        if running_loop() is self.loop:
+            self.thread = here
+            return True
+        return self.thread == here and not self.loop.is_running()
+
     # what the loop calls
 
     def _wake(self):
@@ -126,6 +138,7 @@ cdef class Reactor:
         """
         cdef Socket outer = self.corked_for
         cdef Buffer outer_input = self.input
+        cdef bint outer_turn = self.in_turn
         if self.poller < 0:
             return 0
         self.thread = PyThread_get_thread_ident()
@@ -134,6 +147,7 @@ cdef class Reactor:
             self.input = Buffer(INPUT_SIZE)
             outer.uncork()
             self.corked_for = None
+        self.in_turn = True
         try:
             if take:
                 self._take()
@@ -141,6 +155,7 @@ cdef class Reactor:
                     self._sweep()
             self._turn()
         finally:
+            self.in_turn = outer_turn
             if outer is not None:
                 self.corked_for, self.input = outer, outer_input
             if self.dirty or self.lines:

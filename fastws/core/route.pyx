@@ -4,7 +4,7 @@
 cdef class Service:
     """What the connections of a server are for. Durations in seconds; 0 is off, also of a maximum.
 
-    find_websocket, find_http: path -> (Route or http callback, path parameters), or None.
+    find_websocket, find_http: path to look up -> (Route or http callback, path parameters), or None.
     """
 
     def __cinit__(self, *args, **options):

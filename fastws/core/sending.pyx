@@ -145,6 +145,7 @@ cdef int sending_taken(WebSocket ws) except -1:
 
 cdef object sending_drained(WebSocket ws):
     """A future for WebSocket.drained()."""
+    cdef list waiters
     future = ws.reactor.loop.create_future()
     if ws.phase == PHASE_OPEN:
         ws.check_thread()
@@ -155,7 +156,10 @@ cdef object sending_drained(WebSocket ws):
     if ws.phase == PHASE_OPEN and ws.outbox.size > ws.route.low_water:
         if ws.aside().drain_waiters is None:
             ws.asides.drain_waiters = []
-        ws.asides.drain_waiters.append(future)
+        waiters = ws.asides.drain_waiters
+        if len(waiters) & (len(waiters) - 1) == 0:      # at each power of two, those go who were cancelled
+            waiters[:] = [one for one in waiters if not one.done()]
+        waiters.append(future)
     else:
         future.set_result(None)
     return future

@@ -52,6 +52,20 @@ def close_all(Reactor reactor not None, Service service not None, int code, str 
             reactor._failed(ws, error)
 
 
+def abandon(Reactor reactor not None, Service service not None):
+    """Ends a server whose loop was closed before it was stopped. No callback is called, and nothing asked of the loop:
+    the user's code was to run there."""
+    cdef WebSocket ws
+    cdef list left = _everybody(reactor)
+    service.stopping = True
+    reactor.on_empty = None
+    reactor.close()
+    for ws in left:
+        ws.asides = None                    # the callback that runs, and who waits in drained()
+        ws.end("stopping")
+    reactor.dirty.clear()                   # there is no turn in which `close` would be called
+
+
 def terminate_all(Reactor reactor not None):
     """Ends every connection at once and cancels the callbacks that have not ended."""
     cdef WebSocket ws

@@ -41,7 +41,7 @@ cdef class Hub:
         for service in list(self.services):
             if service.reactor.loop.is_closed():        # without the server having been stopped
                 continue
-            if service.reactor.thread == PyThread_get_thread_ident():
+            if service.reactor.is_here():
                 handed += topics_publish(service, topic, message, wish, sender)
                 continue
             try:
@@ -58,7 +58,7 @@ cdef class Hub:
         topic = _name(topic)
         for service in list(self.services):
             found = service.topics.get(topic)
-            if found is not None:
+            if found is not None and not service.reactor.loop.is_closed():
                 total += found.count - found.holes
         return total
 

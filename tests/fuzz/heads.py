@@ -32,7 +32,7 @@ WORD_LIST = [
     b"http://localhost", b"null", b"Content-Length: ", b"0", b"18446744073709551616", b"Transfer-Encoding: ",
     b"chunked", b"identity", b"Cookie: ", b'a="\\101\\"b"; c=d', b"%00", b"%c3%bc", b"%", b"?a=b&c", b"ws://a", b"#",
     b"X: y\r\n", b"Upgrade-Insecure-Requests: 1\r\n", b"RTSP/1.0", b"SOURCE ", b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
-    b"Expect: 100-continue\r\n", b"Proxy-Connection: ", b"\xff", b"\x85", b"x" * 60,
+    b"Expect: 100-continue\r\n", b"Proxy-Connection: ", b"\xff", b"\x85", b"x" * 60, b"%2f",
 ]  # fmt: skip
 #: A refusal consists of what stands there, so nothing of the request can be in it.
 REFUSALS = (Path(__file__).resolve().parents[2] / "fastws" / "core" / "handshake.pyx").read_text()
@@ -57,6 +57,9 @@ def seeds() -> list[bytes]:
     heads = [
         good,
         request_bytes("ws://a/b", method="POST", host="[::1]:81"),
+        request_bytes("http://localhost:81/b", headers=[("Origin", "http://localhost:81")]),
+        request_bytes("http://a@b/"),
+        request_bytes("/a%2Fb/%252f"),
         request_bytes("/%zz", headers=[("Origin", "null")]),
         request_bytes("/", headers=[("Content-Length", "5")]),
         request_bytes("*", version="HTTP/1.0"),
@@ -152,6 +155,7 @@ def answered(handshake: Any, head: Any) -> list[Any]:
     key = head.one(b"sec-websocket-key")
     same(handshake.response(None), oracle_head.switching(key, None), "not the 101")
     request = Request("GET", handshake.target, handshake.headers, path="/")
+    same(request.host, handshake.host.decode("latin-1"), "not the host that was checked")
     same(request.headers.raw, head.headers, "read otherwise by the reference")
     seen = len(request.cookies), len(request.query_params), request.origin is None, len(dict(request.headers))
     for offer in request.subprotocols[:2]:

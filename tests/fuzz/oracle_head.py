@@ -108,6 +108,10 @@ def verdict(head: Head, hosts: Collection[str] | None, origins: Collection[str] 
     host = split_authority((head.one(b"host") or b"").decode("latin-1"))
     if host is None:
         return 400  # RFC 9112 3.2
+    if head.target[:1] != b"/":  # 3.2.2
+        host = split_authority((target_authority(head.target) or b"").decode("latin-1"))
+        if host is None:
+            return 400
     if not all(re.fullmatch(rb"[0-9]+", value) for value in head.all(b"content-length")):
         return 400
     if hosts is not None and not host_served(host, hosts):
@@ -182,24 +186,35 @@ def host_served(host: tuple[str, str], hosts: Collection[str]) -> bool:
     )
 
 
-def split_target(target: bytes) -> tuple[str, str] | None:
-    """(decoded path, query) of origin-form and absolute-form (RFC 9112 3.2.1 and 3.2.2)."""
+def target_authority(target: bytes) -> bytes | None:
+    """Of absolute-form (RFC 9112 3.2.2)."""
+    scheme, separator, rest = target.partition(b"://")
+    if not separator or scheme.lower() not in (b"http", b"https", b"ws", b"wss"):
+        return None
+    return rest.partition(b"/")[0].partition(b"?")[0]
+
+
+def split_target(target: bytes) -> tuple[str, str, str] | None:
+    """(decoded path, query, the same path with a NUL for each slash that was escaped) of origin-form and absolute-form
+    (RFC 9112 3.2.1 and 3.2.2)."""
     if any(byte <= 32 or byte in b"\x7f#" for byte in target):
         return None
     rest = target
     if target[:1] != b"/":
-        scheme, separator, rest = target.partition(b"://")
-        slashes = [rest.find(end) for end in (b"/", b"?") if end in rest]
-        authority = rest[: min(slashes)] if slashes else rest
-        if not separator or scheme.lower() not in (b"http", b"https", b"ws", b"wss") or not authority:
+        authority = target_authority(target)
+        if authority is None or split_authority(authority.decode("latin-1")) is None:
             return None
-        rest = rest[len(authority) :]
+        rest = target.partition(b"://")[2][len(authority) :]
     if re.search(rb"%(?![0-9A-Fa-f]{2})", target):
         return None  # RFC 3986 2.1
     path, _, query = rest.partition(b"?")
-    decoded = re.sub(rb"%(..)", lambda found: bytes([int(found[1], 16)]), path or b"/")
+    segments = [
+        re.sub(rb"%(..)", lambda found: bytes([int(found[1], 16)]), segment) for segment in (path or b"/").split(b"/")
+    ]
+    decoded = b"/".join(segments)
+    routed = b"/".join(segment.replace(b"/", b"\0") for segment in segments)
     try:
-        return None if b"\0" in decoded else (decoded.decode(), query.decode())
+        return None if b"\0" in decoded else (decoded.decode(), query.decode(), routed.decode())
     except UnicodeDecodeError:
         return None
 

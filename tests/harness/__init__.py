@@ -19,7 +19,7 @@ from .frames import (
     parse,
 )
 from .in_loop import client_of, echo_app, echoes, elsewhere, serves, unix_client, unix_echoes, until
-from .leaks import Serving, Traps, at_rest, held, open_fds, unaccounted
+from .leaks import Serving, Traps, at_rest, held, open_fds, server_end, unaccounted
 from .recorder import ANY, Recorder, echo, make_app
 from .server import PATIENCE, ServerThread, eventually, new_loop, on_loop
 from .slow import CHUNK, fill, newest, slow_client
@@ -67,6 +67,7 @@ __all__ = [
     "open_fds",
     "parse",
     "request_bytes",
+    "server_end",
     "serves",
     "slow_client",
     "unaccounted",

@@ -6,8 +6,10 @@ import collections
 import gc
 import logging
 import os
+import socket
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from types import TracebackType
 from typing import Any
 
@@ -26,6 +28,22 @@ def open_fds() -> dict[int, str]:
         except FileNotFoundError:  # the listing's own
             pass
     return found
+
+
+@contextmanager
+def server_end(client: RawClient) -> Iterator[socket.socket]:
+    """The other end of a client's connection to a server in this process, for a look at its options. It is a copy
+    of the descriptor, and the server must not close its own meanwhile."""
+    for fd, what in open_fds().items():
+        if what.startswith("socket:"):
+            with socket.socket(fileno=os.dup(fd)) as sock:
+                name = None
+                with suppress(OSError):
+                    name = sock.getpeername()
+                if name == client.sock.getsockname():
+                    yield sock
+                    return
+    raise AssertionError("this process has no such connection")
 
 
 class Traps(logging.Handler):

@@ -337,6 +337,65 @@ def test_h14_hosts_not_allowed(serve: Serving, host: str) -> None:
         client.expect_reject(*((403,) if host else (400, 403)))
 
 
+EVERYWHERE = ["http://{}/", "HTTP://{}/", "ws://{}/?x", "wss://{}?x", "https://{}"]
+
+
+@pytest.mark.parametrize("target", EVERYWHERE)
+def test_h14_hosts_of_absolute_targets_not_allowed(serve: Serving, target: str) -> None:
+    """RFC 9112 section 3.2.2: what Host says does not count then."""
+    recorder = Recorder()
+    app = make_app(recorder.handler(upgrade=True), allowed_hosts=["good.example"])
+    app.http("/plain")(lambda request: recorder.events.append(("plain",)))
+    server = serve(app)
+    with bystander(server, recorder, host="good.example"):
+        for host in ("evil.example", "good.example.evil.example", "evil.example:80", "127.0.0.1"):
+            client = RawClient.connect(server.port)
+            client.send_raw(request_bytes(target.format(host), host="good.example"))
+            client.expect_reject(403)
+        client = RawClient.connect(server.port)
+        client.send_raw(b"GET http://evil.example/plain HTTP/1.1\r\nHost: good.example\r\n\r\n")
+        client.expect_reject(403)
+
+
+@pytest.mark.parametrize("target", EVERYWHERE)
+def test_h14_hosts_of_absolute_targets(serve: Serving, target: str) -> None:
+    recorder = Recorder()
+    server = serve(make_app(recorder.handler(upgrade=True), allowed_hosts=["good.example"]))
+    for host, origin in (("good.example", "https://good.example"), ("GOOD.example:8765", "http://good.example:8765")):
+        client = RawClient.connect(server.port)
+        client.handshake(target.format(host), host="a-proxy.example", headers=[("Origin", origin)])
+        assert recorder.requests[-1].host == host
+        assert recorder.requests[-1].headers["host"] == "a-proxy.example"
+
+
+@pytest.mark.parametrize("origin", ["http://good.example", "http://evil.example:81", "https://evil.example:80"])
+def test_h14_foreign_origins_to_absolute_targets(serve: Serving, origin: str) -> None:
+    """The page is of the host that Host names, and the target is of another."""
+    refuse(serve, request_bytes("http://evil.example/", host="good.example", headers=[("Origin", origin)]), 403)
+
+
+@pytest.mark.parametrize(
+    "host", ["", "a@good.example", "a:b@good.example", "good.example:", "good.example:x", "good.example:123456", "[::1"]
+)
+def test_h14_malformed_hosts_of_absolute_targets(serve: Serving, host: str) -> None:
+    wire = request_bytes(f"http://{host}/", host="good.example")
+    refuse(serve, wire, 400)
+    recorder = Recorder()
+    server = serve(make_app(recorder.handler(upgrade=True), allowed_hosts=["good.example"]))
+    with bystander(server, recorder, host="good.example"):
+        client = RawClient.connect(server.port)
+        client.send_raw(wire)
+        client.expect_reject(400)
+
+
+@pytest.mark.parametrize(
+    "headers", [[], [("Host", "localhost"), ("Host", "localhost")], [("Host", "a b")], [("Host", "")]]
+)
+def test_h14_an_absolute_target_replaces_no_host(serve: Serving, headers: list[tuple[str, str]]) -> None:
+    """RFC 9112 section 3.2: a Host header is there once, and well-formed, whatever the target is."""
+    refuse(serve, request_bytes("http://localhost/", host=None, headers=headers), 400)
+
+
 @pytest.mark.parametrize("kind", ["application/x-www-form-urlencoded", "text/plain"])
 def test_h15_a_cross_site_post(serve: Serving, kind: str) -> None:
     body = build(TEXT, b'{"transfer": "everything"}')

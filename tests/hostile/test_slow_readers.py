@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from typing import Any
 
 import pytest
@@ -16,11 +17,17 @@ from harness import (
     build,
     bystander,
     eventually,
+    fill,
     make_app,
+    newest,
+    server_end,
+    slow_client,
 )
 
 READ = 256 << 10  # bytes that are read, and so at most answered, in one go
 STALLED = 0.5 * PATIENCE
+TCPI_BACKOFF = 4  # which byte it is in struct tcp_info (linux/tcp.h)
+BACKOFF = 4  # doublings of the 0.2 s between two probes of a closed window: three seconds of it have passed
 ENOUGH = 256 << 20  # bytes; whoever takes so many holds nobody back
 
 
@@ -83,3 +90,32 @@ def test_s03_many_of_them(serve: Serving) -> None:
             most = max(most, push(server, client, wire)[1])
         assert most <= count * ((64 << 10) + READ)
         assert server.stats()["connections"] == count + 1
+
+
+@pytest.mark.parametrize("send_timeout", [0, 2])
+def test_s03_the_kernel_ends_no_peer_whose_time_is_not_up(serve: Serving, send_timeout: float) -> None:
+    """Its system answers each probe of the closed window, and for that TCP_USER_TIMEOUT would end it."""
+    recorder = Recorder()
+    server = serve(
+        make_app(recorder.handler(), tcp_user_timeout=1, send_timeout=send_timeout, max_backpressure=1 << 30)
+    )
+    drained = [] if send_timeout else [("drain",)]
+    with bystander(server, recorder, [("open",), *drained, ("close", 1006, "")]):
+        client = slow_client(server)
+        sent = [*fill(server, newest(server)), bytes(10 << 20)]
+        server.call(newest(server).send, sent[-1])
+
+        def is_probed_or_gone() -> bool:
+            if server.stats()["connections"] == 1:
+                return True
+            with server_end(client) as sock:
+                return sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 5)[TCPI_BACKOFF] >= BACKOFF
+
+        eventually(is_probed_or_gone, 10)
+        if not send_timeout:
+            assert [client.recv() for _ in sent] == sent
+            eventually(lambda: recorder.events[-1:] == [("drain",)])
+            client.reset()
+        eventually(lambda: server.stats()["connections"] == 1, 10)
+        closed = server.stats()["closed"]
+        assert closed["send_timeout" if send_timeout else "lost"] == 1 == sum(closed.values())

@@ -26,6 +26,7 @@ EVERYWHERE: dict[str, Any] = {"host": "0.0.0.0", "port": 0}  # of a network that
 SOON = 0.3 * PATIENCE
 USER_TIMEOUT = 1.0  # the kernel keeps no shorter one for keepalive
 WITHIN = 6.0  # the kernel looks only when it tries again, each time after twice as long
+KERNEL: dict[str, Any] = {"tcp_user_timeout": USER_TIMEOUT, "send_timeout": SOON}  # which the kernel's is never below
 
 
 @pytest.fixture
@@ -64,7 +65,7 @@ def test_s08_a_vanished_peer_is_found_by_the_kernel(serve: Serving, far: FarHost
     """Where there are no pings, or where they would say nothing, as nobody reads what answers them."""
     recorder = Recorder()
     pings = {"ping_interval": SOON, "ping_timeout": SOON} if state == "reading paused" else {}
-    server = serve(make_app(recorder.handler(), tcp_user_timeout=USER_TIMEOUT, **pings), **EVERYWHERE)
+    server = serve(make_app(recorder.handler(), **KERNEL, **pings), **EVERYWHERE)
     with bystander(server, recorder, [("open",), ("close", 1006, "")]):
         far_client(far, server, recorder, state == "reading paused")
         far.cut()
@@ -74,7 +75,7 @@ def test_s08_a_vanished_peer_is_found_by_the_kernel(serve: Serving, far: FarHost
         assert server.stats()["closed"]["lost"] == 1
 
 
-@pytest.mark.parametrize("options", [{}, {"tcp_user_timeout": USER_TIMEOUT}], ids=["ping", "kernel"])
+@pytest.mark.parametrize("options", [{}, KERNEL], ids=["ping", "kernel"])
 def test_s08_a_peer_in_a_handshake_that_vanishes(serve: Serving, far: FarHost, options: dict[str, Any]) -> None:
     """Half a request, and then nothing: its time is up like anybody's."""
     recorder = Recorder()
@@ -86,6 +87,17 @@ def test_s08_a_peer_in_a_handshake_that_vanishes(serve: Serving, far: FarHost, o
         far.cut()
         eventually(lambda: server.stats()["sockets"] == 1, WITHIN)
         assert server.stats()["refused"]["handshake_timeout"] == 1
+
+
+def test_s08_a_vanished_peer_is_found_where_one_that_reads_nothing_may_stay(serve: Serving, far: FarHost) -> None:
+    """Without a send_timeout the kernel has only its keepalive probes."""
+    recorder = Recorder()
+    server = serve(make_app(recorder.handler(), tcp_user_timeout=USER_TIMEOUT, send_timeout=0), **EVERYWHERE)
+    with bystander(server, recorder, [("open",), ("close", 1006, "")]):
+        far_client(far, server, recorder)
+        far.cut()
+        eventually(lambda: server.stats()["sockets"] == 1, WITHIN)
+        assert server.stats()["closed"]["lost"] == 1
 
 
 @pytest.mark.parametrize("ping_timeout", [0, 600])

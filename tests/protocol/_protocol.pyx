@@ -222,5 +222,5 @@ def build_close(unsigned int code, str reason=""):
 
 
 def split_request_target(bytes target):
-    """(path, query string), or ValueError."""
+    """(path, query string, path to look up), or ValueError."""
     return request_target(target)
