@@ -350,11 +350,14 @@ cdef class WebSocket(Socket):
 
     cdef int on_resumed(self) except -1:
         """What the peer could not do while nothing was read is not held against it."""
+        cdef uint32_t now
         self.reactor._time()
-        self.message_at += self.reactor.now - self.paused_at
-        self.heard_at = self.reactor.now
+        now = self.reactor.now
+        # A callback that paused may have gone on for long before the message began.
+        self.message_at += min(now - self.paused_at, now - self.message_at)
+        self.heard_at = now
         self.ping_sent = False
-        return self.reactor.sweep_within(self.due_in(self.reactor.now))
+        return self.reactor.sweep_within(self.due_in(now))
 
     # what it is
 
