@@ -85,10 +85,11 @@ cdef class Socket(Endpoint):
     cdef flag linked
     cdef flag settled           # in Reactor.settled, else in Reactor.transient
     cdef Address address
+    cdef uint16_t taken         # bytes of the outbox since `stalled_at`, fewer than PROGRESS
     cdef Outbox outbox
     cdef uint8_t *held          # input that could not be processed yet
     cdef size_t held_size
-    cdef uint32_t stalled_at    # since when the peer takes nothing, while `blocked`
+    cdef uint32_t stalled_at    # since when the peer takes nothing worth mentioning, while `blocked`
     cdef uint32_t paused_at     # since when there are `pauses`
     cdef uint8_t pauses         # reasons not to read; 0 while reading
     cdef flag blocked           # the kernel's send buffer is full
@@ -132,6 +133,7 @@ cdef class Socket(Endpoint):
     cdef bint _refused(self) noexcept
     cdef int _block(self) except -1
     cdef size_t unsent(self) noexcept
+    cdef size_t on_its_way(self) noexcept
     cdef int mark(self) except -1
     # end
     cdef int _shut_if_sent(self) except -1
@@ -304,6 +306,7 @@ cdef class WebSocket(Socket):
     cdef Inbox inbox
     cdef Phase phase
     cdef uint16_t close_code
+    cdef uint16_t on_its_way_then   # what was on its way at the last deadline of the end, in units of PROGRESS
     cdef str close_reason
     cdef uint32_t since         # when this phase began
     cdef uint32_t heard_at      # when the last byte came

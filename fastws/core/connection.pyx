@@ -238,7 +238,7 @@ cdef class WebSocket(Socket):
         """Starts the close handshake (RFC 6455 section 7.1.2). 1005 sends an empty Close.
 
         ValueError for a code that may not be sent or a reason of more than 123 bytes. If the peer does not answer
-        within `close_timeout`, the connection is terminated.
+        within `close_timeout`, which begins anew while it takes what was sent before, the connection is terminated.
         """
         body = close_body(code, reason)
         if self.phase != PHASE_OPEN:

@@ -7,6 +7,7 @@ cdef enum:
     CORK_SIZE = 262144          # bytes of the shared send buffer; an outbox this long is sent without waiting
     LARGE = 65536               # bytes; from this size on, a system call of its own costs less than a copy
     WORTH_SHARING = 512         # bytes; less is copied for a peer that takes nothing, lest it pin a whole block
+    PROGRESS = 4096             # bytes; a peer that takes fewer in the time of a deadline is as one that takes nothing
 
 cdef uint32_t NEVER = 0xFFFFFFFF
 
@@ -328,7 +329,10 @@ cdef class Socket(Endpoint):
                     return 0
                 return self._block()
             outbox_sent(&self.outbox, <size_t>sent)
-            self.stalled_at = self.reactor.now
+            if self.taken + <size_t>sent < PROGRESS and self.outbox.size:
+                self.taken += <uint16_t>sent
+            elif self.blocked:
+                self.taken, self.stalled_at = 0, self.reactor.now
             if <size_t>sent < offered:
                 return self._block()
         if self.blocked:
@@ -350,6 +354,7 @@ cdef class Socket(Endpoint):
         if self.blocked:
             return 0
         self.blocked = True
+        self.taken = 0
         self.reactor.took_large_block()     # the outbox may grow to anything
         self.reactor._time()            # this may be a task that runs long after the last batch of events
         self.stalled_at = self.reactor.now
@@ -359,6 +364,13 @@ cdef class Socket(Endpoint):
     cdef size_t unsent(self) noexcept:
         """Bytes written and not yet taken by the kernel."""
         return self.outbox.size + (self.reactor.corked if self.reactor.corked_for is self else 0)
+
+    cdef size_t on_its_way(self) noexcept:
+        """Bytes taken by the kernel that the peer's has not acknowledged."""
+        cdef int n = 0
+        if ioctl(self.fd, SIOCOUTQ, &n) < 0:
+            return 0
+        return <size_t>n
 
     cdef int mark(self) except -1:
         if not self.dirty:

@@ -22,7 +22,7 @@ from .in_loop import client_of, echo_app, echoes, elsewhere, serves, unix_client
 from .leaks import Serving, Traps, at_rest, held, open_fds, unaccounted
 from .recorder import ANY, Recorder, echo, make_app
 from .server import PATIENCE, ServerThread, eventually, new_loop, on_loop
-from .slow import CHUNK, fill, newest, slow_client
+from .slow import CHUNK, fill, newest, quiet, read_slowly, slow_client, small_buffers, thrifty_client
 
 __all__ = [
     "ANY",
@@ -66,9 +66,13 @@ __all__ = [
     "on_loop",
     "open_fds",
     "parse",
+    "quiet",
+    "read_slowly",
     "request_bytes",
     "serves",
     "slow_client",
+    "small_buffers",
+    "thrifty_client",
     "unaccounted",
     "unix_client",
     "unix_echoes",

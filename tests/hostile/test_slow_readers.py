@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import time
 from typing import Any
 
 import pytest
@@ -17,7 +19,12 @@ from harness import (
     bystander,
     eventually,
     make_app,
+    newest,
+    small_buffers,
+    thrifty_client,
 )
+
+import fastws
 
 READ = 256 << 10  # bytes that are read, and so at most answered, in one go
 STALLED = 0.5 * PATIENCE
@@ -83,3 +90,35 @@ def test_s03_many_of_them(serve: Serving) -> None:
             most = max(most, push(server, client, wire)[1])
         assert most <= count * ((64 << 10) + READ)
         assert server.stats()["connections"] == count + 1
+
+
+@pytest.mark.parametrize("state", ["open", "closed", "answered", "half-closed"])
+def test_s03_a_trickle_is_no_reading(serve: Serving, state: str) -> None:
+    """A peer that takes a few bytes now and then, and would hold what is queued for it for days: less than 4 KiB in the
+    time of a deadline is as nothing."""
+    app = make_app(Recorder().handler(), send_timeout=STALLED, close_timeout=STALLED, max_backpressure=8 << 20)
+    app.http("/plain")(lambda request: fastws.Response(200, bytes(4 << 20)))
+    server = serve(app, sock=small_buffers(4096))
+    with bystander(server):
+        client = thrifty_client(server.port, room=2304, segment=88)
+        if state == "answered":
+            client.send_raw(b"GET /plain HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        else:
+            client.handshake()
+            ws = newest(server)
+            server.call(ws.send, bytes(4 << 20))
+            if state == "closed":
+                server.call(ws.close)
+            elif state == "half-closed":
+                client.finish_sending()
+        eventually(lambda: server.stats()["buffered_bytes"] > 0)
+        first = server.stats()["buffered_bytes"]
+        taken = 0
+        client.sock.setblocking(False)
+        while server.stats()["sockets"] == 2:
+            taken = max(taken, first - (server.stats()["buffered_bytes"] or first))
+            assert taken < 3 * 4096, "it has had the time of several deadlines"
+            with contextlib.suppress(OSError):
+                client.sock.recv(250)
+            time.sleep(STALLED / 10)
+        assert taken, "it took nothing at all"
