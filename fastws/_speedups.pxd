@@ -58,6 +58,9 @@ cdef struct Bucket:             # of tokens, for a rate
     float tokens
     uint32_t at                 # when they were counted, in milliseconds like Reactor.now
 
+cdef enum:
+    PAUSE_AT_END = 128          # among Socket.pauses, for good: the peer's last byte has been read
+
 ctypedef Socket (*make_socket)(Reactor reactor, object service)
 
 cdef class Endpoint:            # a descriptor at a reactor's poller
@@ -104,6 +107,7 @@ cdef class Socket(Endpoint):
     cdef uint8_t *on_window(self, size_t *room) except? NULL
     cdef int on_windowed(self, size_t n) except -1
     cdef int on_end(self) except -1
+    cdef int on_input_end(self) except -1
     cdef int on_evicted(self) except -1
     cdef int on_peer_shut(self) except -1
     # send, time, turn: what a subclass answers
@@ -331,6 +335,7 @@ cdef class WebSocket(Socket):
     cdef bint is_busy(self) noexcept
     cdef int enter(self, Phase phase) except -1
     cdef int end(self, str cause) except -1
+    cdef int end_if_finished(self) except -1
     cdef int fail(self, str cause, unsigned int code, str reason) except -1
     cdef int finish(self, Phase phase, str cause, unsigned int code, str reason, bint clean) except -1
     # helpers

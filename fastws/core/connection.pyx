@@ -118,6 +118,23 @@ cdef class WebSocket(Socket):
             return self.end(cause_of_close(self.service))
         return self.end("lost" if self.phase == PHASE_OPEN else "left")
 
+    cdef int on_input_end(self) except -1:
+        """A half-close is no hang-up (RFC 9112 section 9.6): what came before it is still answered."""
+        if self.phase == PHASE_OPEN:
+            self.peer_left = True
+            self.since = self.reactor.now
+        self.end_if_finished()
+        return 0 if self.fd < 0 else self.reactor.sweep_within(self.due_in(self.reactor.now))
+
+    cdef int end_if_finished(self) except -1:
+        """Once the peer's last byte has been read, the connection ends when nothing is left that may still be answered,
+        and nothing of the answers is unsent. Called wherever a callback has ended or the outbox may be empty."""
+        if not self.pauses & PAUSE_AT_END or self.fd < 0 or self.unsent():
+            return 0
+        if self.phase < PHASE_DOWN and self.is_busy():
+            return 0
+        return self.on_end()
+
     cdef int on_evicted(self) except -1:
         return self.end("max_pending_handshakes")
 
@@ -139,9 +156,10 @@ cdef class WebSocket(Socket):
         return self.drop()
 
     cdef int on_peer_shut(self) except -1:
-        """What it has sent is still delivered, if the callbacks get that far within close_timeout each."""
+        """What it has sent is still delivered, if the callbacks get that far within close_timeout each. A plain HTTP
+        request is answered; a client that wants a connection has given it up."""
         if self.phase == PHASE_DECIDING:
-            return self.on_end()
+            return 0 if self.route is None else self.on_end()
         self.peer_left = True
         self.since = self.reactor.now
         return self.reactor.sweep_within(self.due_in(self.since))
@@ -309,6 +327,7 @@ cdef class WebSocket(Socket):
 
     cdef int on_turn(self) except -1:
         Socket.on_turn(self)
+        self.end_if_finished()
         if self.asides is not None and self.asides.waiting and not self.asides.busy:
             callback_go_on(self)
         if self.close_due:

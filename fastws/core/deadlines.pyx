@@ -34,8 +34,8 @@ cdef uint32_t deadline_in(WebSocket ws, uint32_t now) noexcept:
             left = min(left, min(time_left(now, ws.pinged_at, route.ping_timeout), route.ping_interval))
         else:
             left = min(left, time_left(now, ws.heard_at, route.ping_interval))
-    elif ws.peer_left and ws.pauses & PAUSE_WAITING:
-        left = min(left, time_left(now, ws.since, route.close_timeout))
+    elif ws.peer_left and ws.pauses & (PAUSE_WAITING | PAUSE_AT_END) and ws.is_busy():
+        left = min(left, ending_in(ws, now, route.close_timeout))
     return left
 
 
@@ -58,13 +58,14 @@ cdef int deadline_came(WebSocket ws, uint32_t now) except -1:
         history_drop(&ws.deflation.history)
         if deadline_in(ws, now):
             return 0
-    if ws.blocked and not time_left(now, ws.stalled_at, route.send_timeout):
+    if ws.blocked and (ws.pauses or not time_left(now, ws.stalled_at, route.send_timeout)):
         ws.flush()                          # as above
         if ws.broken:
             return ws.on_end()
         if not time_left(now, ws.stalled_at, route.send_timeout):
             return ws.end("send_timeout")
-        return ws.on_taken()
+        if not ws.pauses or deadline_in(ws, now):
+            return ws.on_taken()
     if ws.pauses:
         return ws.on_end()                  # the peer has left, and the callback behind which it waits goes on
     if ws.in_message and not time_left(now, ws.message_at, route.message_timeout):

@@ -121,7 +121,7 @@ cdef int sending_taken(WebSocket ws) except -1:
     """The peer has taken some of what was queued."""
     cdef size_t unsent = ws.outbox.size         # without the Pong: when that is taken, nobody comes here again
     if ws.phase != PHASE_OPEN:
-        return 0
+        return ws.end_if_finished()
     if ws.asides is not None and ws.asides.pong is not None and not ws.blocked:
         body, ws.asides.pong = ws.asides.pong, None
         sending_control(ws, OPCODE_PONG, body)
@@ -131,7 +131,7 @@ cdef int sending_taken(WebSocket ws) except -1:
         sending_release(ws)
         if not ws.broken:                   # else nobody took anything, and `close` is about to come
             callback_event(ws, ws.route.drain, ())
-    return 0
+    return ws.end_if_finished()
 
 
 cdef object sending_drained(WebSocket ws):

@@ -51,8 +51,12 @@ cdef class Socket(Endpoint):
         raise NotImplementedError
 
     cdef int on_end(self) except -1:
-        """The peer has sent its last byte, or is gone."""
+        """The peer is gone."""
         raise NotImplementedError
+
+    cdef int on_input_end(self) except -1:
+        """The peer's last byte has been read. It may still take what is sent."""
+        return self.on_end()
 
     cdef int on_evicted(self) except -1:
         """It had no claim to stay, and there are too many of those. Its descriptor must be closed."""
@@ -135,8 +139,12 @@ cdef class Socket(Endpoint):
                 got = recv(self.fd, buffer.data + self.held_size, buffer.size - self.held_size, 0)
                 if got > 0:
                     return self._feed(buffer.data, self.held_size + <size_t>got)
-        if got == 0 or got < 0 and errno not in (EAGAIN, EINTR):
-            self.on_end()
+        if got == 0:
+            self.pauses |= PAUSE_AT_END
+            self.on_input_end()             # where this drops it, the poller need not be asked
+            return self._watch(self.interest & ~<uint32_t>(POLL_READ | POLL_PEER_SHUT))
+        if got < 0 and errno not in (EAGAIN, EINTR):
+            return self.on_end()
         return 0
 
     cdef int _feed_held(self) except -1:
@@ -195,13 +203,14 @@ cdef class Socket(Endpoint):
         if not self.pauses:
             self.reactor._time()
             self.paused_at = self.reactor.now
+            self._watch(self.interest & ~<uint32_t>POLL_READ | POLL_PEER_SHUT)
         self.pauses |= reason
-        return self._watch(self.interest & ~<uint32_t>POLL_READ | POLL_PEER_SHUT)
+        return 0
 
     cdef int resume(self, uint8_t reason) except -1:
         if not self.pauses & reason:
             return 0
-        self.pauses &= ~reason
+        self.pauses &= ~reason | PAUSE_AT_END
         if self.pauses:
             return 0
         if self.held_size:
@@ -385,9 +394,10 @@ cdef class Socket(Endpoint):
         """Sends what is written, then shuts our direction; the peer's bytes are read and thrown away until it closes,
         because closing on unread input would make the kernel reset the connection and lose our last bytes."""
         self.deaf = True
-        self.pauses = 0
+        self.pauses &= PAUSE_AT_END
         self._hold(NULL, 0)
-        self._watch(self.interest & ~<uint32_t>POLL_PEER_SHUT | POLL_READ)
+        if not self.pauses:
+            self._watch(self.interest & ~<uint32_t>POLL_PEER_SHUT | POLL_READ)
         self.shut_after = True
         return self._shut_if_sent()
 
