@@ -62,6 +62,9 @@ cdef struct Bucket:             # of tokens, for a rate
     float tokens
     uint32_t at                 # when they were counted, in milliseconds like Reactor.now
 
+cdef enum:
+    PAUSE_AT_END = 128          # among Socket.pauses, for good: the peer's last byte has been read
+
 ctypedef Socket (*make_socket)(Reactor reactor, object service)
 
 cdef class Endpoint:            # a descriptor at a reactor's poller
@@ -90,19 +93,19 @@ cdef class Socket(Endpoint):
     cdef Socket previous, next  # in its roster
     cdef flag linked
     cdef flag settled           # in Reactor.settled, else in Reactor.transient
-    cdef flag feeding           # its input is being processed
     cdef Address address
+    cdef uint16_t taken         # bytes of the outbox since `stalled_at`, fewer than PROGRESS
     cdef Outbox outbox
     cdef uint8_t *held          # input that could not be processed yet
     cdef size_t held_size
-    cdef uint32_t stalled_at    # since when the peer takes nothing, while `blocked`
+    cdef uint32_t stalled_at    # since when the peer takes nothing worth mentioning, while `blocked`
     cdef uint32_t paused_at     # since when there are `pauses`
     cdef uint8_t pauses         # reasons not to read; 0 while reading
     cdef flag blocked           # the kernel's send buffer is full
     cdef flag dirty             # listed for the end of the turn
     cdef flag resumed           # what is held is to be processed
-    cdef flag deaf              # input is thrown away
-    cdef flag shut_after        # shut down once the outbox is empty
+    cdef flag feeding           # its input is being processed
+    cdef flag hung_up           # input is thrown away, and our direction shut once the outbox is empty
     cdef flag shut
     cdef flag broken            # a send failed; the poller will tell
     # receive: what a subclass answers
@@ -110,6 +113,7 @@ cdef class Socket(Endpoint):
     cdef uint8_t *on_window(self, size_t *room) except? NULL
     cdef int on_windowed(self, size_t n) except -1
     cdef int on_end(self) except -1
+    cdef int on_input_end(self) except -1
     cdef int on_evicted(self) except -1
     cdef int on_peer_shut(self) except -1
     # send, time, turn: what a subclass answers
@@ -141,6 +145,7 @@ cdef class Socket(Endpoint):
     cdef int _queue(self, const uint8_t *data, size_t n) noexcept
     cdef int _block(self) except -1
     cdef size_t unsent(self) noexcept
+    cdef size_t on_its_way(self) noexcept
     cdef int mark(self) except -1
     # end
     cdef int _shut_if_sent(self) except -1
@@ -339,6 +344,7 @@ cdef class WebSocket(Socket):
     cdef Inbox inbox
     cdef Phase phase
     cdef uint16_t close_code
+    cdef uint16_t on_its_way_then   # what was on its way at the last deadline of the end, in units of PROGRESS
     cdef str close_reason
     cdef uint32_t since         # when this phase began
     cdef uint32_t heard_at      # when the last byte came
@@ -363,6 +369,7 @@ cdef class WebSocket(Socket):
     cdef bint is_busy(self) noexcept
     cdef int enter(self, Phase phase) noexcept
     cdef int end(self, str cause) except -1
+    cdef int end_if_finished(self) except -1
     cdef int fail(self, str cause, unsigned int code, str reason) except -1
     cdef int finish(self, Phase phase, str cause, unsigned int code, str reason, bint clean) except -1
     # helpers

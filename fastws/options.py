@@ -200,7 +200,7 @@ class Options:
         "close", _choice("close", "drop"), "Close with 1008, or drop the message that was to be sent."
     )
     send_timeout: float = _option(
-        10.0, _SECONDS, "For a peer to take any of what is unsent. On breach: the connection is terminated."
+        10.0, _SECONDS, "For a peer to take 4 KiB of what is unsent, or all. On breach: the connection is terminated."
     )
 
     # Topics
@@ -216,8 +216,8 @@ class Options:
     close_timeout: float = _option(
         5.0,
         _number(0.01, _LONGEST, "SECONDS"),
-        "For the peer to finish the close handshake, and for its async callbacks to end. On breach: terminated, "
-        "cancelled.",
+        "For the peer to finish the close handshake, and for its async callbacks to end; begins anew whenever it has "
+        "taken 4 KiB of what was sent before. On breach: terminated, cancelled.",
     )
     tcp_user_timeout: float = _option(
         60.0,

@@ -141,15 +141,13 @@ def test_an_exception_ends_the_connection_and_what_waits(serve: Serving) -> None
     assert server.stats()["connections"] == 0
 
 
-@pytest.mark.parametrize("how", ["reset", "fin", "terminate", "fault"])
+@pytest.mark.parametrize("how", ["reset", "terminate", "fault"])
 def test_what_runs_is_cancelled_when_the_peer_is_gone(serve: Serving, how: str) -> None:
     server, client, steps = start(serve)
     client.send_raw(frames("wait a", "b", "c"))
     eventually(lambda: steps.events[-1] == "wait a begins")
     if how == "reset":
         client.reset()
-    elif how == "fin":
-        client.finish_sending()
     elif how == "fault":
         client.send_frame(TEXT, rsv=7)
     else:
@@ -213,6 +211,16 @@ def test_messages_of_a_peer_that_left_are_delivered_one_timeout_each(serve: Serv
     client.send_close(1000)
     client.finish_sending()
     eventually(lambda: done == list("abcdef"), 5.0)
+
+
+def test_what_runs_goes_on_when_the_peer_has_only_shut_its_side(serve: Serving) -> None:
+    server, client, steps = start(serve)
+    client.send_raw(frames("wait a", "b", "c"))
+    eventually(lambda: steps.events[-1] == "wait a begins")
+    client.finish_sending()
+    server.settle()
+    server.call(steps.gate.set)
+    eventually(lambda: steps.events == ["open", *both("wait a", "b", "c"), ("close", 1006, "")])
 
 
 def test_stop_does_not_wait_for_each_of_those_that_never_end(serve: Serving) -> None:

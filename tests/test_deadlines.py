@@ -204,6 +204,39 @@ def test_message_does_not_count_the_application_s_pause(serve: Serving) -> None:
     assert client.recv_frame() == Frame(True, CLOSE, b"\x03\xf0message_timeout")
 
 
+@pytest.mark.parametrize("busy_with", ["pausing another", "a large answer", "closing another"])
+def test_message_that_begins_within_the_pause(serve: Serving, busy_with: str) -> None:
+    """A callback pauses, and then holds the loop up: of the pause only what comes after the message's beginning is
+    added to its time, which would else begin in the future, and be up at once."""
+    recorder = Recorder()
+
+    class Handler(recorder.handler()):  # type: ignore[misc]
+        def ping(self, ws: Any, data: bytes) -> None:
+            ws.pause_reading()
+            time.sleep(0.3)  # more than a tick, after which the deadlines are looked at again
+            if busy_with == "pausing another":
+                recorder.sockets[0].pause_reading()
+            elif busy_with == "closing another":
+                recorder.sockets[0].close()
+            else:
+                ws.send(bytes(20 << 20))
+
+    server = serve(make_app(Handler, **{**OFF, "close_timeout": 1.0, "message_timeout": 60, "high_water": 1 << 30}))
+    RawClient.open(server.port)
+    client = RawClient.open(server.port)
+    eventually(lambda: len(recorder.sockets) == 2)
+    client.send_raw(build(TEXT, b"one ", fin=False) + build(PING) + build(CONT, b"two ", fin=False))
+    server.settle()
+    for ws in recorder.sockets:
+        server.call(ws.resume_reading)
+    assert client.recv_frame() == Frame(True, PONG, b"")
+    if busy_with == "a large answer":
+        client.recv()
+    client.expect_silence(0.4)
+    client.send_frame(CONT, b"three")
+    eventually(lambda: ("message", "one two three") in recorder.events)
+
+
 # pings
 
 

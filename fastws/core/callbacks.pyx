@@ -141,7 +141,7 @@ cdef int callback_go_on(WebSocket ws) except -1:
         ws.resume(PAUSE_WAITING)
     if ws.phase == PHASE_GONE and not asides.busy and not ws.close_due:
         ws.reactor.unlink(ws)
-    return 0
+    return ws.end_if_finished()
 
 
 cdef int callback_forget(WebSocket ws) except -1:

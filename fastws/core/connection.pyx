@@ -118,6 +118,23 @@ cdef class WebSocket(Socket):
             return self.end(cause_of_close(self.service))
         return self.end("lost" if self.phase == PHASE_OPEN else "left")
 
+    cdef int on_input_end(self) except -1:
+        """A half-close is no hang-up (RFC 9112 section 9.6): what came before it is still answered."""
+        if self.phase == PHASE_OPEN:
+            self.peer_left = True
+            self.since = self.reactor.now
+        self.end_if_finished()
+        return 0 if self.fd < 0 else self.reactor.sweep_within(self.due_in(self.reactor.now))
+
+    cdef int end_if_finished(self) except -1:
+        """Once the peer's last byte has been read, the connection ends when nothing is left that may still be answered,
+        and nothing of the answers is unsent. Called wherever a callback has ended or the outbox may be empty."""
+        if not self.pauses & PAUSE_AT_END or self.fd < 0 or self.unsent():
+            return 0
+        if self.phase < PHASE_DOWN and self.is_busy():
+            return 0
+        return self.on_end()
+
     cdef int on_evicted(self) except -1:
         return self.end("max_pending_handshakes")
 
@@ -140,9 +157,10 @@ cdef class WebSocket(Socket):
         return 0
 
     cdef int on_peer_shut(self) except -1:
-        """What it has sent is still delivered, if the callbacks get that far within close_timeout each."""
+        """What it has sent is still delivered, if the callbacks get that far within close_timeout each. A plain HTTP
+        request is answered; a client that wants a connection has given it up."""
         if self.phase == PHASE_DECIDING:
-            return self.on_end()
+            return 0 if self.route is None else self.on_end()
         self.peer_left = True
         self.since = self.reactor.now
         return self.reactor.sweep_within(self.due_in(self.since))
@@ -239,8 +257,8 @@ cdef class WebSocket(Socket):
         """Starts the close handshake (RFC 6455 section 7.1.2). 1005 sends an empty Close.
 
         ValueError for a code that may not be sent or a reason of more than 123 bytes, TypeError for a code that is no
-        int or a reason that is no str. If the peer does not answer within `close_timeout`, the connection is
-        terminated.
+        int or a reason that is no str. If the peer does not answer within `close_timeout`, which begins anew while it
+        takes what was sent before, the connection is terminated.
         """
         cdef uint16_t number = close_number(code)
         cdef str text = close_text(reason)
@@ -327,6 +345,7 @@ cdef class WebSocket(Socket):
         Socket.on_turn(self)
         if self.asides is not None and self.phase != PHASE_DECIDING:
             callback_turn(self)
+        self.end_if_finished()
         try:
             if self.close_due:
                 self.close_due = False
@@ -366,11 +385,14 @@ cdef class WebSocket(Socket):
 
     cdef int on_resumed(self) except -1:
         """What the peer could not do while nothing was read is not held against it."""
+        cdef uint32_t now
         self.reactor._time()
-        self.message_at += self.reactor.now - self.paused_at
-        self.heard_at = self.reactor.now
+        now = self.reactor.now
+        # A callback that paused may have gone on for long before the message began.
+        self.message_at += min(now - self.paused_at, now - self.message_at)
+        self.heard_at = now
         self.ping_sent = False
-        return self.reactor.sweep_within(self.due_in(self.reactor.now))
+        return self.reactor.sweep_within(self.due_in(now))
 
     # what it is
 

@@ -8,6 +8,12 @@ cdef uint32_t time_left(uint32_t now, uint32_t since, uint32_t timeout) noexcept
     return 0 if now - since >= timeout else timeout - (now - since)
 
 
+cdef uint32_t ending_in(WebSocket ws, uint32_t now, uint32_t timeout) noexcept:
+    """Milliseconds until the end of a connection has taken too long: since it began, and since the peer has taken some
+    of what is unsent, or the last of it."""
+    return max(time_left(now, ws.since, timeout), time_left(now, ws.stalled_at, timeout))
+
+
 cdef uint32_t deadline_in(WebSocket ws, uint32_t now) noexcept:
     """Milliseconds to the nearest deadline: 0 where it has come, NEVER where there is none."""
     cdef Route route = ws.route
@@ -15,7 +21,7 @@ cdef uint32_t deadline_in(WebSocket ws, uint32_t now) noexcept:
     if ws.phase <= PHASE_DECIDING:
         return time_left(now, ws.since, ws.service.handshake_timeout)
     if ws.phase != PHASE_OPEN:
-        return time_left(now, ws.since, ws.service.close_timeout if route is None else route.close_timeout)
+        return ending_in(ws, now, ws.service.close_timeout if route is None else route.close_timeout)
     if ws.blocked:
         left = time_left(now, ws.stalled_at, route.send_timeout)
     if ws.deflation is not None and ws.deflation.history.size:
@@ -28,8 +34,8 @@ cdef uint32_t deadline_in(WebSocket ws, uint32_t now) noexcept:
             left = min(left, min(time_left(now, ws.pinged_at, route.ping_timeout), route.ping_interval))
         else:
             left = min(left, time_left(now, ws.heard_at, route.ping_interval))
-    elif ws.peer_left and ws.pauses & PAUSE_WAITING:
-        left = min(left, time_left(now, ws.since, route.close_timeout))
+    elif ws.peer_left and ws.pauses & (PAUSE_WAITING | PAUSE_AT_END) and ws.is_busy():
+        left = min(left, ending_in(ws, now, route.close_timeout))
     return left
 
 
@@ -38,6 +44,10 @@ cdef int deadline_came(WebSocket ws, uint32_t now) except -1:
     if ws.phase <= PHASE_DECIDING:
         return ws.end("handshake_timeout")
     if ws.phase != PHASE_OPEN:
+        if ws.blocked:
+            ws.flush()                      # the poller tells of ample room only, a slow peer may have made a little
+        if deadline_in(ws, now) or _is_arriving(ws, now):
+            return ws.on_taken()
         callback_cancel(ws)
         return ws.end("close_timeout")
     if (
@@ -48,13 +58,14 @@ cdef int deadline_came(WebSocket ws, uint32_t now) except -1:
         history_drop(&ws.deflation.history)
         if deadline_in(ws, now):
             return 0
-    if ws.blocked and not time_left(now, ws.stalled_at, route.send_timeout):
-        ws.flush()                          # the poller tells of ample room only, a slow peer may have made a little
+    if ws.blocked and (ws.pauses or not time_left(now, ws.stalled_at, route.send_timeout)):
+        ws.flush()                          # as above
         if ws.broken:
             return ws.on_end()
         if not time_left(now, ws.stalled_at, route.send_timeout):
             return ws.end("send_timeout")
-        return ws.on_taken()
+        if not ws.pauses or deadline_in(ws, now):
+            return ws.on_taken()
     if ws.pauses:
         return ws.on_end()                  # the peer has left, and the callback behind which it waits goes on
     if ws.in_message and not time_left(now, ws.message_at, route.message_timeout):
@@ -65,3 +76,17 @@ cdef int deadline_came(WebSocket ws, uint32_t now) except -1:
     ws.pinged_at = now
     ws.pongs_asked += 1
     return sending_control(ws, OPCODE_PING, b"")
+
+
+cdef bint _is_arriving(WebSocket ws, uint32_t now) noexcept:
+    """Whether all is handed to the kernel, and on its way to a peer whose kernel has acknowledged some of it since the
+    last deadline: then the time begins anew. A socket that is closed meanwhile would answer the peer's next byte, its
+    Close even, with a reset, which destroys what is on its way."""
+    cdef uint16_t then = ws.on_its_way_then
+    if ws.fd < 0 or ws.outbox.size:
+        return False
+    ws.on_its_way_then = <uint16_t>min(ws.on_its_way() // PROGRESS, <size_t>0xFFFF)
+    if ws.on_its_way_then >= then if then else ws.on_its_way_then == 0:
+        return False
+    ws.since = now
+    return True

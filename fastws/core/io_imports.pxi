@@ -48,6 +48,15 @@ cdef extern from "<sys/socket.h>" nogil:
     ssize_t sendmsg(int, const msghdr *, int)
 
 
+cdef extern from "<linux/sockios.h>" nogil:
+    enum:
+        SIOCOUTQ
+
+
+cdef extern from "<sys/ioctl.h>" nogil:
+    int ioctl(int, unsigned long, int *)
+
+
 cdef extern from "<netinet/in.h>" nogil:
     cdef struct in_addr:
         pass

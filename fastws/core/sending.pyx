@@ -129,7 +129,7 @@ cdef int sending_taken(WebSocket ws) except -1:
     """The peer has taken some of what was queued."""
     cdef size_t unsent = ws.outbox.size         # without the Pong: when that is taken, nobody comes here again
     if ws.phase != PHASE_OPEN:
-        return 0
+        return ws.end_if_finished()
     if ws.asides is not None and ws.asides.pong is not None and not ws.blocked:
         body, ws.asides.pong = ws.asides.pong, None
         sending_control(ws, OPCODE_PONG, body)
@@ -140,7 +140,7 @@ cdef int sending_taken(WebSocket ws) except -1:
             ws.mark()                       # they are woken when the turn ends
         if not ws.broken:                   # else nobody took anything, and `close` is about to come
             callback_event(ws, ws.route.drain, ())
-    return 0
+    return ws.end_if_finished()
 
 
 cdef object sending_drained(WebSocket ws):

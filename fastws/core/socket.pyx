@@ -7,6 +7,7 @@ cdef enum:
     CORK_SIZE = 262144          # bytes of the shared send buffer; an outbox this long is sent without waiting
     LARGE = 65536               # bytes; from this size on, a system call of its own costs less than a copy
     WORTH_SHARING = 512         # bytes; less is copied for a peer that takes nothing, lest it pin a whole block
+    PROGRESS = 4096             # bytes; a peer that takes fewer in the time of a deadline is as one that takes nothing
 
 cdef uint32_t NEVER = 0xFFFFFFFF
 
@@ -54,8 +55,12 @@ cdef class Socket(Endpoint):
         raise NotImplementedError
 
     cdef int on_end(self) except -1:
-        """The peer has sent its last byte, or is gone."""
+        """The peer is gone."""
         raise NotImplementedError
+
+    cdef int on_input_end(self) except -1:
+        """The peer's last byte has been read. It may still take what is sent."""
+        return self.on_end()
 
     cdef int on_evicted(self) except -1:
         """It had no claim to stay, and there are too many of those. Its descriptor must be closed."""
@@ -124,7 +129,7 @@ cdef class Socket(Endpoint):
         cdef size_t room = 0
         cdef ssize_t got
         cdef uint8_t *place
-        if self.deaf:
+        if self.hung_up:
             got = recv(self.fd, buffer.data, buffer.size, 0)
         elif self.resumed:
             return self._feed_held()
@@ -140,8 +145,12 @@ cdef class Socket(Endpoint):
                 got = recv(self.fd, buffer.data + self.held_size, buffer.size - self.held_size, 0)
                 if got > 0:
                     return self._feed(buffer.data, self.held_size + <size_t>got)
-        if got == 0 or got < 0 and errno not in (EAGAIN, EINTR):
-            self.on_end()
+        if got == 0:
+            self.pauses |= PAUSE_AT_END
+            self.on_input_end()             # where this drops it, the poller need not be asked
+            return self._watch(self.interest & ~<uint32_t>(POLL_READ | POLL_PEER_SHUT))
+        if got < 0 and errno not in (EAGAIN, EINTR):
+            return self.on_end()
         return 0
 
     cdef int _feed_held(self) except -1:
@@ -173,7 +182,7 @@ cdef class Socket(Endpoint):
             self.uncork()
             reactor.corked_for = None
         if data != NULL:
-            if self.fd < 0 or self.deaf:
+            if self.fd < 0 or self.hung_up:
                 used = <Py_ssize_t>n
             self._hold(data + used, n - <size_t>used)
         if not self.pauses:
@@ -204,13 +213,14 @@ cdef class Socket(Endpoint):
         if not self.pauses:
             self.reactor._time()
             self.paused_at = self.reactor.now
+            self._watch(self.interest & ~<uint32_t>POLL_READ | POLL_PEER_SHUT)
         self.pauses |= reason
-        return self._watch(self.interest & ~<uint32_t>POLL_READ | POLL_PEER_SHUT)
+        return 0
 
     cdef int resume(self, uint8_t reason) except -1:
         if not self.pauses & reason:
             return 0
-        self.pauses &= ~reason
+        self.pauses &= ~reason | PAUSE_AT_END
         if self.pauses:
             return 0
         if self.held_size:
@@ -349,7 +359,10 @@ cdef class Socket(Endpoint):
                     return 0
                 return self._block()
             outbox_sent(&self.outbox, <size_t>sent)
-            self.stalled_at = self.reactor.now
+            if self.taken + <size_t>sent < PROGRESS and self.outbox.size:
+                self.taken += <uint16_t>sent
+            elif self.blocked:
+                self.taken, self.stalled_at = 0, self.reactor.now
             if <size_t>sent < offered:
                 return self._block()
         if self.blocked:
@@ -378,6 +391,7 @@ cdef class Socket(Endpoint):
         if self.blocked:
             return 0
         self.blocked = True
+        self.taken = 0
         self.reactor.took_large_block()     # the outbox may grow to anything
         self.reactor._time()            # this may be a task that runs long after the last batch of events
         self.stalled_at = self.reactor.now
@@ -387,6 +401,13 @@ cdef class Socket(Endpoint):
     cdef size_t unsent(self) noexcept:
         """Bytes written and not yet taken by the kernel."""
         return self.outbox.size + (self.reactor.corked if self.reactor.corked_for is self else 0)
+
+    cdef size_t on_its_way(self) noexcept:
+        """Bytes taken by the kernel that the peer's has not acknowledged."""
+        cdef int n = 0
+        if ioctl(self.fd, SIOCOUTQ, &n) < 0:
+            return 0
+        return <size_t>n
 
     cdef int mark(self) except -1:
         if not self.dirty:
@@ -399,15 +420,15 @@ cdef class Socket(Endpoint):
     cdef int hang_up(self) except -1:
         """Sends what is written, then shuts our direction; the peer's bytes are read and thrown away until it closes,
         because closing on unread input would make the kernel reset the connection and lose our last bytes."""
-        self.deaf = True
-        self.pauses = 0
+        self.hung_up = True
+        self.pauses &= PAUSE_AT_END
         self._hold(NULL, 0)
-        self._watch(self.interest & ~<uint32_t>POLL_PEER_SHUT | POLL_READ)
-        self.shut_after = True
+        if not self.pauses:
+            self._watch(self.interest & ~<uint32_t>POLL_PEER_SHUT | POLL_READ)
         return self._shut_if_sent()
 
     cdef int _shut_if_sent(self) except -1:
-        if self.shut_after and not self.shut and self.fd >= 0 and not self.unsent():
+        if self.hung_up and not self.shut and self.fd >= 0 and not self.unsent():
             self.shut = True
             shutdown(self.fd, SHUT_WR)
         return 0
@@ -417,7 +438,8 @@ cdef class Socket(Endpoint):
         if self.fd < 0:
             return 0
         self.reactor.unwatch(self)
-        shutdown(self.fd, SHUT_RDWR)        # the peer sees the end although a fork's child may hold a copy
+        if not (self.shut and self.pauses & PAUSE_AT_END):
+            shutdown(self.fd, SHUT_RDWR)    # the peer sees the end although a fork's child may hold a copy
         close(self.fd)
         self.fd = -1
         outbox_clear(&self.outbox)

@@ -22,7 +22,7 @@ from .in_loop import client_of, echo_app, echoes, elsewhere, serves, unix_client
 from .leaks import Serving, Traps, at_rest, held, open_fds, server_end, unaccounted
 from .recorder import ANY, Recorder, echo, make_app
 from .server import PATIENCE, ServerThread, eventually, new_loop, on_loop
-from .slow import CHUNK, fill, newest, slow_client
+from .slow import CHUNK, fill, newest, quiet, read_slowly, slow_client, small_buffers, thrifty_client
 
 __all__ = [
     "ANY",
@@ -66,10 +66,14 @@ __all__ = [
     "on_loop",
     "open_fds",
     "parse",
+    "quiet",
+    "read_slowly",
     "request_bytes",
     "server_end",
     "serves",
     "slow_client",
+    "small_buffers",
+    "thrifty_client",
     "unaccounted",
     "unix_client",
     "unix_echoes",

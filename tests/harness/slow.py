@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import math
+import select
+import socket
+import time
 from collections.abc import Callable
 from typing import Any
 
 from .client import RawClient
-from .server import ServerThread
+from .leaks import open_fds
+from .server import ServerThread, eventually
 
 CHUNK = 60_000  # bytes; below the size from which payloads are held by reference
 
@@ -36,3 +41,38 @@ def fill(server: ServerThread, ws: Any, make: Callable[[int], Any] | None = None
             return sent
         assert status == SENT, status
     raise AssertionError(f"the kernel took {most} messages")
+
+
+def small_buffers(size: int = 16_384) -> socket.socket:
+    """A socket to serve on whose connections' kernel buffers hold next to nothing that is sent."""
+    sock = socket.socket()
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, size)
+    sock.bind(("127.0.0.1", 0))
+    return sock
+
+
+def thrifty_client(port: int, room: int = 16_384, segment: int = 1400) -> RawClient:
+    """A connection with a small receive buffer and a segment size as that of a network, so that its window opens in
+    small steps. On loopback a segment holds 64 KB, and a window below that is served by a timer."""
+    sock = socket.socket()
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, room)
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG, segment)
+    sock.connect(("127.0.0.1", port))
+    return RawClient(sock, 20.0)
+
+
+def read_slowly(client: RawClient, rate: float, size: float = math.inf, at_once: int = 4096) -> None:
+    """Reads on at so many bytes a second, until `size` are there or the server has ended its side; a reset raises."""
+    while len(client.buffer) < size and not client.ended:
+        data = client.sock.recv(at_once)
+        client.ended = not data
+        client.buffer += data
+        time.sleep(len(data) / rate)
+
+
+def quiet(server: ServerThread) -> bool:
+    """Whether the server's poller, and every other of this process, comes to have nothing to tell. What is told and not
+    seen to is told again and again, as pollers are level-triggered: the loop would spin."""
+    pollers = [fd for fd, what in open_fds().items() if what == "anon_inode:[eventpoll]"]
+    server.settle()
+    return bool(eventually(lambda: not any(select.select(pollers, [], [], 0)[0] for _ in range(50))))

@@ -58,8 +58,10 @@ def test_a06_an_async_callback_that_never_ends(serve: Serving, size: int) -> Non
     assert entered == ["message"]
 
 
-def test_a06_a_peer_that_leaves_quietly(serve: Serving) -> None:
-    """Reading is paused, so the FIN waits behind unread frames; after `close_timeout` the callback is cancelled."""
+@pytest.mark.parametrize("leave", ["close", "finish_sending"])
+@pytest.mark.parametrize("count", [1, 1000])
+def test_a06_a_peer_that_leaves_quietly(serve: Serving, count: int, leave: str) -> None:
+    """Where reading is paused, the FIN waits behind unread frames; after `close_timeout` the callback is cancelled."""
     cancelled: list[bool] = []
     closed: list[int] = []
 
@@ -77,9 +79,9 @@ def test_a06_a_peer_that_leaves_quietly(serve: Serving) -> None:
     server = serve(make_app(Handler, close_timeout=0.5))
     with bystander(server):
         client = RawClient.open(server.port)
-        client.send_raw(build(TEXT, b"x") * 1000)
+        client.send_raw(build(TEXT, b"x") * count)
         server.settle()
-        client.close()
+        getattr(client, leave)()
         eventually(lambda: closed, 4.0, "closed")
         eventually(lambda: cancelled, 1.0, "cancelled")
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
+import time
 from typing import Any
 
 import pytest
@@ -22,7 +24,11 @@ from harness import (
     newest,
     server_end,
     slow_client,
+    small_buffers,
+    thrifty_client,
 )
+
+import fastws
 
 READ = 256 << 10  # bytes that are read, and so at most answered, in one go
 STALLED = 0.5 * PATIENCE
@@ -119,3 +125,35 @@ def test_s03_the_kernel_ends_no_peer_whose_time_is_not_up(serve: Serving, send_t
         eventually(lambda: server.stats()["connections"] == 1, 10)
         closed = server.stats()["closed"]
         assert closed["send_timeout" if send_timeout else "lost"] == 1 == sum(closed.values())
+
+
+@pytest.mark.parametrize("state", ["open", "closed", "answered", "half-closed"])
+def test_s03_a_trickle_is_no_reading(serve: Serving, state: str) -> None:
+    """A peer that takes a few bytes now and then, and would hold what is queued for it for days: less than 4 KiB in the
+    time of a deadline is as nothing."""
+    app = make_app(Recorder().handler(), send_timeout=STALLED, close_timeout=STALLED, max_backpressure=8 << 20)
+    app.http("/plain")(lambda request: fastws.Response(200, bytes(4 << 20)))
+    server = serve(app, sock=small_buffers(4096))
+    with bystander(server):
+        client = thrifty_client(server.port, room=2304, segment=88)
+        if state == "answered":
+            client.send_raw(b"GET /plain HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        else:
+            client.handshake()
+            ws = newest(server)
+            server.call(ws.send, bytes(4 << 20))
+            if state == "closed":
+                server.call(ws.close)
+            elif state == "half-closed":
+                client.finish_sending()
+        eventually(lambda: server.stats()["buffered_bytes"] > 0)
+        first = server.stats()["buffered_bytes"]
+        taken = 0
+        client.sock.setblocking(False)
+        while server.stats()["sockets"] == 2:
+            taken = max(taken, first - (server.stats()["buffered_bytes"] or first))
+            assert taken < 3 * 4096, "it has had the time of several deadlines"
+            with contextlib.suppress(OSError):
+                client.sock.recv(250)
+            time.sleep(STALLED / 10)
+        assert taken, "it took nothing at all"

@@ -327,7 +327,7 @@ def test_h20_upgrade_never_returns(serve: Serving) -> None:
         eventually(lambda: server.stats()["handshakes"] == 0)
 
 
-@pytest.mark.parametrize("leave", ["close", "reset"])
+@pytest.mark.parametrize("leave", ["close", "finish_sending", "reset"])
 def test_h20_the_client_leaves_while_upgrade_runs(serve: Serving, leave: str) -> None:
     recorder, gate = Recorder(), Gate()
     server = serve(make_app(hooked(recorder, gate.hook())))
