@@ -2,6 +2,7 @@
 
 cdef enum:
     MUCH = 16384                # bytes; a message of fewer leaves no hole worth a look
+    EVENTS_AT_ONCE = 128        # messages, Pings and Pongs of one peer that are handled before others have their turn
 
 
 cdef Socket make_websocket(Reactor reactor, object service):
@@ -14,7 +15,7 @@ cdef Socket make_websocket(Reactor reactor, object service):
 @cython.freelist(64)
 cdef class Asides:
     def __cinit__(self):
-        self.waiting = []
+        self.waiting = ()
 
 
 @cython.final
@@ -52,8 +53,9 @@ cdef class WebSocket(Socket):
         cdef EventKind kind
         cdef uint8_t *cursor = data
         cdef bint finished = False
+        cdef int events = 0
         cdef size_t inflated = 0
-        while not self.pauses:
+        while not self.pauses and not self.resumed:
             kind = inbox_next(&self.inbox, &self.route.limits, &cursor, data + n, &event)
             if kind == EVENT_NONE:
                 break
@@ -61,11 +63,11 @@ cdef class WebSocket(Socket):
             self.handle(kind, &event)
             if self.phase > PHASE_CLOSING:
                 return <Py_ssize_t>n        # RFC 6455 section 7.1.7: nothing more is parsed
+            events += 1
             if kind == EVENT_MESSAGE and event.deflated:
                 inflated += event.length
-                if inflated >= self.reactor.input.size:
-                    self.come_back()        # after the others, whom so much would hold up
-                    break
+            if events == EVENTS_AT_ONCE or inflated >= self.reactor.input.size:
+                self.come_back()            # after the others, whom more would hold up
         self.received(finished, cursor < data + n)
         return cursor - data
 
@@ -83,7 +85,7 @@ cdef class WebSocket(Socket):
 
     cdef int received(self, bint finished, bint rest) except -1:
         """Keeps the time at which the message in progress began, its header included."""
-        cdef bint in_message = not inbox_idle(&self.inbox) or rest and not self.pauses
+        cdef bint in_message = not inbox_idle(&self.inbox) or rest and not self.pauses and not self.resumed
         if self.inbox.filled >= MUCH:
             self.reactor.took_large_block()
         if in_message and (finished or not self.in_message):

@@ -11,6 +11,7 @@ from posix.time cimport CLOCK_MONOTONIC, clock_gettime, timespec
 from posix.unistd cimport close
 
 from asyncio import CancelledError
+from collections import deque
 from collections.abc import Coroutine
 from socket import inet_ntop
 
