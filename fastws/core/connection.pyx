@@ -54,20 +54,30 @@ cdef class WebSocket(Socket):
         cdef uint8_t *cursor = data
         cdef bint finished = False
         cdef int events = 0
-        cdef size_t inflated = 0
+        cdef size_t inflated_from = 0, inflated_to = 0
+        if compressing_is_unfinished(self):
+            self.come_back()                # after the others, whom more than this would hold up
+            if compressing_unpack_on(self, &event):
+                callback_message(self, &event)
+            return <Py_ssize_t>n if self.phase > PHASE_CLOSING else 0
         while not self.pauses and not self.resumed:
             kind = inbox_next(&self.inbox, &self.route.limits, &cursor, data + n, &event)
             if kind == EVENT_NONE:
                 break
             finished |= kind == EVENT_MESSAGE
-            self.handle(kind, &event)
+            if kind == EVENT_MESSAGE and event.deflated:
+                inflated_from += event.length
+                self.handle(kind, &event)
+                inflated_to += event.length
+                if inflated_from >= INFLATE_FROM or inflated_to >= INFLATE_TO:
+                    self.come_back()
+            else:
+                self.handle(kind, &event)
             if self.phase > PHASE_CLOSING:
                 return <Py_ssize_t>n        # RFC 6455 section 7.1.7: nothing more is parsed
             events += 1
-            if kind == EVENT_MESSAGE and event.deflated:
-                inflated += event.length
-            if events == EVENTS_AT_ONCE or inflated >= self.reactor.input.size:
-                self.come_back()            # after the others, whom more would hold up
+            if events == EVENTS_AT_ONCE:
+                self.come_back()
         self.received(finished, cursor < data + n)
         return cursor - data
 
@@ -251,6 +261,7 @@ cdef class WebSocket(Socket):
         self.enter(PHASE_CLOSING)
         sending_release(self)
         callback_forget(self)               # nothing is delivered from now on
+        compressing_forget(self)
         self.resume(0xFF)                   # or the peer's answer would not be read
 
     def terminate(self):

@@ -59,6 +59,7 @@ def stats(Reactor reactor not None, Service service not None):
         buffered += ws.asides.waiting_size if ws.asides is not None else 0
         if ws.deflation is not None:
             for_compression += deflation_memory(ws.deflation)
+            buffered += deflation_buffered(ws.deflation)
         if ws.inbox.body != NULL:
             buffered += <size_t>PyBytes_GET_SIZE(<object>ws.inbox.body)
     return {

@@ -9,12 +9,14 @@ from __future__ import annotations
 import asyncio
 import random
 from collections import Counter
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 from harness import (
     ANY,
     BINARY,
+    CLOSE,
     CONT,
     PING,
     PONG,
@@ -29,11 +31,15 @@ from harness import (
     eventually,
     make_app,
 )
-from harness.deflating import DeflateClient, compressed, deflate
+from harness.deflating import NOTHING, DeflateClient, compressed, deflate
+
+import fastws
 
 OFFER = "permessage-deflate"
 EVENTS = 128  # of one peer, at once
+INPUT = 16_384  # bytes that are inflated of one message, at once
 MIB = 1 << 20
+UNMASKED = b"\0\0\0\0"  # a masking key that leaves the payload as it is: it takes no time to build
 
 FLOODS = {
     "text": build(TEXT, b"x"),
@@ -264,3 +270,291 @@ def test_pausing_between_two_messages_that_are_held(serve: Serving) -> None:
             server.settle()
         assert events == texts
         server.call(sockets[0].resume_reading)
+
+
+# -- Messages that take long to inflate
+
+
+def nothing(size: int) -> bytes:
+    """The payload of an empty message, of about so many bytes."""
+    return NOTHING * (size // len(NOTHING)) + b"\0"
+
+
+class Turns:
+    """Counts turns of a server's loop from when a message begins to be inflated until `is_over()`."""
+
+    def __init__(self, server: ServerThread, is_over: Callable[[], bool]) -> None:
+        self.app, self.is_over = server.app, is_over
+        self.count = 0
+        self.ended = False
+        server.call(self._start)
+
+    def _start(self) -> None:
+        self.loop = asyncio.get_running_loop()
+        self.began = self.app.stats()["inflations"]
+        self._turn()
+
+    def _turn(self) -> None:
+        self.ended = self.is_over()
+        if not self.ended:
+            self.count += self.app.stats()["inflations"] > self.began
+            self.loop.call_soon(self._turn)
+
+
+def amid(server: ServerThread, action: Callable[[], Any], began: int = 0) -> Any:
+    """What `action()` returns, called on the loop once a message has begun to be inflated, and is not finished."""
+
+    async def wait() -> Any:
+        while server.app.stats()["inflations"] == began:
+            await asyncio.sleep(0)
+        result = action()
+        return await result if asyncio.iscoroutine(result) else result
+
+    return server.call(wait)
+
+
+@pytest.mark.parametrize(("size", "limit"), [(1_170_000, MIB), (6 * MIB, 16 * MIB)], ids=["default limit", "16 MiB"])
+@pytest.mark.parametrize("sizes", [[], [1000] * 100], ids=["whole", "fragments"])
+@pytest.mark.parametrize("takeover", [False, True])
+def test_a_message_that_inflates_to_nothing(
+    serve: Serving, takeover: bool, sizes: list[int], size: int, limit: int
+) -> None:
+    """It is inflated a little in each turn; others compress and are compressed for meanwhile, and what comes behind it
+    waits."""
+    recorder = Recorder()
+    settings = fastws.Deflate(client_no_context_takeover=not takeover)
+    server = serve(make_app(recorder.handler(), compression=settings, max_message_size=limit))
+    payload = nothing(size)
+    expected = [("open",), ("message", "first"), ("message", b""), ("message", "behind it"), ("ping", b"p")]
+    with bystander(server, recorder, [*expected, ("close", 1000, "")]):
+        client = DeflateClient.offer(server.port, OFFER)
+        other = DeflateClient.offer(server.port, f"{OFFER}; client_no_context_takeover", path="/bystander")
+        other.send_deflated("before" * 100)
+        assert other.recv() == "before" * 100
+        client.send_deflated("first")
+        eventually(lambda: recorder.events[-1] == ("message", "first"))
+        client.send_raw(compressed(BINARY, payload, sizes=sizes, mask=UNMASKED)[:-1])
+        server.settle()
+        turns = Turns(server, lambda: ("message", b"") in recorder.events)
+        client.send_raw(payload[-1:])
+        client.send_deflated("behind it")
+        client.send_raw(build(PING, b"p"))
+        eventually(lambda: turns.count or turns.ended)
+        for number in range(5):
+            other.send_deflated(text := f"amid {number} " * 99)
+            assert other.recv() == text
+        eventually(lambda: recorder.events == expected, 20)
+        assert turns.count >= len(payload) // (4 * INPUT), f"{turns.count} turns for {len(payload)} bytes"
+        client.send_close()
+        assert client.recv_frame().opcode == PONG
+        client.expect_close(1000)
+        assert server.stats()["inflations"] == 3 + 6
+
+
+def test_many_peers_whose_messages_inflate_to_nothing(serve: Serving) -> None:
+    """All of them at once, with the honest one between any two turns."""
+    recorder = Recorder()
+    server = serve(make_app(recorder.handler(), compression="deflate"))
+    payload = nothing(200_000)
+    with bystander(server):
+        clients = [DeflateClient.offer(server.port, OFFER) for _ in range(32)]
+        for client in clients:
+            client.send_raw(compressed(BINARY, payload, mask=UNMASKED)[:-1])
+        eventually(lambda: server.stats()["buffered_bytes"] >= 32 * len(payload))
+        turns = Turns(server, lambda: recorder.events.count(("message", b"")) > 0)
+        at_once(server, *((client, payload[-1:]) for client in clients))
+        eventually(lambda: recorder.events.count(("message", b"")) == 32, 20)
+        assert turns.count >= len(payload) // (4 * INPUT)
+        eventually(lambda: server.stats()["buffered_bytes"] == 0)
+
+
+@pytest.mark.parametrize("size", [300, 5000])
+def test_messages_that_inflate_to_nothing_in_one_burst(serve: Serving, size: int) -> None:
+    """Each of them is done at once, but few of them are in one turn."""
+    runs = [0]
+
+    def message(ws: Any, data: bytes) -> None:
+        if not runs[-1]:
+            asyncio.get_running_loop().call_soon(runs.append, 0)
+        runs[-1] += 1
+
+    server = serve(make_app(message, compression="deflate"))
+    wire = compressed(BINARY, nothing(size))
+    many = 250_000 // len(wire)
+    with bystander(server):
+        client = DeflateClient.offer(server.port, OFFER)
+        at_once(server, (client, wire * many))
+        eventually(lambda: sum(runs) == many)
+        assert max(runs) <= 3 * (INPUT // len(wire) + 1), runs
+
+
+@pytest.mark.parametrize("kind", ["text", "noise", "large"])
+def test_honest_messages_that_take_several_turns(serve: Serving, kind: str) -> None:
+    recorder = Recorder()
+    app = make_app(compression="deflate", max_message_size=8 * MIB)
+    app.websocket("/")(recorder.handler())
+    app.websocket("/view", binary="view", text="utf8")(Copying(recorder))
+    app.websocket("/async")(Waiting(recorder))
+    server = serve(app)
+    rng = random.Random(5)
+    data: Any = {
+        "text": "".join(f'{{"id":{number},"name":"é{rng.random()}"}}' for number in range(20_000)),
+        "noise": rng.randbytes(500_000),
+        "large": bytes(range(256)) * 20_000,
+    }[kind]
+    with bystander(server):
+        for path in ("/", "/view", "/async"):
+            recorder.events.clear()
+            client = DeflateClient.offer(server.port, OFFER, path=path)
+            for message in (data, "short", data):
+                client.send_deflated(message)
+            eventually(lambda: len(got := messages_of(recorder)) == 3 and got == [data, "short", data], 10)
+            client.close()
+
+
+def messages_of(recorder: Recorder) -> list[Any]:
+    return [event[1] for event in recorder.events if event[0] == "message"]
+
+
+def Copying(recorder: Recorder) -> type:
+    class Copying:
+        def message(self, ws: Any, data: Any) -> None:
+            recorder.note(ws, "message", bytes(data).decode() if ws.is_text else bytes(data))
+
+    return Copying
+
+
+def Waiting(recorder: Recorder) -> type:
+    class Waiting:
+        async def message(self, ws: Any, data: Any) -> None:
+            await asyncio.sleep(0)
+            recorder.note(ws, "message", data)
+
+    return Waiting
+
+
+@pytest.mark.parametrize(
+    ("payload", "opcode", "code"),
+    [
+        (nothing(100_000) + b"\xff", BINARY, 1007),
+        (nothing(100_000)[:-40], BINARY, 1007),
+        (nothing(100_000)[:-1] + deflate(b"caf\xe9"), TEXT, 1007),
+        (nothing(100_000)[:-1] + deflate(bytes(MIB + 1)), BINARY, 1009),
+        (deflate(random.Random(1).randbytes(MIB) + b"x"), BINARY, 1009),
+    ],
+    ids=["corrupt", "cut short", "no text", "too large", "one byte too large"],
+)
+def test_what_is_wrong_after_several_turns(serve: Serving, payload: bytes, opcode: int, code: int) -> None:
+    recorder = Recorder()
+    server = serve(make_app(recorder.handler(), compression="deflate"))
+    with bystander(server, recorder, [("open",), ("close", code, ANY)]):
+        client = DeflateClient.offer(server.port, OFFER)
+        client.send_raw(compressed(opcode, payload) + build(TEXT, b"behind it"))
+        client.expect_close(code)
+
+
+# What happens meanwhile
+
+LONG = nothing(500_000)
+
+
+either = pytest.mark.parametrize("takeover", [False, True], ids=["shared", "takeover"])
+
+
+def start(serve: Serving, takeover: bool) -> tuple[ServerThread, Recorder]:
+    recorder = Recorder()
+    settings = fastws.Deflate(client_no_context_takeover=not takeover)
+    return serve(make_app(recorder.handler(), compression=settings)), recorder
+
+
+@pytest.mark.parametrize("how", ["close", "terminate", "stop"])
+@either
+def test_an_end_amid_an_inflation(serve: Serving, takeover: bool, how: str) -> None:
+    """The message is not delivered, nor what is behind it, and what was kept of it is freed at once."""
+    server, recorder = start(serve, takeover)
+    client = DeflateClient.offer(server.port, OFFER)
+    client.send_raw(compressed(BINARY, LONG) + build(TEXT, b"behind it") * 3)
+    stopping: list[Any] = []
+
+    async def end() -> tuple[Any, Any]:
+        before = server.app.stats()
+        if how == "stop":
+            stopping.append(asyncio.ensure_future(server.server.stop(5.0)))
+            await asyncio.sleep(0)
+        else:
+            getattr(recorder.sockets[0], how)()
+        return before, server.app.stats()
+
+    before, after = amid(server, end)
+    assert before["buffered_bytes"] >= len(LONG)
+    assert after["buffered_bytes"] < 200  # the Close, and what was behind the message
+    assert after["compression_bytes"] <= before["compression_bytes"] - 32_768
+    if how != "terminate":
+        assert client.recv_frame().opcode == CLOSE
+        client.send_close()
+        assert client.eof()
+        client.close()
+    eventually(lambda: recorder.events[-1][0] == "close")
+    assert [event[0] for event in recorder.events] == ["open", "close"]
+    eventually(lambda: server.call(server.app.stats)["sockets"] == 0)
+
+
+@either
+def test_a_peer_that_leaves_amid_an_inflation(serve: Serving, takeover: bool) -> None:
+    server, recorder = start(serve, takeover)
+    with bystander(server):
+        client = DeflateClient.offer(server.port, OFFER)
+        client.send_raw(compressed(BINARY, LONG))
+        amid(server, lambda: None)
+        client.reset()
+        eventually(lambda: recorder.events[-1] == ("close", 1006, ""), 10)
+
+
+@either
+def test_a_pause_amid_an_inflation(serve: Serving, takeover: bool) -> None:
+    """The message comes when reading goes on, and not before."""
+    server, recorder = start(serve, takeover)
+    with bystander(server):
+        client = DeflateClient.offer(server.port, OFFER)
+        client.send_raw(compressed(BINARY, LONG) + build(TEXT, b"behind it"))
+        amid(server, recorder.sockets[0].pause_reading)
+        for _ in range(20):
+            server.settle()
+        assert recorder.events == [("open",)]
+        assert server.stats()["buffered_bytes"] >= len(LONG)
+        server.call(recorder.sockets[0].resume_reading)
+        recorder.wait_for(("open",), ("message", b""), ("message", "behind it"), within=10)
+        assert recorder.sockets[0].ready_state == fastws.ReadyState.OPEN
+
+
+@either
+def test_a_close_is_answered_after_an_inflation(serve: Serving, takeover: bool) -> None:
+    """The peer's, which comes behind the message; and ours, which drops it, is answered by what came behind it."""
+    server, recorder = start(serve, takeover)
+    with bystander(server):
+        client = DeflateClient.offer(server.port, OFFER)
+        client.send_raw(compressed(BINARY, LONG) + build_close(4000))
+        client.expect_close(4000)
+        recorder.wait_for(("open",), ("message", b""), ("close", 4000, ""))
+        client = DeflateClient.offer(server.port, OFFER)
+        client.send_raw(compressed(BINARY, LONG) + build(TEXT, b"behind it") * 5000 + build_close(1000))
+        amid(server, lambda: recorder.sockets[1].close(3000), 1)
+        frame = client.recv_frame()
+        assert (frame.opcode, frame.payload) == (CLOSE, b"\x0b\xb8")
+        client.expect_eof()
+        eventually(lambda: recorder.events[3:] == [("open",), ("close", 3000, "")])
+
+
+def test_the_window_is_whole_after_several_turns(serve: Serving) -> None:
+    """With takeover, what comes behind a long message may refer to it."""
+    recorder = Recorder()
+    settings = fastws.Deflate(client_no_context_takeover=False)
+    server = serve(make_app(recorder.handler(), compression=settings, max_message_size=8 * MIB))
+    rng = random.Random(8)
+    with bystander(server):
+        client = DeflateClient.offer(server.port, OFFER)
+        messages = [rng.randbytes(40_000) for _ in range(4)]
+        messages = [one for message in messages for one in (message, message[-30_000:], b"x" * 600_000 + message)]
+        for message in messages:
+            client.send_deflated(message)
+        recorder.wait_for(("open",), *[("message", message) for message in messages], within=10)
