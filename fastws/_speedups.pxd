@@ -96,14 +96,14 @@ cdef class Socket(Endpoint):
     cdef Address address
     cdef uint16_t taken         # bytes of the outbox since `stalled_at`, fewer than PROGRESS
     cdef Outbox outbox
-    cdef uint8_t *held          # input that could not be processed yet
-    cdef size_t held_size
+    cdef uint8_t *held          # input that could not be processed yet: held_size bytes, behind held_start that were
+    cdef uint32_t held_start, held_size     # together they are no more than the reactor reads at once
     cdef uint32_t stalled_at    # since when the peer takes nothing worth mentioning, while `blocked`
     cdef uint32_t paused_at     # since when there are `pauses`
     cdef uint8_t pauses         # reasons not to read; 0 while reading
     cdef flag blocked           # the kernel's send buffer is full
     cdef flag dirty             # listed for the end of the turn
-    cdef flag resumed           # what is held is to be processed
+    cdef flag resumed           # what is held is to be processed when this turn ends, and nothing read before that
     cdef flag feeding           # its input is being processed
     cdef flag hung_up           # input is thrown away, and our direction shut once the outbox is empty
     cdef flag shut
@@ -126,9 +126,11 @@ cdef class Socket(Endpoint):
     cdef bint is_over(self) noexcept
     # receive
     cdef int _receive(self) except -1
-    cdef int _feed(self, uint8_t *data, size_t n) except -1
+    cdef Py_ssize_t _feed(self, uint8_t *data, size_t n) except -1
     cdef int _feed_held(self) except -1
+    cdef Py_ssize_t _feed_copy(self, size_t n) except -1
     cdef int _hold(self, uint8_t *data, size_t n) except -1
+    cdef int _let_go(self, size_t n) except -1
     cdef int come_back(self) except -1
     cdef int pause(self, uint8_t reason) except -1
     cdef int resume(self, uint8_t reason) except -1
@@ -326,7 +328,7 @@ cdef enum:                      # reasons for Socket.pauses
 
 cdef class Asides:              # what few connections need, and only for a while
     cdef object task            # of the async callback that runs
-    cdef list waiting           # (callback, arguments, is_text, size) of what comes behind it
+    cdef object waiting         # a deque of (callback, arguments, is_text, size), what comes behind it; () for nothing
     cdef size_t waiting_size    # in bytes, of the messages among them
     cdef list drain_waiters
     cdef bytes pong             # owed to a peer that takes nothing: the latest only

@@ -2,6 +2,10 @@
 
 cdef enum:
     INFLATED_SIZE = 65536       # bytes; an inflated message up to this size costs no memory of its own
+    # How much of a message is inflated before other peers have their turn. A byte of what is sent takes up to 90 ns, if
+    # all of it is Huffman tables that no data follows.
+    INFLATE_FROM = 16384        # bytes of what is sent
+    INFLATE_TO = 262144         # bytes of what it inflates to
 
 cdef enum:                      # what an application says in `compress`
     COMPRESS_NEVER = 0
@@ -50,18 +54,45 @@ cdef int compressing_end(WebSocket ws) noexcept:
 
 
 cdef bint compressing_unpack(WebSocket ws, Event *event) except -1:
-    """Inflates a message; where it cannot be, the connection has been failed."""
+    """Inflates a message. False where it is not to be delivered now: it takes longer, and others have their turn first;
+    or it cannot be inflated, and the connection has been failed."""
     cdef Service service = ws.service
+    cdef Work work = Work(INFLATE_FROM, INFLATE_TO)
     if service.inflated is None or service.inflated.exports:
         service.inflated = Buffer(INFLATED_SIZE)
-    if service.codec.unpack(
-        ws.deflation, &ws.route.limits, service.inflated.data, service.inflated.size, event
-    ) == EVENT_FAULT:
+    return _unpacked(ws, event, service.codec.unpack(
+        ws.deflation, &ws.route.limits, service.inflated.data, service.inflated.size, &work, event))
+
+
+cdef bint compressing_is_unfinished(WebSocket ws) noexcept:
+    """There is a message that compressing_unpack() did not come to the end of: nothing behind it may be looked at."""
+    return ws.deflation is not None and ws.deflation.unfinished is not None
+
+
+cdef bint compressing_unpack_on(WebSocket ws, Event *event) except -1:
+    """Goes on with the message that is unfinished, as compressing_unpack() begins it."""
+    cdef Work work = Work(INFLATE_FROM, INFLATE_TO)
+    return _unpacked(ws, event, ws.service.codec.unpack_on(ws.deflation, &ws.route.limits, &work, event))
+
+
+cdef bint _unpacked(WebSocket ws, Event *event, EventKind kind) except -1:
+    if kind == EVENT_NONE:
+        ws.come_back()
+        return False
+    if kind == EVENT_FAULT:
         ws.fail(cause_of_fault(event.fault), event.code, fault_text(event.fault))
         return False
     if event.length >= MUCH:
         ws.reactor.took_large_block()
     return True
+
+
+cdef int compressing_forget(WebSocket ws) except -1:
+    """Nothing more is inflated, and a message that is unfinished is not delivered."""
+    if ws.deflation is not None:
+        ws.deflation.inflater = None
+        ws.deflation.unfinished = None
+    return 0
 
 
 cdef bint compressing_wanted(WebSocket ws, size_t n, int wish) noexcept:

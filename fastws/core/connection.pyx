@@ -2,6 +2,22 @@
 
 cdef enum:
     MUCH = 16384                # bytes; a message of fewer leaves no hole worth a look
+    EVENTS_AT_ONCE = 128        # messages, Pings and Pongs of one peer that are handled before others have their turn
+
+
+cdef uint16_t _close_code(code) except? 0:
+    """A close code as the application gives it: any object with an `__index__`, so it is converted once, here."""
+    cdef object number = PyNumber_Index(code)
+    if not 0 <= PyLong_AsLongLong(number) <= 0xFFFF:
+        raise ValueError(f"close code {number} may not be sent: use 1000-1003, 1007-1014 or 3000-4999")
+    return <uint16_t>PyLong_AsLongLong(number)
+
+
+cdef str _close_reason(reason):
+    """A close reason as the application gives it: a str, or what is one, such as an enum's member."""
+    if not isinstance(reason, str):
+        raise TypeError(f"a close reason is a str, got {type(reason).__name__}: leave it out for none")
+    return PyUnicode_FromObject(reason)
 
 
 cdef Socket make_websocket(Reactor reactor, object service):
@@ -14,7 +30,7 @@ cdef Socket make_websocket(Reactor reactor, object service):
 @cython.freelist(64)
 cdef class Asides:
     def __cinit__(self):
-        self.waiting = []
+        self.waiting = ()
 
 
 @cython.final
@@ -52,20 +68,31 @@ cdef class WebSocket(Socket):
         cdef EventKind kind
         cdef uint8_t *cursor = data
         cdef bint finished = False
-        cdef size_t inflated = 0
-        while not self.pauses:
+        cdef int events = 0
+        cdef size_t inflated_from = 0, inflated_to = 0
+        if compressing_is_unfinished(self):
+            self.come_back()                # after the others, whom more than this would hold up
+            if compressing_unpack_on(self, &event):
+                callback_message(self, &event)
+            return <Py_ssize_t>n if self.phase > PHASE_CLOSING else 0
+        while not self.pauses and not self.resumed:
             kind = inbox_next(&self.inbox, &self.route.limits, &cursor, data + n, &event)
             if kind == EVENT_NONE:
                 break
             finished |= kind == EVENT_MESSAGE
-            self.handle(kind, &event)
+            if kind == EVENT_MESSAGE and event.deflated:
+                inflated_from += event.length
+                self.handle(kind, &event)
+                inflated_to += event.length
+                if inflated_from >= INFLATE_FROM or inflated_to >= INFLATE_TO:
+                    self.come_back()
+            else:
+                self.handle(kind, &event)
             if self.phase > PHASE_CLOSING:
                 return <Py_ssize_t>n        # RFC 6455 section 7.1.7: nothing more is parsed
-            if kind == EVENT_MESSAGE and event.deflated:
-                inflated += event.length
-                if inflated >= self.reactor.input.size:
-                    self.come_back()        # after the others, whom so much would hold up
-                    break
+            events += 1
+            if events == EVENTS_AT_ONCE:
+                self.come_back()
         self.received(finished, cursor < data + n)
         return cursor - data
 
@@ -83,7 +110,7 @@ cdef class WebSocket(Socket):
 
     cdef int received(self, bint finished, bint rest) except -1:
         """Keeps the time at which the message in progress began, its header included."""
-        cdef bint in_message = not inbox_idle(&self.inbox) or rest and not self.pauses
+        cdef bint in_message = not inbox_idle(&self.inbox) or rest and not self.pauses and not self.resumed
         if self.inbox.filled >= MUCH:
             self.reactor.took_large_block()
         if in_message and (finished or not self.in_message):
@@ -260,8 +287,8 @@ cdef class WebSocket(Socket):
         int or a reason that is no str. If the peer does not answer within `close_timeout`, which begins anew while it
         takes what was sent before, the connection is terminated.
         """
-        cdef uint16_t number = close_number(code)
-        cdef str text = close_text(reason)
+        cdef uint16_t number = _close_code(code)
+        cdef str text = _close_reason(reason)
         cdef bytes body = close_body(number, text)
         if self.phase != PHASE_OPEN:
             return
@@ -270,6 +297,7 @@ cdef class WebSocket(Socket):
         self.close_code, self.close_reason = number, text
         self.enter(PHASE_CLOSING)
         callback_forget(self)               # nothing is delivered from now on
+        compressing_forget(self)
         sending_close(self, body)
         self.resume(0xFF)                   # or the peer's answer would not be read
 

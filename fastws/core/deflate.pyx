@@ -13,6 +13,7 @@ cdef enum:
     MOST = 1 << 30              # bytes that zlib is given at once; it counts with 32 bits
     PACKED_KEPT = 65536 + DEFLATE_MARGIN
     INFLATE_STATE = 7400        # bytes of zlib's own, without the window
+    FIRST_INFLATED = 1024       # bytes; the least that is allocated for an unfinished message
 
 cdef const uint8_t *FLUSH_MARK = b"\x00\x00\xff\xff"       # ends each compressed message, and is not sent (7.2.1)
 
@@ -102,56 +103,95 @@ cdef class Inflater:
         inflateEnd(&self.stream)
 
 
-cdef int _inflated_grow(Inflated *out, uint64_t limit) except -1:
-    """Room for more; for no more than the byte that is too many."""
-    cdef size_t capacity = <size_t>min(<uint64_t>out.capacity * 2, limit + 1)
-    if out.body == NULL:
-        out.body = PyBytes_New(NULL, <Py_ssize_t>capacity)
-        memcpy(PyBytes_AS_STRING(<object>out.body), out.data, out.filled)
+@cython.final
+@cython.no_gc
+cdef class Unfinished:
+    def __dealloc__(self):
+        Py_XDECREF(self.inflation.payload)
+        Py_XDECREF(self.inflation.body)
+
+
+cdef int _inflation_fit(Inflation *self, size_t capacity, uint64_t limit) except -1:
+    """Room for so many bytes, but no more than the one that is too many, in a body of its own."""
+    capacity = <size_t>min(<uint64_t>capacity, limit + 1)
+    if self.body == NULL:
+        self.body = PyBytes_New(NULL, <Py_ssize_t>capacity)
+        memcpy(PyBytes_AS_STRING(<object>self.body), self.out, self.filled)
     else:
-        _PyBytes_Resize(&out.body, <Py_ssize_t>capacity)       # on failure it has freed the body and set NULL
-    out.data = <uint8_t *>PyBytes_AS_STRING(<object>out.body)
-    out.capacity = capacity
+        _PyBytes_Resize(&self.body, <Py_ssize_t>capacity)      # on failure it has freed the body and set NULL
+    self.out = <uint8_t *>PyBytes_AS_STRING(<object>self.body)
+    self.capacity = capacity
     return 0
 
 
-cdef Fault _inflate(
-    z_stream *stream, Inflated *out, uint64_t limit, const uint8_t *data, size_t n, bint *complete
-) except *:
-    """Inflates n more bytes of a message, unless it comes to more than `limit`. Blocks may follow one that says that it
-    is the last (7.2.3.4). `complete`: no block has begun that has not ended."""
-    cdef size_t room
-    cdef unsigned int had
+cdef Fault _inflate(z_stream *stream, Inflation *self, uint64_t limit, Work *work, bint *finished) except *:
+    """Inflates a message, unless it comes to more than `limit`, until it is finished or the work is done. Blocks may
+    follow one that says that it is the last (7.2.3.4). The outcome does not depend on where work ends."""
+    cdef unsigned int read, made
     cdef int status
-    stream.next_in = data
-    stream.avail_in = 0
+    finished[0] = False
     while True:
-        if stream.avail_in == 0:
-            stream.avail_in = <unsigned int>min(n, <size_t>MOST)
-            n -= stream.avail_in
-        if out.filled == out.capacity:
-            _inflated_grow(out, limit)
-        room = min(out.capacity - out.filled, <size_t>min(limit + 1 - out.filled, <uint64_t>MOST))
-        stream.next_out = out.data + out.filled
-        stream.avail_out = <unsigned int>room
-        had = stream.avail_in
+        if self.left == 0 and not self.marked:
+            self.data, self.left, self.marked = FLUSH_MARK, 4, True
+        if self.filled == self.capacity:
+            _inflation_fit(self, self.capacity * 2, limit)
+        read = <unsigned int>min(self.left, <size_t>MOST if self.marked else min(work.input, <size_t>MOST))
+        made = <unsigned int>min(
+            min(self.capacity - self.filled, work.output), <size_t>min(limit + 1 - self.filled, <uint64_t>MOST))
+        stream.next_in, stream.avail_in = self.data, read
+        stream.next_out, stream.avail_out = self.out + self.filled, made
         status = inflate(stream, Z_SYNC_FLUSH)
-        out.filled += room - stream.avail_out
-        if out.filled > limit:
+        read -= stream.avail_in
+        made -= stream.avail_out
+        self.data += read
+        self.left -= read
+        self.filled += made
+        work.input -= 0 if self.marked else read
+        work.output -= made
+        if self.filled > limit:
             return FAULT_MESSAGE_SIZE
         if status == Z_STREAM_END:
-            complete[0] = True
+            self.ended = self.complete = True
             inflateResetKeep(stream)
         elif status == Z_OK or status == Z_BUF_ERROR:
-            if stream.avail_in < had:
-                # zlib.h: 128 stands for between blocks, what is below 64 for unused bits of the last byte
-                complete[0] = stream.data_type == 128
+            self.ended = self.ended and not read
+            # zlib.h: 128 stands for between blocks, what is below 64 for unused bits of the last byte
+            self.complete = self.ended or stream.data_type == 128
         elif status == Z_MEM_ERROR:
             raise MemoryError
         else:
             return FAULT_DEFLATE
-        if stream.avail_in == 0 and n == 0 and stream.avail_out:
+        if self.marked and self.left == 0 and stream.avail_out:
+            finished[0] = True
             return FAULT_NONE
+        if work.output == 0 or work.input == 0 and self.left and not self.marked:
+            return FAULT_NONE
+
+
+cdef EventKind _unpack(
+    z_stream *stream, Inflation *self, const Limits *limits, Work *work, Event *event
+) except *:
+    """Goes on with a message; once it is finished, it is in the event, or a fault is."""
+    cdef bint finished = False
+    cdef Fault fault = _inflate(stream, self, limits.max_message_size, work, &finished)
+    if fault == FAULT_NONE and not finished:
+        return EVENT_NONE
+    if fault == FAULT_NONE and not self.complete:
+        fault = FAULT_DEFLATE
+    if fault == FAULT_NONE and self.opcode == OPCODE_TEXT and not text_check(&event.text, self.out, self.filled):
+        fault = FAULT_UTF8
+    if fault != FAULT_NONE:
+        return _fault(event, fault)
+    if self.body != NULL and <size_t>PyBytes_GET_SIZE(<object>self.body) != self.filled:
+        _inflation_fit(self, self.filled, limits.max_message_size)
+    event.kind = EVENT_MESSAGE
+    event.opcode = self.opcode
+    event.deflated = True
+    event.data = self.out
+    event.length = self.filled
+    event.body = self.body
+    self.body = NULL
+    return EVENT_MESSAGE
 
 
 @cython.final
@@ -174,6 +214,7 @@ cdef int deflation_end(Deflation self) noexcept:
     """Nothing more is compressed or inflated."""
     history_drop(&self.history)
     self.inflater = None
+    self.unfinished = None
     return 0
 
 
@@ -266,43 +307,60 @@ cdef class Codec:
         self.packed_room = 0
 
     cdef EventKind unpack(
-        self, Deflation source, const Limits *limits, uint8_t *lent, size_t room, Event *event
+        self, Deflation source, const Limits *limits, uint8_t *lent, size_t room, Work *work, Event *event
     ) except *:
         """Replaces a compressed message in the event by what it inflates to, or by a fault. `lent`: memory that a short
-        message may lie in until the next one. An empty payload, as some send it, is an empty message."""
+        message may lie in until the next one. An empty payload, as some send it, is an empty message.
+
+        EVENT_NONE where the work ends before the message: that is now `source.unfinished`, for unpack_on(). Until that
+        has finished it or it has been dropped, no other message of this source may be unpacked."""
+        cdef Inflation inflation
         cdef Inflater inflater
-        cdef Inflated out
-        cdef PyObject *payload = event.body
-        cdef Fault fault = FAULT_NONE
-        cdef bint complete = event.length == 0
-        memset(&out, 0, sizeof(out))
-        out.data, out.capacity = lent, room
+        cdef EventKind kind
+        memset(&inflation, 0, sizeof(inflation))
+        inflation.opcode = event.opcode
+        inflation.marked = inflation.ended = event.length == 0
+        inflation.payload, event.body = event.body, NULL
+        inflation.data, inflation.left = event.data, event.length
+        inflation.out, inflation.capacity = lent, room
         self.inflations += 1
-        event.body = NULL
         try:
             inflater = self._inflater(source)
-            if event.length:
-                fault = _inflate(
-                    &inflater.stream, &out, limits.max_message_size, event.data, event.length, &complete)
-                if fault == FAULT_NONE:
-                    fault = _inflate(&inflater.stream, &out, limits.max_message_size, FLUSH_MARK, 4, &complete)
-            if fault == FAULT_NONE and not complete:
-                fault = FAULT_DEFLATE
-            if fault == FAULT_NONE and event.opcode == OPCODE_TEXT:
-                fault = FAULT_NONE if text_check(&event.text, out.data, out.filled) else FAULT_UTF8
-            if fault != FAULT_NONE:
-                return _fault(event, fault)
-            if out.body != NULL and <size_t>PyBytes_GET_SIZE(<object>out.body) != out.filled:
-                _PyBytes_Resize(&out.body, <Py_ssize_t>out.filled)
-                out.data = <uint8_t *>PyBytes_AS_STRING(<object>out.body)
-            event.data = out.data
-            event.length = out.filled
-            event.body = out.body
-            out.body = NULL
-            return EVENT_MESSAGE
+            kind = _unpack(&inflater.stream, &inflation, limits, work, event)
+            if kind == EVENT_NONE:
+                self._put_aside(source, &inflation, inflater, limits)
+            return kind
         finally:
-            Py_XDECREF(payload)
-            Py_XDECREF(out.body)
+            Py_XDECREF(inflation.payload)
+            Py_XDECREF(inflation.body)
+
+    cdef int _put_aside(
+        self, Deflation source, Inflation *inflation, Inflater inflater, const Limits *limits
+    ) except -1:
+        """The message, and the inflater, are the connection's for as long as it takes."""
+        cdef Unfinished unfinished = Unfinished.__new__(Unfinished)
+        if inflation.payload == NULL:
+            inflation.payload = PyBytes_New(<const char *>inflation.data, <Py_ssize_t>inflation.left)
+            inflation.data = <const uint8_t *>PyBytes_AS_STRING(<object>inflation.payload)
+        if inflation.body == NULL:
+            _inflation_fit(inflation, max(inflation.filled * 2, <size_t>FIRST_INFLATED), limits.max_message_size)
+        unfinished.inflation = inflation[0]
+        inflation.payload = inflation.body = NULL
+        unfinished.inflater = inflater
+        source.unfinished = unfinished
+        if self.inflater is inflater:
+            self.inflater = None
+        return 0
+
+    cdef EventKind unpack_on(self, Deflation source, const Limits *limits, Work *work, Event *event) except *:
+        """Goes on with the message of `source` that is unfinished, as unpack() does."""
+        cdef Unfinished unfinished = source.unfinished
+        cdef EventKind kind = _unpack(&unfinished.inflater.stream, &unfinished.inflation, limits, work, event)
+        if kind != EVENT_NONE:
+            source.unfinished = None
+            if self.inflater is None and not source.client_takeover:
+                self.inflater = unfinished.inflater
+        return kind
 
     cdef Inflater _inflater(self, Deflation source):
         if source.client_takeover:
@@ -325,6 +383,18 @@ cdef class Codec:
         return total
 
 
-cdef size_t deflation_memory(Deflation self) noexcept nogil:
-    """Bytes that are held for one connection."""
-    return self.history.capacity + (inflater_memory(self.inflater.window_bits) if self.inflater is not None else 0)
+cdef size_t deflation_memory(Deflation self) noexcept:
+    """Bytes that are held for one connection, but for its messages."""
+    cdef size_t total = self.history.capacity
+    if self.inflater is not None:
+        total += inflater_memory(self.inflater.window_bits)
+    elif self.unfinished is not None:
+        total += inflater_memory(self.unfinished.inflater.window_bits)
+    return total
+
+
+cdef size_t deflation_buffered(Deflation self) noexcept:
+    """Bytes that are held for the message that is unfinished, compressed and inflated."""
+    if self.unfinished is None:
+        return 0
+    return <size_t>PyBytes_GET_SIZE(<object>self.unfinished.inflation.payload) + self.unfinished.inflation.capacity

@@ -1,15 +1,19 @@
 # What the I/O half and the connection use of C, CPython and the library.
 
 from cpython.buffer cimport PyBuffer_FillInfo
+from cpython.long cimport PyLong_AsLongLong
 from cpython.memoryview cimport PyMemoryView_FromObject
+from cpython.number cimport PyNumber_Index
 from cpython.pythread cimport PyThread_get_thread_ident
 from cpython.ref cimport Py_DECREF, Py_INCREF
+from cpython.unicode cimport PyUnicode_FromObject
 from libc.errno cimport EAGAIN, EINTR, EMFILE, ENFILE, ENOBUFS, ENOMEM, errno
 from libc.string cimport memcmp, strerror
 from posix.time cimport CLOCK_MONOTONIC, clock_gettime, timespec
 from posix.unistd cimport close
 
 from asyncio import CancelledError, _get_running_loop as running_loop
+from collections import deque
 from collections.abc import Coroutine
 from socket import inet_ntop
 

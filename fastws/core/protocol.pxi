@@ -139,24 +139,40 @@ cdef class Inflater:            # and its decompressor
     cdef z_stream stream
     cdef int window_bits
 
+cdef struct Work:               # how much a call may inflate: no less than 1 of each; it counts down
+    size_t input                # bytes that are read
+    size_t output               # bytes that they make
+
+cdef struct Inflation:          # a message that is being inflated
+    uint8_t opcode
+    uint8_t marked              # `data` is the FLUSH_MARK, behind all that has come
+    uint8_t ended               # nothing has been read since a block that says that it is the last
+    uint8_t complete            # no block has begun that has not ended
+    PyObject *payload           # a bytes object that `data` lies in, if it is one; owned
+    const uint8_t *data         # what is still to be read
+    size_t left
+    PyObject *body              # a bytes object that holds the message, once it is more than was lent; owned
+    uint8_t *out
+    size_t filled, capacity
+
+cdef class Unfinished:          # a message whose inflation is to be continued
+    cdef Inflation inflation
+    cdef Inflater inflater
+
 cdef class Deflation:           # what a connection has negotiated, and keeps
     cdef readonly object agreement
     cdef uint8_t window_bits    # of what is sent
     cdef uint8_t client_window_bits
-    cdef bint takeover          # of what is sent: it may refer to what was sent before
-    cdef bint client_takeover
-    cdef History history
+    cdef uint8_t takeover       # of what is sent: it may refer to what was sent before
+    cdef uint8_t client_takeover
     cdef uint32_t used_at       # when the history grew last, in milliseconds
+    cdef History history
     cdef Inflater inflater      # its own, with client_takeover
-
-cdef struct Inflated:           # a message that is being inflated
-    PyObject *body              # a bytes object that holds it, once it is more than was lent
-    uint8_t *data
-    size_t filled, capacity
+    cdef Unfinished unfinished  # None, but for few and for a while
 
 cdef class Codec:               # what the connections of a server share
     cdef list deflaters
-    cdef Inflater inflater
+    cdef Inflater inflater      # for all messages without takeover, but those that are unfinished
     cdef Deflater last          # used last, for
     cdef Deflation last_target  # whose window it still has
     cdef uint8_t *packed        # what it has made
@@ -173,7 +189,10 @@ cdef class Codec:               # what the connections of a server share
     cdef void trim(self) noexcept
     cdef void _free_packed(self) noexcept
     cdef EventKind unpack(
-        self, Deflation source, const Limits *limits, uint8_t *lent, size_t room, Event *event) except *
+        self, Deflation source, const Limits *limits, uint8_t *lent, size_t room, Work *work, Event *event) except *
+    cdef EventKind unpack_on(self, Deflation source, const Limits *limits, Work *work, Event *event) except *
+    cdef int _put_aside(
+        self, Deflation source, Inflation *inflation, Inflater inflater, const Limits *limits) except -1
     cdef Inflater _inflater(self, Deflation source)
     cdef size_t memory(self) noexcept
 

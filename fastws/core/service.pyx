@@ -81,10 +81,11 @@ def stats(Reactor reactor not None, Service service not None):
     cdef Py_ssize_t opening = 0
     for ws in _everybody(reactor):
         opening += ws.phase <= PHASE_DECIDING
-        buffered += ws.outbox.size + ws.held_size
+        buffered += ws.outbox.size + ws.held_start + ws.held_size
         buffered += ws.asides.waiting_size if ws.asides is not None else 0
         if ws.deflation is not None:
             for_compression += deflation_memory(ws.deflation)
+            buffered += deflation_buffered(ws.deflation)
         if ws.inbox.body != NULL:
             buffered += <size_t>PyBytes_GET_SIZE(<object>ws.inbox.body)
     return {

@@ -8,6 +8,7 @@ cdef enum:
     LARGE = 65536               # bytes; from this size on, a system call of its own costs less than a copy
     WORTH_SHARING = 512         # bytes; less is copied for a peer that takes nothing, lest it pin a whole block
     PROGRESS = 4096             # bytes; a peer that takes fewer in the time of a deadline is as one that takes nothing
+    HELD_AT_ONCE = 16384        # bytes of what is held that are copied for on_input(), of which it may use up few
 
 cdef uint32_t NEVER = 0xFFFFFFFF
 
@@ -126,25 +127,29 @@ cdef class Socket(Endpoint):
 
     cdef int _receive(self) except -1:
         cdef Buffer buffer = self.reactor.fresh_input()
-        cdef size_t room = 0
+        cdef size_t n, used, room = 0
         cdef ssize_t got
         cdef uint8_t *place
         if self.hung_up:
             got = recv(self.fd, buffer.data, buffer.size, 0)
         elif self.resumed:
-            return self._feed_held()
+            return 0                    # the turn, which comes next, goes on with what is held
         else:
             place = self.on_window(&room)
             if place != NULL:
                 got = recv(self.fd, place, room, 0)
                 if got > 0:
-                    return self._feed(NULL, <size_t>got)
+                    self._feed(NULL, <size_t>got)
+                    return 0
             else:
-                if self.held_size:
-                    memcpy(buffer.data, self.held, self.held_size)
-                got = recv(self.fd, buffer.data + self.held_size, buffer.size - self.held_size, 0)
+                n = self.held_size
+                if n:
+                    memcpy(buffer.data, self.held + self.held_start, n)
+                got = recv(self.fd, buffer.data + n, buffer.size - n, 0)
                 if got > 0:
-                    return self._feed(buffer.data, self.held_size + <size_t>got)
+                    n += <size_t>got
+                    used = self._feed(buffer.data, n)
+                    return self._hold(buffer.data + used, n - <size_t>used)
         if got == 0:
             self.pauses |= PAUSE_AT_END
             self.on_input_end()             # where this drops it, the poller need not be asked
@@ -154,20 +159,34 @@ cdef class Socket(Endpoint):
         return 0
 
     cdef int _feed_held(self) except -1:
-        """What was held while reading paused comes before anything new is read."""
-        cdef Buffer buffer
+        """What is held comes before anything new is read. A part of it is enough for a turn."""
+        cdef size_t held = self.held_size, n = min(held, <size_t>HELD_AT_ONCE), used
         if self.feeding:
             return 0
         self.resumed = False
-        if not self.held_size:
+        if self.hung_up:
             return 0
-        buffer = self.reactor.fresh_input()
-        memcpy(buffer.data, self.held, self.held_size)
-        return self._feed(buffer.data, self.held_size)
+        used = self._feed_copy(n)
+        if not used and n < held and not self.resumed and not self.pauses:
+            n = held                        # a part is not enough for what begins there
+            used = self._feed_copy(n)
+        if self.fd < 0 or self.hung_up:
+            return 0                        # nothing is held any more
+        self._let_go(used)
+        if n < held and not self.pauses:
+            self.come_back()
+        return 0
 
-    cdef int _feed(self, uint8_t *data, size_t n) except -1:
+    cdef Py_ssize_t _feed_copy(self, size_t n) except -1:
+        """Feeds the first n bytes that are held, as a copy: callbacks may look into it, and have what is held freed."""
+        cdef Buffer buffer = self.reactor.fresh_input()
+        if n:
+            memcpy(buffer.data, self.held + self.held_start, n)
+        return self._feed(buffer.data, n)
+
+    cdef Py_ssize_t _feed(self, uint8_t *data, size_t n) except -1:
         """Input for the subclass: at data, or in its window where data is NULL. All that is written to this socket
-        meanwhile is corked, and leaves in one send when it is done."""
+        meanwhile is corked, and leaves in one send when it is done. Returns how many bytes need not be held."""
         cdef Reactor reactor = self.reactor
         cdef Py_ssize_t used = 0
         self.feeding = True
@@ -181,15 +200,12 @@ cdef class Socket(Endpoint):
             self.feeding = False
             self.uncork()
             reactor.corked_for = None
-        if data != NULL:
-            if self.fd < 0 or self.hung_up:
-                used = <Py_ssize_t>n
-            self._hold(data + used, n - <size_t>used)
         if not self.pauses:
             self._watch(self.interest | POLL_READ)
-        return 0
+        return <Py_ssize_t>n if self.fd < 0 or self.hung_up else used
 
     cdef int _hold(self, uint8_t *data, size_t n) except -1:
+        """Holds n bytes, and nothing else."""
         cdef uint8_t *held
         if n == 0:
             PyMem_Free(self.held)
@@ -200,11 +216,29 @@ cdef class Socket(Endpoint):
                 raise MemoryError
             memcpy(held, data, n)
             self.held = held
-        self.held_size = n
+        self.held_start = 0
+        self.held_size = <uint32_t>n
+        return 0
+
+    cdef int _let_go(self, size_t n) except -1:
+        """The first n bytes that are held have been used up. The rest is moved, and its memory cut, only where it is no
+        more than what has gone since the last time: each byte is moved once on the average, however few go at once."""
+        cdef uint8_t *smaller
+        self.held_start += <uint32_t>n
+        self.held_size -= <uint32_t>n
+        if self.held_start < self.held_size:
+            return 0
+        if not self.held_size:
+            return self._hold(NULL, 0)
+        memmove(self.held, self.held + self.held_start, self.held_size)
+        self.held_start = 0
+        smaller = <uint8_t *>PyMem_Realloc(self.held, self.held_size)
+        if smaller != NULL:
+            self.held = smaller
         return 0
 
     cdef int come_back(self) except -1:
-        """What on_input() does not use up now, it gets again in the next turn."""
+        """What on_input() does not use up now, it gets again in the next turn, even if that is nothing."""
         self.resumed = True
         return self.mark()
 
@@ -223,7 +257,7 @@ cdef class Socket(Endpoint):
         self.pauses &= ~reason | PAUSE_AT_END
         if self.pauses:
             return 0
-        if self.held_size:
+        if self.held_size or self.resumed:
             self.come_back()
         self._watch(self.interest & ~<uint32_t>POLL_PEER_SHUT | POLL_READ)
         return self.on_resumed()

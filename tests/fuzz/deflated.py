@@ -21,6 +21,7 @@ from .source import Source, cut, same
 LIMITS = [1000, 0, 1, 5, 64, 125, 300, 70_000]
 ROOMS = [65536, 1, 10, 64, 300]
 SHORT = 100
+SHARES = [(1 << 40, 1 << 40), (1, 1 << 40), (1 << 40, 1), (3, 7)]  # what is inflated at a time, and to how much at most
 
 
 def deflation_of(kind: Any) -> Any:
@@ -81,13 +82,15 @@ def check_deflated(core: Any, data: bytes) -> list[Any]:
         messages.append(Message(source))
     stream = b"".join(message.wire() for message in messages)
 
-    def events(pieces: list[bytes]) -> list[Any]:
-        reader = core.Reader(max_message_size=limit, deflation=core.deflation(takeover, bits), room=room)
+    def events(pieces: list[bytes], share: tuple[int, int] = SHARES[0]) -> list[Any]:
+        deflation = core.deflation(takeover, bits)
+        reader = core.Reader(max_message_size=limit, deflation=deflation, room=room, input=share[0], output=share[1])
         return [event for piece in pieces for event in reader.feed(piece)]
 
     whole = events([stream])
     check_events(whole, messages, limit, bits if takeover else 15, takeover)
     same(events(list(cut(stream, sizes))), whole, "not what it is in one piece")
+    same(events([stream], SHARES[agreed >> 4 & 3]), whole, "not what it is when it is inflated at once")
     if len(stream) <= SHORT:
         same(events(one_by_one(stream)), whole, "not the same byte by byte")
     seen = [(event[0], event[1:] if event[0] == "fail" else min(len(event[1]), 3)) for event in whole]
@@ -149,4 +152,7 @@ def seeds() -> list[bytes]:
     within = bytes.fromhex("04c0019224499224492416358fac9ebdff7ff700")
     stored = b"\0\x06\0\xf9\xffab"  # a stored block that would swallow the four bytes that are added
     found += [encode([(0, within), (0, hello)], bytes([0, 0, takeover, 0, 0, 0, 0, 0])) for takeover in (0, 1)]
+    found += [
+        encode([(0, within), (0, stored), (0, hello)], bytes([0, 7, share << 4, 1, 0, 0, 0, 0])) for share in (1, 2, 3)
+    ]
     return [*found, encode([(0, stored), (0, hello)]), encode([(0, hello)], bytes([0, 3, 1, 1, 1, 0, 0, 0]))]

@@ -30,7 +30,8 @@ from harness import (
 
 import fastws
 
-READ = 256 << 10  # bytes that are read, and so at most answered, in one go
+READ = 256 << 10  # bytes that are read at once, and so at most answered before reading pauses
+TURNS = 600  # of the loop: with so many, the messages of one read have all had their turn, even the smallest
 STALLED = 0.5 * PATIENCE
 TCPI_BACKOFF = 4  # which byte it is in struct tcp_info (linux/tcp.h)
 BACKOFF = 4  # doublings of the 0.2 s between two probes of a closed window: three seconds of it have passed
@@ -43,7 +44,7 @@ def push(server: ServerThread, client: RawClient, wire: bytes) -> tuple[int, int
     client.sock.setblocking(False)
     view = memoryview(wire * max(1, READ // len(wire)))
     taken = most = quiet = 0
-    while quiet < 20 and taken < ENOUGH:
+    while quiet < TURNS and taken < ENOUGH:
         try:
             taken += client.sock.send(view[taken % len(wire) :])
             quiet = 0

@@ -14,11 +14,28 @@ include "parser.pyx"
 HEAD_STATES = {HEAD_MORE: "more", HEAD_DONE: "done", HEAD_BAD: 400, HEAD_LONG_TARGET: 414, HEAD_TOO_LARGE: 431}
 
 
+WHOLE = (1 << 63) - 1
+
+
+cdef EventKind unpack(
+    Codec codec, Deflation source, const Limits *limits, uint8_t *lent, size_t room, Work share, Event *event
+) except *:
+    """Inflates a message share by share, for as long as it takes."""
+    cdef Work work = share
+    cdef EventKind kind = codec.unpack(source, limits, lent, room, &work, event)
+    while kind == EVENT_NONE:
+        memset(lent, 0xAA, room)            # others have it meanwhile
+        work = share
+        kind = codec.unpack_on(source, limits, &work, event)
+    return kind
+
+
 cdef class Reader:
     """A server's receiving side: client frames in, events out, however the stream is cut.
 
     Keeps what is left over as a connection does. After a close or a failure it yields nothing more. With a `deflation`
-    it takes compressed messages, too, and lends them memory of `room` bytes.
+    it takes compressed messages, too, and lends them memory of `room` bytes; it inflates at most `input` bytes, to at most
+    `output`, at a time.
     """
 
     cdef Inbox inbox
@@ -30,8 +47,13 @@ cdef class Reader:
     cdef Deflation deflation
     cdef uint8_t *lent
     cdef size_t room
+    cdef Work share
 
-    def __cinit__(self, max_message_size=1 << 20, max_fragments=16384, Deflation deflation=None, size_t room=65536):
+    def __cinit__(
+        self, max_message_size=1 << 20, max_fragments=16384, Deflation deflation=None, size_t room=65536,
+        size_t input=WHOLE, size_t output=WHOLE
+    ):
+        self.share = Work(input, output)
         self.limits.max_message_size = max_message_size
         self.limits.max_fragments = max_fragments
         self.rest = bytearray()
@@ -93,7 +115,7 @@ cdef class Reader:
 
     cdef _event(self, Event *event):
         if event.kind == EVENT_MESSAGE and event.deflated:
-            self.codec.unpack(self.deflation, &self.limits, self.lent, self.room, event)
+            unpack(self.codec, self.deflation, &self.limits, self.lent, self.room, self.share, event)
         if event.kind == EVENT_FAULT:
             self.over = True
             return "fail", event.code, fault_text(event.fault)
@@ -139,19 +161,48 @@ cdef class Compression:
         """`target` has been sent a payload that was made for None."""
         self.codec.sent_shared(&self.settings, target, data, len(data))
 
-    def decompress(self, Deflation source, bytes payload, uint64_t max_message_size=1 << 20, bint is_text=False):
-        """The message, or ("fail", code, reason)."""
+    def decompress(self, Deflation source, bytes payload, **how):
+        """The message, or ("fail", code, reason). `how`: as for `begin`."""
+        found = self.begin(source, payload, **how)
+        while found is None:
+            found = self.go_on(source, **how)
+        return found
+
+    def begin(
+        self, Deflation source, bytes payload, uint64_t max_message_size=1 << 20, bint is_text=False,
+        size_t input=WHOLE, size_t output=WHOLE
+    ):
+        """As `decompress`; None where it is not finished with reading `input` bytes, or making `output` of them."""
         cdef Event event
         cdef Limits limits
+        cdef Work work = Work(input, output)
         cdef bytearray copy = bytearray(payload)
         limits.max_message_size = max_message_size
         event.opcode = OPCODE_TEXT if is_text else OPCODE_BINARY
         event.body = NULL
         event.data = <uint8_t *><char *>copy
         event.length = len(copy)
-        if self.codec.unpack(source, &limits, <uint8_t *><char *>self.lent, len(self.lent), &event) == EVENT_FAULT:
+        return self._found(&event, self.codec.unpack(
+            source, &limits, <uint8_t *><char *>self.lent, len(self.lent), &work, &event))
+
+    def go_on(
+        self, Deflation source, uint64_t max_message_size=1 << 20, bint is_text=False,
+        size_t input=WHOLE, size_t output=WHOLE
+    ):
+        """With what `begin` has begun."""
+        cdef Event event
+        cdef Limits limits
+        cdef Work work = Work(input, output)
+        limits.max_message_size = max_message_size
+        memset(<char *>self.lent, 0xAA, len(self.lent))     # others have it meanwhile
+        return self._found(&event, self.codec.unpack_on(source, &limits, &work, &event))
+
+    cdef _found(self, Event *event, EventKind kind):
+        if kind == EVENT_NONE:
+            return None
+        if kind == EVENT_FAULT:
             return "fail", event.code, fault_text(event.fault)
-        message = message_text(&event) if is_text else message_bytes(&event)
+        message = message_text(event) if event.opcode == OPCODE_TEXT else message_bytes(event)
         Py_CLEAR(event.body)
         return message
 
@@ -163,6 +214,11 @@ cdef class Compression:
 
 def give_up_history(Deflation deflation not None):
     history_drop(&deflation.history)
+
+
+def kept_for(Deflation deflation not None):
+    """Bytes that the connection keeps, and those of a message that is unfinished."""
+    return deflation_memory(deflation), deflation_buffered(deflation)
 
 
 def end_deflation(Deflation deflation not None):
