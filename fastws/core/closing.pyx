@@ -33,21 +33,6 @@ cdef str close_reason(Event *event):
     return PyUnicode_DecodeUTF8(<const char *>event.data + 2, <Py_ssize_t>(event.length - 2), NULL)
 
 
-cdef uint16_t close_number(code) except? 0:
-    """A close code as the application gives it: any object with an `__index__`, so it is converted once, here."""
-    cdef object number = PyNumber_Index(code)
-    if not 0 <= PyLong_AsLongLong(number) <= 0xFFFF:
-        raise ValueError(f"close code {number} may not be sent: use 1000-1003, 1007-1014 or 3000-4999")
-    return <uint16_t>PyLong_AsLongLong(number)
-
-
-cdef str close_text(reason):
-    """A close reason as the application gives it: a str, or what is one, such as an enum's member."""
-    if not isinstance(reason, str):
-        raise TypeError(f"a close reason is a str, got {type(reason).__name__}: leave it out for none")
-    return PyUnicode_FromObject(reason)
-
-
 cdef bytes close_body(unsigned int code, str reason):
     """The body of a close frame of ours; 1005 makes an empty one. ValueError where it may not or cannot be sent."""
     if code == CLOSE_NO_STATUS:

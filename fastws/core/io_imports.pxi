@@ -2,6 +2,7 @@
 
 from cpython.buffer cimport PyBuffer_FillInfo
 from cpython.memoryview cimport PyMemoryView_FromObject
+from cpython.number cimport PyNumber_Index
 from cpython.pythread cimport PyThread_get_thread_ident
 from cpython.ref cimport Py_DECREF, Py_INCREF
 from libc.errno cimport EAGAIN, EINTR, EMFILE, ENFILE, ENOBUFS, ENOMEM, errno
@@ -11,6 +12,7 @@ from posix.unistd cimport close
 
 from asyncio import CancelledError
 from collections.abc import Coroutine
+from contextvars import copy_context
 from socket import inet_ntop
 
 from fastws.constants import ReadyState, SendStatus
@@ -20,6 +22,8 @@ from fastws.stats import CLOSED, REFUSED
 
 cdef extern from "Python.h":
     bint PyCoro_CheckExact(object)
+    int list_set_slice "PyList_SetSlice" (list, Py_ssize_t, Py_ssize_t, PyObject *) except -1
+    long long PyLong_AsLongLongAndOverflow(object, int *) except? -1
     enum:
         PY_VECTORCALL_ARGUMENTS_OFFSET
     PyObject *PyObject_Vectorcall(object, PyObject **, size_t, PyObject *)
