@@ -142,6 +142,7 @@ cdef class Socket(Endpoint):
     cdef int _block(self) except -1
     cdef size_t unsent(self) noexcept
     cdef int mark(self) except -1
+    cdef int will_write(self) except -1
     # end
     cdef int _shut_if_sent(self) except -1
     cdef int hang_up(self) except -1
@@ -152,6 +153,10 @@ cdef class Roster:              # sockets in the order in which they came
     cdef Py_ssize_t count
     cdef int add(self, Socket socket) noexcept
     cdef int remove(self, Socket socket) noexcept
+
+cdef class ReaderContext:
+    cdef object context
+    cdef bint entered
 
 cdef class Reactor:
     cdef readonly object loop
@@ -179,6 +184,7 @@ cdef class Reactor:
     cdef uint8_t *cork
     cdef size_t corked
     cdef Socket corked_for
+    cdef Socket fed                     # whose input is being processed, in `input` perhaps
     # who is here
     cdef Roster settled                 # those with a claim to stay
     cdef Roster transient               # those without: they are still coming, or already going
@@ -195,6 +201,7 @@ cdef class Reactor:
     cdef uint64_t accepted, next_id
     cdef Py_ssize_t opened
     cdef int _close_poller(self) noexcept
+    cdef int _let_nest(self) except -1
     # polled
     cdef int watch(self, Endpoint endpoint, uint32_t interest) noexcept
     cdef int unwatch(self, Endpoint endpoint) noexcept
@@ -316,6 +323,7 @@ cdef enum:                      # reasons for Socket.pauses
     PAUSE_OUTBOX = 2            # over high_water: the peer does not read its answers
     PAUSE_WAITING = 4           # too many messages wait behind an async callback
     PAUSE_DECIDING = 8
+    PAUSE_FEEDING = 16          # a callback that handles its input runs the loop
 
 cdef class Asides:              # what few connections need, and only for a while
     cdef object task            # of the async callback that runs
@@ -346,6 +354,7 @@ cdef class WebSocket(Socket):
     cdef uint32_t pongs_asked   # by Pings of ours; these are free
     cdef flag in_message, ping_sent, drain_due, close_due, peer_left, is_text_message
     cdef flag has_place         # among max_connections
+    cdef flag calling           # a callback runs just now
     cdef readonly uint64_t id
     cdef public object data
     cdef readonly str path, query_string, subprotocol

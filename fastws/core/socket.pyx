@@ -108,8 +108,8 @@ cdef class Socket(Endpoint):
                 self.on_taken()
         if self.fd < 0:
             return 0
-        if self.feeding:                    # a callback of its own runs the loop; see Reactor._run()
-            self._watch(self.interest & ~<uint32_t>POLL_READ)
+        if self.feeding and events & POLL_READ:     # a callback of its own runs the loop; see Reactor._run()
+            self.pause(PAUSE_FEEDING)
         if events & POLL_READ and self.interest & POLL_READ:
             return self._receive()
         if events & (POLL_HANGUP | POLL_ERROR):
@@ -162,7 +162,7 @@ cdef class Socket(Endpoint):
         cdef Reactor reactor = self.reactor
         cdef Py_ssize_t used = 0
         self.feeding = True
-        reactor.corked_for = self
+        reactor.fed = reactor.corked_for = self
         try:
             if data == NULL:
                 self.on_windowed(n)
@@ -170,14 +170,16 @@ cdef class Socket(Endpoint):
                 used = self.on_input(data, n)
         finally:
             self.feeding = False
-            self.uncork()
-            reactor.corked_for = None
+            reactor.fed = None
+            try:
+                self.uncork()
+            finally:
+                reactor.corked_for = None
         if data != NULL:
             if self.fd < 0 or self.deaf:
                 used = <Py_ssize_t>n
             self._hold(data + used, n - <size_t>used)
-        if not self.pauses:
-            self._watch(self.interest | POLL_READ)
+        self.resume(PAUSE_FEEDING)
         return 0
 
     cdef int _hold(self, uint8_t *data, size_t n) except -1:
@@ -213,10 +215,9 @@ cdef class Socket(Endpoint):
         self.pauses &= ~reason
         if self.pauses:
             return 0
-        if self.held_size:
-            self.come_back()
         self._watch(self.interest & ~<uint32_t>POLL_PEER_SHUT | POLL_READ)
-        return self.on_resumed()
+        self.on_resumed()
+        return self.come_back() if self.held_size else 0
 
     # send
 
@@ -388,7 +389,15 @@ cdef class Socket(Endpoint):
         """Bytes written and not yet taken by the kernel."""
         return self.outbox.size + (self.reactor.corked if self.reactor.corked_for is self else 0)
 
+    cdef int will_write(self) except -1:
+        """Before the writer looks whether it may: afterwards reserve() runs nobody's code. See mark()."""
+        if self.reactor.turn_asked or self.reactor.corked_for is self and not self.outbox.size:
+            return 0
+        return self.reactor.ask_turn()
+
     cdef int mark(self) except -1:
+        """It has its turn when this turn of the loop ends. The loop's call_soon may be Python, and so run anything: a
+        trace function, a signal's handler, what a subclass does there. So mark first, then look at the state."""
         if not self.dirty:
             self.reactor.dirty.append(self)
             self.dirty = True
