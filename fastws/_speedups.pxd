@@ -62,8 +62,9 @@ cdef struct Bucket:             # of tokens, for a rate
     float tokens
     uint32_t at                 # when they were counted, in milliseconds like Reactor.now
 
-cdef enum:
-    PAUSE_AT_END = 128          # among Socket.pauses, for good: the peer's last byte has been read
+cdef enum:                      # the socket's own reasons among Socket.pauses
+    PAUSE_FEEDING = 64          # a callback that handles its input runs the loop
+    PAUSE_AT_END = 128          # for good: the peer's last byte has been read
 
 ctypedef Socket (*make_socket)(Reactor reactor, object service)
 
@@ -149,6 +150,7 @@ cdef class Socket(Endpoint):
     cdef size_t unsent(self) noexcept
     cdef size_t on_its_way(self) noexcept
     cdef int mark(self) except -1
+    cdef int will_write(self) except -1
     # end
     cdef int _shut_if_sent(self) except -1
     cdef int hang_up(self) except -1
@@ -159,6 +161,10 @@ cdef class Roster:              # sockets in the order in which they came
     cdef Py_ssize_t count
     cdef int add(self, Socket socket) noexcept
     cdef int remove(self, Socket socket) noexcept
+
+cdef class ReaderContext:
+    cdef object context
+    cdef bint entered
 
 cdef class Reactor:
     cdef readonly object loop
@@ -186,6 +192,7 @@ cdef class Reactor:
     cdef uint8_t *cork
     cdef size_t corked
     cdef Socket corked_for
+    cdef Socket fed                     # whose input is being processed, in `input` perhaps
     # who is here
     cdef Roster settled                 # those with a claim to stay
     cdef Roster transient               # those without: they are still coming, or already going
@@ -203,6 +210,7 @@ cdef class Reactor:
     cdef uint64_t accepted, next_id
     cdef Py_ssize_t opened
     cdef int _close_poller(self) noexcept
+    cdef int _let_nest(self) except -1
     # polled
     cdef int watch(self, Endpoint endpoint, uint32_t interest) noexcept
     cdef int unwatch(self, Endpoint endpoint) noexcept
@@ -356,6 +364,7 @@ cdef class WebSocket(Socket):
     cdef uint32_t pongs_asked   # by Pings of ours; these are free
     cdef flag in_message, ping_sent, drain_due, close_due, peer_left, is_text_message
     cdef flag has_place         # among max_connections
+    cdef flag calling           # a callback runs just now
     cdef readonly uint64_t id
     cdef public object data
     cdef readonly str path, query_string, subprotocol

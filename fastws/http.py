@@ -106,7 +106,11 @@ class Response:
         # RFC 9110 7.8: who sends Upgrade, as a 426 must, names it in Connection
         lines.append(b"Connection: close, Upgrade" if b"upgrade" in names else b"Connection: close")
         lines.extend(name + b": " + value for name, value in self.headers)
-        return b"\r\n".join(lines) + b"\r\n\r\n" + (b"" if head_only else self.body)
+        head = b"\r\n".join(lines)
+        # The attributes may have been set since they were checked.
+        if max(head.count(b"\r"), head.count(b"\n")) >= len(lines) or b"\0" in head:
+            raise ValueError(f"a line of the response's head holds a line break or a NUL: {head!r}")
+        return head + b"\r\n\r\n" + (b"" if head_only else self.body)
 
     def __repr__(self) -> str:
         return f"<Response {self.status} {self.reason}, {len(self.body)} bytes>"

@@ -4,6 +4,7 @@ import asyncio
 import logging
 import sys
 import traceback
+from contextlib import suppress
 
 #: Lines of one kind that are written in a period; those over it are counted.
 LINES = 20
@@ -15,9 +16,10 @@ def write(log: logging.Logger, level: int, form: str, *args: object, error: Base
     try:
         log.log(level, form, *args, exc_info=error)
     except Exception:
-        if logging.raiseExceptions and sys.stderr is not None:
-            print(f"--- Logging error: the line was {form % args!r} ---", file=sys.stderr)
-            traceback.print_exc()
+        with suppress(Exception):  # the standard error may be closed
+            if logging.raiseExceptions and sys.stderr is not None:
+                print(f"--- Logging error: in the line {form!r} ---", file=sys.stderr)
+                traceback.print_exc()
 
 
 class Log:

@@ -147,9 +147,11 @@ class Server:
         if not self._stopped.done():
             self._stopped.set_result(None)
             self._reactor.on_empty = None
-            self._reactor.close()
-            self._log.flush()
-            self._leave()
+            try:
+                self._reactor.close()  # writes what is to be logged, and so do the rest whatever a handler raises
+            finally:
+                self._leave()
+                self._log.flush()
 
     def _leave(self) -> None:
         _running.discard(self)

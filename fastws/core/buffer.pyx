@@ -40,8 +40,9 @@ cdef class Window:
 
 
 cdef Window window_on(Buffer buffer, uint8_t *data, size_t n):
-    """Of n bytes that lie in the buffer."""
+    """Of n bytes that lie in the buffer, which counts it as an export: its view may be released before it ends."""
     cdef Window window = Window.__new__(Window)
+    buffer.exports += 1
     window.buffer = buffer
     window.data = data
     window.size = <Py_ssize_t>n
@@ -52,8 +53,11 @@ cdef int window_end(Window window, view) except -1:
     """Ends the memoryview and the window, which somebody may have kept (memoryview.obj): the next input may lie in the
     same place. What exports it already goes on."""
     window.ended = True
+    window.buffer.exports -= 1
     try:
         view.release()
     except BufferError:
         pass
+    if not window.exports:
+        window.buffer = None
     return 0

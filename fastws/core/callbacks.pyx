@@ -27,28 +27,28 @@ cdef int callback_message(WebSocket ws, Event *event) except -1:
         return _wait(ws, route.message, (message,), is_text, event.length)
     ws.is_text_message = is_text
     arguments[1], arguments[2] = <PyObject *>ws, <PyObject *>message
+    ws.calling = True
     answer = PyObject_Vectorcall(route.message, &arguments[1], 2 | PY_VECTORCALL_ARGUMENTS_OFFSET, NULL)
+    ws.calling = False
     if answer == NULL:
-        result = None
-        _broke(ws)
-    else:
-        result = <object>answer
-        Py_XDECREF(answer)
-    if window is not None:
-        window_end(window, message)
-    elif route.binary_as_view and not is_text:
-        _release(message)
+        _broke(ws, window, message)
+        return _called(ws)
+    result = <object>answer
+    Py_XDECREF(answer)
+    _end_view(window, message)
     if result is not None:
         _returned(ws, result)
-    return 0
+    return _called(ws)
 
 
-cdef int _broke(WebSocket ws) except -1:
+cdef int _broke(WebSocket ws, Window window, message) except -1:
     """The callback has raised. Apart from callback_message(), because a `try` there slows every message."""
     try:
         _raise()
     except (Exception, CancelledError) as error:
         callback_raised(ws, error)
+    finally:
+        _end_view(window, message)
     return 0
 
 
@@ -62,25 +62,39 @@ cdef int callback_event(WebSocket ws, callback, tuple arguments) except -1:
         return 0
     if ws.is_busy():
         return _wait(ws, callback, arguments, False, 0)
-    return _call(ws, callback, arguments)
+    _call(ws, callback, arguments)
+    return _called(ws)
 
 
 cdef int _call(WebSocket ws, callback, tuple arguments) except -1:
+    ws.calling = True
     try:
         result = callback(ws, *arguments)
     except (Exception, CancelledError) as error:
         return callback_raised(ws, error)
+    finally:
+        ws.calling = False
     if result is not None:
         _returned(ws, result)
     return 0
 
 
-cdef int _release(view) except -1:
-    """Ends a view of bytes. What was made from it keeps them, and they never change."""
-    try:
-        view.release()
-    except BufferError:
-        pass
+cdef int _called(WebSocket ws) except -1:
+    """The callback may have run the loop itself: what came meanwhile has waited for it, and the end too."""
+    if ws.phase == PHASE_GONE or ws.asides is not None and not ws.asides.busy and ws.asides.waiting:
+        return ws.mark()
+    return 0
+
+
+cdef int _end_view(Window window, message) except -1:
+    """A view ends with its callback. What was made from a view of bytes keeps them, and they never change."""
+    if window is not None:
+        return window_end(window, message)
+    if type(message) is memoryview:
+        try:
+            message.release()
+        except BufferError:
+            pass
     return 0
 
 
@@ -104,13 +118,15 @@ cdef int _returned(WebSocket ws, result) except -1:
         asides.stepping = False
     if task is not None:
         asides.task = task
+        if asides.cancel_due:
+            ws.mark()                   # the loop has run in that step, and the connection has ended there
     return 0
 
 
 cdef int callback_ended(WebSocket ws, error) except -1:
     """An async callback has ended: those that wait behind it have their turn."""
     cdef Asides asides = ws.asides
-    asides.busy = False
+    asides.busy = asides.cancel_due = False
     asides.task = None
     if isinstance(error, CancelledError):
         ws.fail("error", 1011, "cancelled")     # does nothing where it was us, because the connection had ended
@@ -133,8 +149,8 @@ cdef int callback_go_on(WebSocket ws) except -1:
             asides.waiting_size -= <size_t>size
             ws.is_text_message = is_text
             _call(ws, callback, arguments)
-            if ws.route.binary_as_view and callback is ws.route.message and not is_text:
-                _release(arguments[0])
+            if callback is ws.route.message:
+                _end_view(None, arguments[0])
     except BaseException:                   # a KeyboardInterrupt, say: it goes to the loop, and the rest comes after it
         ws.fail("error", 1011, "interrupted")
         ws.mark()
@@ -151,7 +167,7 @@ cdef int callback_go_on(WebSocket ws) except -1:
     return ws.end_if_finished()
 
 
-cdef int callback_forget(WebSocket ws) except -1:
+cdef int callback_forget(WebSocket ws) noexcept:
     """What waits is not delivered."""
     if ws.asides is not None:
         ws.asides.waiting = ()
@@ -174,7 +190,7 @@ cdef int callback_cancel(WebSocket ws) except -1:
 cdef int callback_turn(WebSocket ws) except -1:
     """The turn ends: what may run anybody's code, and so had to wait, is done now."""
     cdef Asides asides = ws.asides
-    if asides.cancel_due:
+    if asides.cancel_due and not asides.stepping:
         asides.cancel_due = False
         if asides.task is not None:
             try:
@@ -183,7 +199,7 @@ cdef int callback_turn(WebSocket ws) except -1:
                 ws.reactor.log_later(None, "exception in cancelling a callback", (), error)
     if asides.drain_waiters is not None and (ws.phase != PHASE_OPEN or ws.outbox.size <= ws.route.low_water):
         sending_release(ws)
-    if asides.waiting and not asides.busy:
+    if asides.waiting and not asides.busy and not ws.calling:
         callback_go_on(ws)
     return 0
 
@@ -193,7 +209,7 @@ cdef bint is_coroutine(result) except -1:
 
 
 cdef int _wait(WebSocket ws, callback, tuple arguments, bint is_text, size_t size) except -1:
-    cdef Asides asides = ws.asides
+    cdef Asides asides = ws.aside()
     if not asides.waiting:
         asides.waiting = deque()
     asides.waiting.append((callback, arguments, is_text, size))

@@ -5,21 +5,6 @@ cdef enum:
     EVENTS_AT_ONCE = 128        # messages, Pings and Pongs of one peer that are handled before others have their turn
 
 
-cdef uint16_t _close_code(code) except? 0:
-    """A close code as the application gives it: any object with an `__index__`, so it is converted once, here."""
-    cdef object number = PyNumber_Index(code)
-    if not 0 <= PyLong_AsLongLong(number) <= 0xFFFF:
-        raise ValueError(f"close code {number} may not be sent: use 1000-1003, 1007-1014 or 3000-4999")
-    return <uint16_t>PyLong_AsLongLong(number)
-
-
-cdef str _close_reason(reason):
-    """A close reason as the application gives it: a str, or what is one, such as an enum's member."""
-    if not isinstance(reason, str):
-        raise TypeError(f"a close reason is a str, got {type(reason).__name__}: leave it out for none")
-    return PyUnicode_FromObject(reason)
-
-
 cdef Socket make_websocket(Reactor reactor, object service):
     cdef WebSocket ws = WebSocket.__new__(WebSocket, reactor, service)
     ws.enter(PHASE_HANDSHAKE)
@@ -121,6 +106,7 @@ cdef class WebSocket(Socket):
 
     cdef int handle(self, EventKind kind, Event *event) except -1:
         if kind == EVENT_MESSAGE:
+            self.in_message = False         # the callback may run the loop itself, and so a sweep
             if event.length >= MUCH:
                 self.reactor.took_large_block()
             if self.phase == PHASE_OPEN and limits_allow(self, kind):
@@ -167,7 +153,10 @@ cdef class WebSocket(Socket):
 
     cdef int end(self, str cause) except -1:
         """Ends the connection without a close handshake, or without the rest of it."""
-        cdef Phase phase = self.phase
+        cdef Phase phase
+        if self.phase == PHASE_OPEN or self.phase == PHASE_CLOSING:
+            self.mark()
+        phase = self.phase
         if phase == PHASE_CLOSING:
             self.finish(PHASE_GONE, cause, self.close_code, self.close_reason, False)
         elif phase == PHASE_OPEN:
@@ -287,13 +276,15 @@ cdef class WebSocket(Socket):
         int or a reason that is no str. If the peer does not answer within `close_timeout`, which begins anew while it
         takes what was sent before, the connection is terminated.
         """
-        cdef uint16_t number = _close_code(code)
-        cdef str text = _close_reason(reason)
+        cdef uint16_t number = close_number(code)
+        cdef str text = close_text(reason)
         cdef bytes body = close_body(number, text)
         if self.phase != PHASE_OPEN:
             return
         self.check_thread()
         self.mark()
+        if self.phase != PHASE_OPEN:
+            return
         self.close_code, self.close_reason = number, text
         self.enter(PHASE_CLOSING)
         callback_forget(self)               # nothing is delivered from now on
@@ -306,17 +297,20 @@ cdef class WebSocket(Socket):
         if self.phase == PHASE_GONE:
             return
         self.check_thread()
+        self.mark()
         if self.phase == PHASE_OPEN or self.phase == PHASE_CLOSING:
             self.finish(PHASE_GONE, cause_of_close(self.service), CLOSE_ABNORMAL, "", True)
-            callback_forget(self)
+            callback_forget(self)           # and what has begun is not cancelled
         else:
             self.enter(PHASE_GONE)
         self.drop()
 
     cdef int closed_by_peer(self, Event *event) except -1:
-        cdef bint begins = self.phase == PHASE_OPEN
         cdef bytes body
-        if begins:
+        self.mark()
+        if self.phase > PHASE_CLOSING:
+            return 0
+        if self.phase == PHASE_OPEN:
             body = close_body(event.code, "")       # RFC 6455 section 5.5.1: echo the code
             self.finish(PHASE_DOWN, "by_peer", event.code, close_reason(event), True)
             sending_close(self, body)
@@ -327,6 +321,9 @@ cdef class WebSocket(Socket):
     cdef int fail(self, str cause, unsigned int code, str reason) except -1:
         """RFC 6455 section 7.1.7: says why, parses nothing more, lets the peer hang up."""
         cdef bytes body
+        if self.phase != PHASE_OPEN and self.phase != PHASE_CLOSING:
+            return 0
+        self.mark()
         if self.phase == PHASE_CLOSING:
             self.finish(PHASE_DOWN, cause_of_close(self.service), self.close_code, self.close_reason, False)
             return self.hang_up()
@@ -346,9 +343,9 @@ cdef class WebSocket(Socket):
         fastws.stats.CLOSED.
 
         What may raise comes first, so that afterwards it has either ended or not. No code of the application's runs
-        here: not the log, nor a cancelled task, nor who waits in drained().
+        here: not the log, nor a cancelled task, nor who waits in drained(). So the caller has marked the connection
+        before it looked at its phase: see mark().
         """
-        self.mark()
         limits_leave(self)
         self.service.closed[cause] += 1
         self.close_code, self.close_reason = <uint16_t>code, reason
@@ -366,8 +363,8 @@ cdef class WebSocket(Socket):
         return not self.close_due and not self.is_busy()
 
     cdef bint is_busy(self) noexcept:
-        """An async callback has begun and not ended, or something waits that comes first."""
-        return self.asides is not None and (self.asides.busy or len(self.asides.waiting) > 0)
+        """A callback has begun and not ended, or something waits that comes first."""
+        return self.calling or self.asides is not None and (self.asides.busy or len(self.asides.waiting) > 0)
 
     cdef int on_turn(self) except -1:
         Socket.on_turn(self)
@@ -386,11 +383,14 @@ cdef class WebSocket(Socket):
     # Python can see these two, so whoever calls them is not trusted.
 
     def _callback_ended(self, result, error):
-        if self.is_busy() and self.phase != PHASE_DECIDING:
+        if self.asides is not None and self.asides.busy and self.phase != PHASE_DECIDING:
             callback_ended(self, error)
 
     def _upgrade_ended(self, verdict, error):
-        if self.is_busy() and (self.phase == PHASE_DECIDING or self.phase == PHASE_GONE):
+        if (
+            self.asides is not None and self.asides.busy
+            and (self.phase == PHASE_DECIDING or self.phase == PHASE_GONE)
+        ):
             opening_decided(self, verdict, error)
 
     # time

@@ -180,10 +180,17 @@ cdef class Handshake:
             answer += b"\r\nSec-WebSocket-Extensions: " + extensions
         if accept is not None:
             if accept.subprotocol is not None:
-                answer += b"\r\nSec-WebSocket-Protocol: " + accept.subprotocol.encode("latin-1")
+                answer += _line(b"Sec-WebSocket-Protocol: " + accept.subprotocol.encode("latin-1"))
             for name, value in accept.headers:
-                answer += b"\r\n" + name + b": " + value
+                answer += _line(name + b": " + value)
         return answer + b"\r\n\r\n"
+
+
+cdef bytes _line(bytes line):
+    """A header of the application's. It need not come from Request.accept(), which has checked it."""
+    if line.translate(None, b"\r\n\0") != line:
+        raise ValueError(f"a header of the answer holds a line break or a NUL: {line!r}")
+    return b"\r\n" + line
 
 
 cdef tuple request_target(bytes target):

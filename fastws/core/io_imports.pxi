@@ -1,7 +1,6 @@
 # What the I/O half and the connection use of C, CPython and the library.
 
 from cpython.buffer cimport PyBuffer_FillInfo
-from cpython.long cimport PyLong_AsLongLong
 from cpython.memoryview cimport PyMemoryView_FromObject
 from cpython.number cimport PyNumber_Index
 from cpython.pythread cimport PyThread_get_thread_ident
@@ -15,6 +14,7 @@ from posix.unistd cimport close
 from asyncio import CancelledError, _get_running_loop as running_loop
 from collections import deque
 from collections.abc import Coroutine
+from contextvars import copy_context
 from socket import inet_ntop
 
 from fastws.constants import ReadyState, SendStatus
@@ -24,6 +24,7 @@ from fastws.stats import CLOSED, REFUSED
 
 cdef extern from "Python.h":
     bint PyCoro_CheckExact(object)
+    long long PyLong_AsLongLongAndOverflow(object, int *) except? -1
     enum:
         PY_VECTORCALL_ARGUMENTS_OFFSET
     PyObject *PyObject_Vectorcall(object, PyObject **, size_t, PyObject *)

@@ -21,12 +21,14 @@ cdef Py_ssize_t opening_read(WebSocket ws, const uint8_t *data, size_t n) except
     else:
         try:
             _decide(ws, handshake)
-        except Exception as error:
+        except (Exception, CancelledError) as error:
             _broke_opening(ws, error)
     return <Py_ssize_t>handshake.scanned
 
 
 cdef int _decide(WebSocket ws, Handshake handshake) except -1:
+    """What the application gives to decide with (allowed_hosts, origins, a callback) may run the loop itself, and the
+    time be up in it: whoever refuses or accepts looks at the phase."""
     refusal = handshake.refuse_request(ws.service.allowed_hosts)
     if refusal is not None:
         return _refuse(ws, refusal, "allowed_hosts")
@@ -45,6 +47,8 @@ cdef int _decide(WebSocket ws, Handshake handshake) except -1:
     refusal = handshake.refuse_upgrade(ws.route.origins)
     if refusal is not None:
         return _refuse(ws, refusal, "origins")
+    if ws.phase != PHASE_HANDSHAKE:
+        return 0
     limit = limits_place(ws)
     if limit is not None:
         text = "the server is full" if limit == "max_connections" else "too many connections from this address"
@@ -76,16 +80,18 @@ cdef object _request(WebSocket ws, Handshake handshake):
 
 cdef int _ask(WebSocket ws, callback, request) except -1:
     """Has the application decide; an async callback may take its time, while the peer's further bytes wait."""
+    cdef Asides asides
     try:
         verdict = callback(request)
     except (Exception, CancelledError) as error:
         return _broke_opening(ws, error)
     if not is_coroutine(verdict):
         return _carry_out(ws, verdict)
-    if ws.phase != PHASE_HANDSHAKE:         # the callback has run the loop itself, and the time was up
+    if ws.phase != PHASE_HANDSHAKE:
         verdict.close()
         return 0
-    ws.aside().busy = True
+    asides = ws.aside()
+    asides.busy = asides.stepping = True
     ws.phase = PHASE_DECIDING               # not enter(): handshake_timeout counts from accept
     if ws.has_place:
         ws.reactor.settle(ws, True)         # it has done its part; now it is the application that takes its time
@@ -98,8 +104,12 @@ cdef int _ask(WebSocket ws, callback, request) except -1:
         ws.phase = PHASE_HANDSHAKE
         verdict.close()
         return _broke_opening(ws, error)
+    finally:
+        asides.stepping = False
     if task is not None:
-        ws.asides.task = task
+        asides.task = task
+        if asides.cancel_due:
+            return ws.mark()                # the loop has run in that step, and the connection has ended there
         ws.pause(PAUSE_DECIDING)
     return 0
 
@@ -111,13 +121,16 @@ cdef int opening_decided(WebSocket ws, verdict, error) except -1:
         ws.reactor.unlink(ws)
         return 0
     ws.phase = PHASE_HANDSHAKE
-    ws.resume(PAUSE_DECIDING)
-    if error is not None:
-        return _broke_opening(ws, error)
     try:
-        return _carry_out(ws, verdict)
-    except Exception as failure:
-        return _broke_opening(ws, failure)
+        if error is not None:
+            _broke_opening(ws, error)
+        else:
+            _carry_out(ws, verdict)
+    except (Exception, CancelledError) as failure:
+        _broke_opening(ws, failure)
+    finally:
+        ws.resume(PAUSE_DECIDING)
+    return 0
 
 
 cdef int _broke_opening(WebSocket ws, error) except -1:
@@ -133,7 +146,10 @@ cdef int _carry_out(WebSocket ws, verdict) except -1:
     cdef bytes answer
     if isinstance(verdict, Response):
         answer = verdict.encode(ws.handshake.method == b"HEAD")
-        if ws.phase != PHASE_HANDSHAKE:     # the application's code, which may run the loop itself
+        if answer is None:                  # for Cython that is bytes, too
+            raise TypeError("encode() of a fastws.Response must return bytes, not None")
+        ws.will_write()
+        if ws.phase != PHASE_HANDSHAKE:
             return 0
         if ws.route is None:
             ws.service.answered += 1
@@ -158,15 +174,17 @@ cdef int opening_accept(WebSocket ws, accept) except -1:
     cdef Deflation deflation = compressing_agree(ws, handshake.extensions)
     cdef bytes answer = handshake.response(accept, compressing_answer(deflation))
     cdef str subprotocol = None
-    if accept is not None and accept.subprotocol is not None:
-        subprotocol = PyUnicode_FromObject(accept.subprotocol)      # an enum's member, say
+    cdef object data = None
+    if accept is not None:
+        data = accept.data
+        if accept.subprotocol is not None:
+            subprotocol = PyUnicode_FromObject(accept.subprotocol)      # an enum's member, say
+    ws.will_write()
     if ws.phase != PHASE_HANDSHAKE:
         return 0
     ws.write(<const uint8_t *>PyBytes_AS_STRING(answer), <size_t>PyBytes_GET_SIZE(answer))
     ws.handshake = None
-    if accept is not None:
-        ws.subprotocol = subprotocol
-        ws.data = accept.data
+    ws.subprotocol, ws.data = subprotocol, data
     compressing_begin(ws, deflation)
     ws.reactor.next_id += 1
     ws.id = ws.reactor.next_id
@@ -194,6 +212,9 @@ cdef int _refuse(WebSocket ws, tuple refusal, str cause_of_403_503=None) except 
         431: "max_header_size", 500: "error", 505: "http_version",
     }.get(status, cause_of_403_503)
     answer = error_response(*refusal).encode(ws.handshake.method == b"HEAD")
+    ws.will_write()
+    if ws.phase != PHASE_HANDSHAKE:
+        return 0
     opening_failed(ws, cause)
     _respond(ws, answer)
     if cause == "error":                    # which is logged with its traceback

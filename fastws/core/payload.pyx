@@ -49,6 +49,23 @@ cdef int payload_close(Payload *payload) except -1:
     return 0
 
 
+cdef uint16_t close_number(code) except? 0:
+    """A close code as the application gives it: any object with an `__index__`, so it is converted once, here."""
+    cdef int overflow = 0
+    cdef long long number = PyLong_AsLongLongAndOverflow(PyNumber_Index(code), &overflow)
+    if overflow or not 0 <= number <= 0xFFFF:
+        told = "of more than 64 bits" if overflow else number
+        raise ValueError(f"close code {told} may not be sent: use 1000-1003, 1007-1014 or 3000-4999")
+    return <uint16_t>number
+
+
+cdef str close_text(reason):
+    """A close reason as the application gives it: a str, or what is one, such as an enum's member."""
+    if not isinstance(reason, str):
+        raise TypeError(f"a close reason is a str, got {type(reason).__name__}: leave it out for none")
+    return PyUnicode_FromObject(reason)
+
+
 @cython.final
 cdef class Block:
     pass

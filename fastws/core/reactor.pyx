@@ -13,6 +13,20 @@ cdef uint64_t TIMER_KEY = 0     # no endpoint's: their generations begin with 1
 
 
 @cython.final
+cdef class ReaderContext:
+    """In place of the contextvars.Context of the reader's handle: inside itself it uses a copy."""
+
+    def run(self, callback):
+        cdef bint outer = self.entered
+        cdef object context = copy_context() if outer else self.context
+        self.entered = True
+        try:
+            return context.run(callback)
+        finally:
+            self.entered = outer
+
+
+@cython.final
 cdef class Reactor:
     """Holds every descriptor, shared buffer and deadline of one server on one loop.
 
@@ -48,6 +62,7 @@ cdef class Reactor:
             raise OSError(errno, "opening a timer")
         self.turn_call = self._end_turn
         loop.add_reader(self.poller, self._wake)
+        self._let_nest()
 
     def __dealloc__(self):
         PyMem_Free(self.watched)
@@ -76,13 +91,15 @@ cdef class Reactor:
                 socket = roster.newest
                 socket.drop()
                 self.unlink(socket)
-        self._write_lines()
         try:
-            if not self.loop.is_closed():       # else it has forgotten us, and may not be asked for anything
-                self.loop.remove_reader(self.poller)
+            self._write_lines()
         finally:
-            self._close_poller()
-            self.starter.close()
+            try:
+                if not self.loop.is_closed():   # else it has forgotten us, and may not be asked for anything
+                    self.loop.remove_reader(self.poller)
+            finally:
+                self._close_poller()
+                self.starter.close()
 
     def leave_to_parent(self):
         """For the child of a fork: the parent goes on with the same sockets and the same poller, so the child closes
@@ -121,6 +138,18 @@ cdef class Reactor:
             return True
         return self.thread == here and not self.loop.is_running()
 
+    cdef int _let_nest(self) except -1:
+        """asyncio runs all that a reader brings about in one context, which cannot be entered again while a callback
+        in it runs the loop. uvloop has no such handles, and runs no loop inside another."""
+        cdef ReaderContext context = ReaderContext()
+        try:
+            handle = self.loop._selector.get_key(self.poller).data[0]
+            context.context = handle._context
+            handle._context = context
+        except (AttributeError, KeyError):
+            pass
+        return 0
+
     # what the loop calls
 
     def _wake(self):
@@ -134,9 +163,10 @@ cdef class Reactor:
         """One turn: takes events, if it is to, and sees to all who are marked.
 
         A callback may run the loop itself (nest_asyncio, a notebook, Qt), and so another turn inside this one. What the
-        outer turn has in the shared buffers is sent or left alone before the inner one uses them.
+        outer turn has in the shared buffers is sent or left alone before the inner one uses them. From then on the
+        outer socket is not corked: what tasks send to it leaves while its callback still runs.
         """
-        cdef Socket outer = self.corked_for
+        cdef Socket outer = self.fed
         cdef Buffer outer_input = self.input
         cdef bint outer_turn = self.in_turn
         if self.poller < 0:
@@ -146,7 +176,7 @@ cdef class Reactor:
         if outer is not None:
             self.input = Buffer(INPUT_SIZE)
             outer.uncork()
-            self.corked_for = None
+            self.fed = self.corked_for = None
         self.in_turn = True
         try:
             if take:
@@ -157,7 +187,7 @@ cdef class Reactor:
         finally:
             self.in_turn = outer_turn
             if outer is not None:
-                self.corked_for, self.input = outer, outer_input
+                self.fed, self.input = outer, outer_input
             if self.dirty or self.lines:
                 self.ask_turn()
         return 0
@@ -285,6 +315,7 @@ cdef class Reactor:
             self.loop.call_soon(self.turn_call)
         except BaseException as error:
             # At the recursion limit, say, no function of Python's can be called. The timer calls none.
+            self._time()
             self.planned, self.sweep_at = True, self.now
             poller_timer_set(self.timer, 0)
             if not isinstance(error, Exception):
@@ -413,6 +444,7 @@ cdef class Reactor:
             return 0
         socket.linked = False
         (self.settled if socket.settled else self.transient).remove(socket)
+        socket.drop()                       # nobody holds it from here on: no event may find it
         return self.ask_turn() if self.on_empty is not None and not self.socket_count else 0
 
     cdef int settle(self, Socket socket, bint settled) noexcept:

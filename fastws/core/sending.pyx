@@ -74,6 +74,9 @@ cdef bint _is_wanted(WebSocket ws) except -1:
     if ws.phase != PHASE_OPEN or ws.broken:
         return False
     ws.check_thread()
+    ws.will_write()
+    if ws.phase != PHASE_OPEN:
+        return False
     if ws.outbox.size > ws.route.max_backpressure:
         if not ws.blocked:
             ws.flush()
@@ -93,7 +96,12 @@ cdef int _status(WebSocket ws) except -1:
 
 cdef int sending_control(WebSocket ws, uint8_t opcode, bytes body) except -1:
     cdef size_t n = <size_t>PyBytes_GET_SIZE(body)
-    cdef uint8_t *place = ws.reserve(2 + n)
+    cdef uint8_t *place
+    if opcode != OPCODE_CLOSE:
+        ws.will_write()
+        if ws.phase != PHASE_OPEN:
+            return 0
+    place = ws.reserve(2 + n)
     header_write(place, 0x80 | opcode, n)
     memcpy(place + 2, PyBytes_AS_STRING(body), n)
     return 0

@@ -114,8 +114,8 @@ cdef class Socket(Endpoint):
                 self.on_taken()
         if self.fd < 0:
             return 0
-        if self.feeding:                    # a callback of its own runs the loop; see Reactor._run()
-            self._watch(self.interest & ~<uint32_t>POLL_READ)
+        if self.feeding and events & POLL_READ:     # a callback of its own runs the loop; see Reactor._run()
+            self.pause(PAUSE_FEEDING)
         if events & POLL_READ and self.interest & POLL_READ:
             return self._receive()
         if events & (POLL_HANGUP | POLL_ERROR):
@@ -140,7 +140,7 @@ cdef class Socket(Endpoint):
                 got = recv(self.fd, place, room, 0)
                 if got > 0:
                     self._feed(NULL, <size_t>got)
-                    return 0
+                    return self.resume(PAUSE_FEEDING)
             else:
                 n = self.held_size
                 if n:
@@ -149,7 +149,8 @@ cdef class Socket(Endpoint):
                 if got > 0:
                     n += <size_t>got
                     used = self._feed(buffer.data, n)
-                    return self._hold(buffer.data + used, n - <size_t>used)
+                    self._hold(buffer.data + used, n - <size_t>used)
+                    return self.resume(PAUSE_FEEDING)
         if got == 0:
             self.pauses |= PAUSE_AT_END
             self.on_input_end()             # where this drops it, the poller need not be asked
@@ -175,7 +176,7 @@ cdef class Socket(Endpoint):
         self._let_go(used)
         if n < held and not self.pauses:
             self.come_back()
-        return 0
+        return self.resume(PAUSE_FEEDING)
 
     cdef Py_ssize_t _feed_copy(self, size_t n) except -1:
         """Feeds the first n bytes that are held, as a copy: callbacks may look into it, and have what is held freed."""
@@ -190,7 +191,7 @@ cdef class Socket(Endpoint):
         cdef Reactor reactor = self.reactor
         cdef Py_ssize_t used = 0
         self.feeding = True
-        reactor.corked_for = self
+        reactor.fed = reactor.corked_for = self
         try:
             if data == NULL:
                 self.on_windowed(n)
@@ -198,10 +199,11 @@ cdef class Socket(Endpoint):
                 used = self.on_input(data, n)
         finally:
             self.feeding = False
-            self.uncork()
-            reactor.corked_for = None
-        if not self.pauses:
-            self._watch(self.interest | POLL_READ)
+            reactor.fed = None
+            try:
+                self.uncork()
+            finally:
+                reactor.corked_for = None
         return <Py_ssize_t>n if self.fd < 0 or self.hung_up else used
 
     cdef int _hold(self, uint8_t *data, size_t n) except -1:
@@ -257,10 +259,9 @@ cdef class Socket(Endpoint):
         self.pauses &= ~reason | PAUSE_AT_END
         if self.pauses:
             return 0
-        if self.held_size or self.resumed:
-            self.come_back()
         self._watch(self.interest & ~<uint32_t>POLL_PEER_SHUT | POLL_READ)
-        return self.on_resumed()
+        self.on_resumed()
+        return self.come_back() if self.held_size or self.resumed else 0
 
     # send
 
@@ -443,7 +444,15 @@ cdef class Socket(Endpoint):
             return 0
         return <size_t>n
 
+    cdef int will_write(self) except -1:
+        """Before the writer looks whether it may: afterwards reserve() runs nobody's code. See mark()."""
+        if self.reactor.turn_asked or self.reactor.corked_for is self and not self.outbox.size:
+            return 0
+        return self.reactor.ask_turn()
+
     cdef int mark(self) except -1:
+        """It has its turn when this turn of the loop ends. The loop's call_soon may be Python, and so run anything: a
+        trace function, a signal's handler, what a subclass does there. So mark first, then look at the state."""
         if not self.dirty:
             self.reactor.dirty.append(self)
             self.dirty = True
