@@ -48,7 +48,7 @@ def run_until(check: Callable[[], object], within: float = 5.0) -> None:
     finally:
         for _ in range(
             64
-        ):  # the iteration outside counted what was ready before this one took it, and will take as many
+        ):  # the iteration outside takes as many as were ready before this one took some
             loop.call_soon(lambda: None)
         if task is not None:
             asyncio.tasks._enter_task(loop, task)
