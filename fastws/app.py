@@ -252,8 +252,9 @@ class App:
         return total((self._past, *(server.stats() for server in self._servers)))
 
     def _ended(self, server: Server) -> None:
+        past = total((self._past, server.stats()))
         self._servers.remove(server)
-        self._past = total((self._past, server.stats()))
+        self._past = past
 
 
 def _room(options: Options) -> tuple[int, int]:
