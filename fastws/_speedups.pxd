@@ -18,7 +18,7 @@ cdef extern from "poller.h" nogil:
     int poller_take(int poller, poller_event *events, int capacity)
     void poller_replace(int poller)
     int poller_timer_open(int poller, uint64_t key)
-    void poller_timer_set(int timer, uint32_t milliseconds)
+    int poller_timer_set(int timer, uint32_t milliseconds)
     void poller_timer_stop(int timer)
 
 cdef extern from "memory.h" nogil:
@@ -71,7 +71,7 @@ cdef class Endpoint:            # a descriptor at a reactor's poller
     cdef uint32_t generation    # tells it from others that have had its descriptor
     cdef uint64_t key(self) noexcept
     cdef int on_ready(self, uint32_t events) except -1
-    cdef int _watch(self, uint32_t interest) except -1
+    cdef bint _watch(self, uint32_t interest) noexcept
 
 cdef class Listener(Endpoint):
     cdef object sock
@@ -91,6 +91,7 @@ cdef class Socket(Endpoint):
     cdef flag linked
     cdef flag settled           # in Reactor.settled, else in Reactor.transient
     cdef flag feeding           # its input is being processed
+    cdef flag resting           # the kernel had no memory for what was to be sent; tried again in the next sweep
     cdef Address address
     cdef Outbox outbox
     cdef uint8_t *held          # input that could not be processed yet
@@ -138,6 +139,8 @@ cdef class Socket(Endpoint):
     cdef int flush(self) except -1
     cdef bint _refused(self) noexcept
     cdef int _break(self) noexcept
+    cdef int wake_up(self) noexcept
+    cdef int give_up(self) noexcept
     cdef int _queue(self, const uint8_t *data, size_t n) noexcept
     cdef int _block(self) except -1
     cdef size_t unsent(self) noexcept
@@ -189,6 +192,7 @@ cdef class Reactor:
     cdef list dirty                     # sockets with something to do
     cdef Py_ssize_t seen                # how many of those have had their turn
     cdef list lines                     # for the log: (kind, form, arguments, error)
+    cdef flag overlooked                # a socket is marked and could not be listed there
     cdef flag turn_asked
     cdef object turn_call
     # counters
@@ -211,6 +215,8 @@ cdef class Reactor:
     cdef uint32_t _give_back(self) noexcept
     # turns
     cdef int ask_turn(self) except -1
+    cdef int overlook(self) noexcept
+    cdef int _mark_all(self, Roster roster) except -1
     cdef int _run(self, bint take) except -1
     cdef int _take(self) except -1
     cdef int _turn(self) except -1
@@ -362,6 +368,7 @@ cdef class WebSocket(Socket):
     cdef int enter(self, Phase phase) noexcept
     cdef int end(self, str cause) except -1
     cdef int fail(self, str cause, unsigned int code, str reason) except -1
+    cdef int _fail(self, str cause, unsigned int code, str reason) except -1
     cdef int finish(self, Phase phase, str cause, unsigned int code, str reason, bint clean) except -1
     # helpers
     cdef Asides aside(self)

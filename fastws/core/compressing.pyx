@@ -53,7 +53,11 @@ cdef bint compressing_unpack(WebSocket ws, Event *event) except -1:
     """Inflates a message; where it cannot be, the connection has been failed."""
     cdef Service service = ws.service
     if service.inflated is None or service.inflated.exports:
-        service.inflated = Buffer(INFLATED_SIZE)
+        try:
+            service.inflated = Buffer(INFLATED_SIZE)
+        except MemoryError:
+            Py_CLEAR(event.body)
+            raise
     if service.codec.unpack(
         ws.deflation, &ws.route.limits, service.inflated.data, service.inflated.size, event
     ) == EVENT_FAULT:
