@@ -14,13 +14,13 @@ import zlib
 from collections.abc import Callable
 from typing import Any
 
-from harness import TEXT, build, open_fds, request_bytes, unaccounted
+from harness import PATIENCE, TEXT, build, open_fds, request_bytes, unaccounted
 from harness.frames import CLOSE, PING, PONG, build_close, close_code, parse
 
 import fastws
 
 TURNS = 8  # of the loop, after which all that had come has been answered
-PATIENT_TURNS = 1_000  # what needs a deadline takes a while
+PATIENT_TURNS = int(1_000 * PATIENCE)  # what needs a deadline takes a while
 DEFLATE = (("Sec-WebSocket-Extensions", "permessage-deflate"),)
 
 
