@@ -18,7 +18,7 @@ cdef extern from "poller.h" nogil:
     int poller_take(int poller, poller_event *events, int capacity)
     void poller_replace(int poller)
     int poller_timer_open(int poller, uint64_t key)
-    void poller_timer_set(int timer, uint32_t milliseconds)
+    int poller_timer_set(int timer, uint32_t milliseconds)
     void poller_timer_stop(int timer)
 
 cdef extern from "memory.h" nogil:
@@ -73,9 +73,10 @@ cdef class Endpoint:            # a descriptor at a reactor's poller
     cdef int fd
     cdef uint32_t interest
     cdef uint32_t generation    # tells it from others that have had its descriptor
+    cdef flag resting           # the kernel had no memory or descriptors for it; tried again in the next sweep
     cdef uint64_t key(self) noexcept
     cdef int on_ready(self, uint32_t events) except -1
-    cdef int _watch(self, uint32_t interest) except -1
+    cdef bint _watch(self, uint32_t interest) noexcept
 
 cdef class Listener(Endpoint):
     cdef object sock
@@ -83,7 +84,7 @@ cdef class Listener(Endpoint):
     cdef make_socket make
     cdef int burst, most
     cdef uint32_t batch         # of the reactor, when it accepted last
-    cdef bint resting, told
+    cdef bint told
     cdef uint32_t rested_at     # milliseconds, like Reactor.now
     cdef int _accept(self) except -1
     cdef int _rest(self, int error) except -1
@@ -145,6 +146,8 @@ cdef class Socket(Endpoint):
     cdef int flush(self) except -1
     cdef bint _refused(self) noexcept
     cdef int _break(self) noexcept
+    cdef int wake_up(self) noexcept
+    cdef int give_up(self) noexcept
     cdef int _queue(self, const uint8_t *data, size_t n) noexcept
     cdef int _block(self) except -1
     cdef size_t unsent(self) noexcept
@@ -203,6 +206,7 @@ cdef class Reactor:
     cdef list dirty                     # sockets with something to do
     cdef Py_ssize_t seen                # how many of those have had their turn
     cdef list lines                     # for the log: (kind, form, arguments, error)
+    cdef flag overlooked                # a socket is marked and could not be listed there
     cdef flag turn_asked
     cdef flag in_turn                   # just now
     cdef object turn_call
@@ -228,6 +232,8 @@ cdef class Reactor:
     # turns
     cdef int ask_turn(self) except -1
     cdef bint is_here(self) except -1
+    cdef int overlook(self) noexcept
+    cdef int _mark_all(self, Roster roster) except -1
     cdef int _run(self, bint take) except -1
     cdef int _take(self) except -1
     cdef int _turn(self) except -1
@@ -382,6 +388,7 @@ cdef class WebSocket(Socket):
     cdef int end(self, str cause) except -1
     cdef int end_if_finished(self) except -1
     cdef int fail(self, str cause, unsigned int code, str reason) except -1
+    cdef int _fail(self, str cause, unsigned int code, str reason) except -1
     cdef int finish(self, Phase phase, str cause, unsigned int code, str reason, bint clean) except -1
     # helpers
     cdef Asides aside(self)

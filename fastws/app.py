@@ -264,8 +264,9 @@ class App:
             server.abandon()
 
     def _ended(self, server: Server) -> None:
+        past = total((self._past, server.stats()))
         self._servers.remove(server)
-        self._past = total((self._past, server.stats()))
+        self._past = past
 
 
 def _room(options: Options) -> tuple[int, int]:

@@ -104,15 +104,16 @@ class Server:
         if self.is_abandoned():
             self.abandon()
         if not self._stopping:
-            self._stopping = True
-            if self._socket_file is not None:
-                self._socket_file.remove()  # while its socket is open, no other file can have its inode
+            file, self._socket_file = self._socket_file, None
+            if file is not None:
+                file.remove()  # while its socket is open, no other file can have its inode
             self._reactor.stop_listening()
             # Not in the middle of the turn in which the last one ends.
             self._reactor.on_empty = lambda: self._reactor.loop.call_soon(self._finish)
             _speedups.close_all(self._reactor, self._service, GOING_AWAY, "server is stopping")
-            if not self._reactor.socket_count:
-                self._finish()
+            self._stopping = True  # not before: what has failed on the way (for lack of memory, say) is done again
+        if not self._reactor.socket_count:
+            self._finish()
         if not await self._ended_within(timeout):
             for _ in range(2):  # the second time it is the `close` callbacks that the first has brought about
                 _speedups.terminate_all(self._reactor)
@@ -145,18 +146,25 @@ class Server:
 
     def _finish(self) -> None:
         if not self._stopped.done():
-            self._stopped.set_result(None)
-            self._reactor.on_empty = None
             try:
-                self._reactor.close()  # writes what is to be logged, and so do the rest whatever a handler raises
-            finally:
-                self._leave()
-                self._log.flush()
+                self._reactor.close()  # writes what is to be logged
+            except MemoryError:  # it is whole still, and closed when stop() is called again
+                raise
+            except BaseException:  # a log handler's: the rest is done all the same
+                self._conclude()
+                raise
+            self._conclude()
+
+    def _conclude(self) -> None:
+        self._reactor.on_empty = None
+        self._log.flush()
+        self._leave()
+        self._stopped.set_result(None)
 
     def _leave(self) -> None:
         _running.discard(self)
-        _speedups.detach(self._service)
         self._on_stop(self)
+        _speedups.detach(self._service)
 
     def _leave_to_parent(self) -> None:
         self._is_parents = True

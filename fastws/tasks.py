@@ -52,7 +52,12 @@ if sys.version_info >= (3, 12):
             if task.done():
                 _report(task, done)
                 return None
-            task.add_done_callback(lambda task: _report(task, done))
+            try:
+                task.add_done_callback(lambda task: _report(task, done))
+            except Exception as exc:  # without memory for that, nobody would learn how it ends
+                task.cancel()
+                done(None, exc)
+                return None
             return task
 
         def close(self) -> None:
@@ -76,6 +81,7 @@ else:
         _coro: Coroutine[Any, Any, Any] | None = None
         _context: Context
         _ended: BaseException | None = None
+        given_up = False
         # What the coroutine yielded in its first step, until the task has been told; None for a bare yield.
         _awaited: Any = None
         _blocking = False
@@ -85,15 +91,12 @@ else:
 
         def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
             self._loop = loop
-            self.listed = True
-            self.task: asyncio.Task[Any] = asyncio.Task(self, loop=loop, name=TASK_NAME)
-
-        def hidden(self) -> "_Pair":
-            """An idle spare is no task of the application's: not in `all_tasks()`, and no loss if it is dropped."""
+            # An idle spare is no task of the application's: not in `all_tasks()`, and no loss if it is dropped.
             self.listed = False
-            _unregister_task(self.task)
-            self.task._log_destroy_pending = False  # type: ignore[attr-defined]
-            return self.task, self
+            task = asyncio.Task(self, loop=loop, name=TASK_NAME)
+            task._log_destroy_pending = False  # type: ignore[attr-defined]
+            _unregister_task(task)
+            self.task: asyncio.Task[Any] = task
 
         def adopt(self, coro: Coroutine[Any, Any, Any], context: Context, awaited: Any) -> None:
             """Let the task go on with a coroutine that has just yielded `awaited`."""
@@ -111,6 +114,13 @@ else:
                 self._loop.call_soon(self._wake, self)
             else:
                 self._wake(self)
+
+        def reported(self, done: Done) -> None:
+            """The task has ended; what it ran is reported, unless start() has done so."""
+            if not self.given_up:
+                _report(self.task, done)
+            elif not self.task.cancelled():
+                self.task.exception()  # or asyncio logs it
 
         def end(self, outcome: BaseException) -> None:
             """End the idle task with `outcome`, a StopIteration for a result."""
@@ -173,6 +183,9 @@ else:
 
     _Pair = tuple[asyncio.Task[Any], _Spare]
 
+    def _pair(spare: _Spare) -> _Pair:
+        return spare.task, spare
+
     class Starter:
         """Starts coroutines on `loop`, which must be running when `start` is called."""
 
@@ -191,31 +204,41 @@ else:
             """
             loop, spares, context = self._loop, self._spares, copy_context()
             result, failure, suspended = None, None, False
+            task, spare = pair = spares.pop() if spares else _pair(_Spare(loop))
             outer = _current_tasks.get(loop)
             if outer is not None:
                 _leave_task(loop, outer)
-            task, spare = pair = spares.pop() if spares else _Spare(loop).hidden()
-            _enter_task(loop, task)
             try:
-                awaited = context.run(coro.send, None)
-                suspended = True
-            except StopIteration as exc:
-                result = exc.value
-            except BaseException as exc:
-                failure = exc
-            _leave_task(loop, task)
-            if suspended:
-                task.add_done_callback(lambda task: _report(task, done))
-                spare.adopt(coro, context, awaited)
-            if outer is not None:
-                _enter_task(loop, outer)
+                _enter_task(loop, task)
+                try:
+                    awaited = context.run(coro.send, None)
+                    suspended = True
+                except StopIteration as exc:
+                    result = exc.value
+                except BaseException as exc:
+                    failure = exc
+                    coro.close()  # where there was no memory for it to begin
+                _leave_task(loop, task)
+                if suspended:
+                    try:
+                        task.add_done_callback(lambda task: spare.reported(done))
+                        spare.adopt(coro, context, awaited)
+                    except Exception as exc:  # no memory to go on with it
+                        suspended, failure = False, exc
+                        spare.given_up = True
+                        task._log_destroy_pending = False  # type: ignore[attr-defined]
+                        coro.close()
+            finally:
+                if outer is not None:
+                    _enter_task(loop, outer)
             if suspended:
                 return task
             if failure is None and task._must_cancel:  # type: ignore[attr-defined]
                 result, failure = None, asyncio.CancelledError()
             # Whether anyone else knows the task: then it must not serve another coroutine. It is referred to by `task`,
             # the pair, the spare, the argument, and the step or wake-up function that it has given out.
-            if getrefcount(task) > 5 or getweakrefcount(task) or task._callbacks or task._must_cancel or self._closed:  # type: ignore[attr-defined]
+            used = spare.given_up or getrefcount(task) > 5 or getweakrefcount(task)
+            if used or task._callbacks or task._must_cancel or self._closed:  # type: ignore[attr-defined]
                 self._give_up(spare, result, failure)
             else:
                 spares.append(pair)

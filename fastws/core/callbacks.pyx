@@ -24,7 +24,7 @@ cdef int callback_message(WebSocket ws, Event *event) except -1:
     finally:
         Py_XDECREF(event.body)
     if ws.is_busy():
-        return _wait(ws, route.message, (message,), is_text, event.length)
+        return _wait(ws, route.message, (ws, message), is_text, event.length)
     ws.is_text_message = is_text
     arguments[1], arguments[2] = <PyObject *>ws, <PyObject *>message
     ws.calling = True
@@ -57,7 +57,7 @@ cdef int _raise() except -1:
 
 
 cdef int callback_event(WebSocket ws, callback, tuple arguments) except -1:
-    """Calls any other callback, now or after those that wait."""
+    """Calls any other callback, now or after those that wait. `arguments` begin with ws."""
     if callback is None:
         return 0
     if ws.is_busy():
@@ -67,11 +67,12 @@ cdef int callback_event(WebSocket ws, callback, tuple arguments) except -1:
 
 
 cdef int _call(WebSocket ws, callback, tuple arguments) except -1:
+    result = None
     ws.calling = True
     try:
-        result = callback(ws, *arguments)
+        result = callback(*arguments)
     except (Exception, CancelledError) as error:
-        return callback_raised(ws, error)
+        callback_raised(ws, error)
     finally:
         ws.calling = False
     if result is not None:
@@ -100,26 +101,27 @@ cdef int _end_view(Window window, message) except -1:
 
 cdef int _returned(WebSocket ws, result) except -1:
     """An async callback: its first step runs here and now, and no task is made if that is also its last."""
-    cdef Asides asides
+    cdef Asides asides = ws.asides
     if not is_coroutine(result):
         return 0
-    asides = ws.aside()
-    asides.busy = True
-    asides.stepping = True
     try:
+        asides = ws.aside()
+        asides.busy = asides.stepping = True
         task = ws.reactor.starter.start(result, ws._callback_ended)
-    except BaseException as error:
-        if not asides.busy or not isinstance(error, Exception):
-            raise
-        asides.busy = False             # it has not begun, and so nobody will say that it has ended
+        if task is not None:
+            asides.task = task
+            if asides.cancel_due:
+                ws.mark()               # the loop has run in that step, and the connection has ended there
+    except Exception as error:
+        if asides is not None:
+            if not asides.busy:
+                raise
+            asides.busy = False         # it has not begun, and so nobody will say that it has ended
         result.close()
-        return callback_raised(ws, error)
+        callback_raised(ws, error)
     finally:
-        asides.stepping = False
-    if task is not None:
-        asides.task = task
-        if asides.cancel_due:
-            ws.mark()                   # the loop has run in that step, and the connection has ended there
+        if asides is not None:
+            asides.stepping = False
     return 0
 
 
@@ -150,7 +152,7 @@ cdef int callback_go_on(WebSocket ws) except -1:
             ws.is_text_message = is_text
             _call(ws, callback, arguments)
             if callback is ws.route.message:
-                _end_view(None, arguments[0])
+                _end_view(None, arguments[1])
     except BaseException:                   # a KeyboardInterrupt, say: it goes to the loop, and the rest comes after it
         ws.fail("error", 1011, "interrupted")
         ws.mark()
@@ -165,6 +167,16 @@ cdef int callback_go_on(WebSocket ws) except -1:
     if ws.phase == PHASE_GONE and ws.is_over():
         ws.reactor.unlink(ws)
     return ws.end_if_finished()
+
+
+cdef int callback_close(WebSocket ws) except -1:
+    """`close`, exactly once: it stays due where there is no memory to call it, or to have it wait."""
+    cdef tuple arguments = (ws, ws.close_code, ws.close_reason)
+    if not ws.is_busy():
+        ws.close_due = False
+    callback_event(ws, ws.route.close, arguments)
+    ws.close_due = False
+    return 0
 
 
 cdef int callback_forget(WebSocket ws) noexcept:
@@ -196,7 +208,10 @@ cdef int callback_turn(WebSocket ws) except -1:
             try:
                 asides.task.cancel()    # calls cancel() of what it awaits
             except Exception as error:
+                asides.cancel_due = isinstance(error, MemoryError)
                 ws.reactor.log_later(None, "exception in cancelling a callback", (), error)
+            if asides.cancel_due:
+                ws.mark()
     if asides.drain_waiters is not None and (ws.phase != PHASE_OPEN or ws.outbox.size <= ws.route.low_water):
         sending_release(ws)
     if asides.waiting and not asides.busy and not ws.calling:

@@ -59,7 +59,11 @@ cdef bint compressing_unpack(WebSocket ws, Event *event) except -1:
     cdef Service service = ws.service
     cdef Work work = Work(INFLATE_FROM, INFLATE_TO)
     if service.inflated is None or service.inflated.exports:
-        service.inflated = Buffer(INFLATED_SIZE)
+        try:
+            service.inflated = Buffer(INFLATED_SIZE)
+        except MemoryError:
+            Py_CLEAR(event.body)
+            raise
     return _unpacked(ws, event, service.codec.unpack(
         ws.deflation, &ws.route.limits, service.inflated.data, service.inflated.size, &work, event))
 

@@ -32,6 +32,7 @@ cdef class WebSocket(Socket):
     def __dealloc__(self):
         inbox_clear(&self.inbox)
         topics_leave(self)
+        PyMem_Free(self.subscriptions_at)   # where it got into no topic for lack of memory
 
     def __repr__(self):
         return f"<fastws.WebSocket id={self.id} path={self.path!r} {ReadyState(self.ready_state).name}>"
@@ -121,9 +122,9 @@ cdef class WebSocket(Socket):
                 body = control_body(event)
                 sending_pong(self, body)        # RFC 6455 section 5.5.3
                 if self.route.ping is not None:
-                    callback_event(self, self.route.ping, (body,))
+                    callback_event(self, self.route.ping, (self, body))
             elif self.route.pong is not None:
-                callback_event(self, self.route.pong, (control_body(event),))
+                callback_event(self, self.route.pong, (self, control_body(event)))
         return 0
 
     cdef int on_end(self) except -1:
@@ -319,7 +320,15 @@ cdef class WebSocket(Socket):
         return self.hang_up()
 
     cdef int fail(self, str cause, unsigned int code, str reason) except -1:
-        """RFC 6455 section 7.1.7: says why, parses nothing more, lets the peer hang up."""
+        """RFC 6455 section 7.1.7: says why, parses nothing more, lets the peer hang up. Without the memory to say why,
+        the connection just ends."""
+        try:
+            self._fail(cause, code, reason)
+        except Exception as error:
+            self.reactor._failed(self, error)
+        return 0
+
+    cdef int _fail(self, str cause, unsigned int code, str reason) except -1:
         cdef bytes body
         if self.phase != PHASE_OPEN and self.phase != PHASE_CLOSING:
             return 0
@@ -373,8 +382,7 @@ cdef class WebSocket(Socket):
         self.end_if_finished()
         try:
             if self.close_due:
-                self.close_due = False
-                callback_event(self, self.route.close, (self.close_code, self.close_reason))
+                callback_close(self)
         finally:
             if self.phase == PHASE_GONE and self.is_over():
                 self.reactor.unlink(self)
@@ -383,15 +391,21 @@ cdef class WebSocket(Socket):
     # Python can see these two, so whoever calls them is not trusted.
 
     def _callback_ended(self, result, error):
-        if self.asides is not None and self.asides.busy and self.phase != PHASE_DECIDING:
-            callback_ended(self, error)
+        try:
+            if self.asides is not None and self.asides.busy and self.phase != PHASE_DECIDING:
+                callback_ended(self, error)
+        except BaseException as failure:
+            self.reactor._failed(self, failure)
 
     def _upgrade_ended(self, verdict, error):
-        if (
-            self.asides is not None and self.asides.busy
-            and (self.phase == PHASE_DECIDING or self.phase == PHASE_GONE)
-        ):
-            opening_decided(self, verdict, error)
+        try:
+            if (
+                self.asides is not None and self.asides.busy
+                and (self.phase == PHASE_DECIDING or self.phase == PHASE_GONE)
+            ):
+                opening_decided(self, verdict, error)
+        except BaseException as failure:
+            self.reactor._failed(self, failure)
 
     # time
 

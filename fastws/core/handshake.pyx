@@ -69,11 +69,14 @@ cdef class Handshake:
     cdef bint parse(self, bytes head) except -1:
         """Has httptools parse the whole head; False where it finds it malformed."""
         cdef list words
+        cdef bint malformed = False
         try:
             HttpRequestParser(self).feed_data(head)
         except HttpParserUpgrade:
             pass
         except HttpParserError:
+            malformed = True
+        if malformed:
             return False
         words = head[:head.find(b"\r\n")].split(b" ")  # it has found them to be good; asking it for each costs more
         if not self.complete or len(words) != 3 or not words[2].startswith(b"HTTP/"):   # it takes RTSP/1.1, too
@@ -244,7 +247,9 @@ cdef bint _is_key(bytes key) except -1:
     """16 bytes in base64 are 22 characters of its alphabet and two of padding."""
     if len(key) != 24 or not key.endswith(b"=="):
         return False
+    cdef bytes nonce = b""
     try:
-        return len(a2b_base64(key)) == 16   # characters of no alphabet are passed over, and then it is fewer
+        nonce = a2b_base64(key)             # characters of no alphabet are passed over, and then it is fewer
     except ValueError:
-        return False
+        pass
+    return len(nonce) == 16

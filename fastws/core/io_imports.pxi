@@ -29,6 +29,8 @@ cdef extern from "Python.h":
         PY_VECTORCALL_ARGUMENTS_OFFSET
     PyObject *PyObject_Vectorcall(object, PyObject **, size_t, PyObject *)
     Py_ssize_t refcount "Py_REFCNT" (PyObject *)
+    int list_append "PyList_Append" (list, object) noexcept
+    void PyErr_Clear()
 
 
 cdef extern from "<sys/socket.h>" nogil:

@@ -38,12 +38,15 @@ cdef class Listener(Endpoint):
                 count += 1          # this peer is gone already (accept(2), "Error handling"): the next
                 continue
             count += 1
+            socket = None
             try:
                 socket = self.make(self.reactor, self.service)
-            except BaseException as failure:
-                close(fd)
-                if not isinstance(failure, MemoryError):
-                    raise
+            except MemoryError:
+                pass
+            finally:
+                if socket is None:
+                    close(fd)
+            if socket is None:
                 return self._rest(ENOMEM)
             socket.fd = fd
             socket.address = address
@@ -72,8 +75,9 @@ cdef class Listener(Endpoint):
 
     cdef int wake_up(self) except -1:
         if self.resting:
-            self.resting = False
-            self._watch(POLL_READ)
+            self.resting = not self._watch(POLL_READ)
+        if self.resting:
+            self.reactor.sweep_within(self.reactor.tick)
         return 0
 
     cdef int shut_down(self) except -1:

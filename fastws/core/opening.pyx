@@ -35,6 +35,8 @@ cdef int _decide(WebSocket ws, Handshake handshake) except -1:
     try:
         ws.path, ws.query_string, routed = request_target(handshake.target)
     except ValueError:
+        ws.path = None
+    if ws.path is None:
         return _refuse(ws, (400, "the request target is malformed", ()))
     found = ws.service.find_websocket(routed)
     if found is None or not handshake.wants_websocket:
@@ -80,17 +82,25 @@ cdef object _request(WebSocket ws, Handshake handshake):
 
 cdef int _ask(WebSocket ws, callback, request) except -1:
     """Has the application decide; an async callback may take its time, while the peer's further bytes wait."""
-    cdef Asides asides
+    cdef Asides asides = None
+    cdef bint awaits = False
+    failure = None
     try:
         verdict = callback(request)
+        awaits = is_coroutine(verdict)
+        if awaits:
+            asides = ws.aside()
     except (Exception, CancelledError) as error:
-        return _broke_opening(ws, error)
-    if not is_coroutine(verdict):
+        failure = error
+    if failure is not None:
+        if awaits:
+            verdict.close()
+        return _broke_opening(ws, failure)
+    if not awaits:
         return _carry_out(ws, verdict)
     if ws.phase != PHASE_HANDSHAKE:
         verdict.close()
         return 0
-    asides = ws.aside()
     asides.busy = asides.stepping = True
     ws.phase = PHASE_DECIDING               # not enter(): handshake_timeout counts from accept
     if ws.has_place:
@@ -100,12 +110,14 @@ cdef int _ask(WebSocket ws, callback, request) except -1:
     except Exception as error:
         if ws.phase != PHASE_DECIDING:
             raise
+        failure = error
+    finally:
+        asides.stepping = False
+    if failure is not None:
         ws.asides = None                    # it has not begun, and so nobody will say that it has ended
         ws.phase = PHASE_HANDSHAKE
         verdict.close()
-        return _broke_opening(ws, error)
-    finally:
-        asides.stepping = False
+        return _broke_opening(ws, failure)
     if task is not None:
         asides.task = task
         if asides.cancel_due:
@@ -122,12 +134,13 @@ cdef int opening_decided(WebSocket ws, verdict, error) except -1:
         return 0
     ws.phase = PHASE_HANDSHAKE
     try:
+        if error is None:
+            try:
+                _carry_out(ws, verdict)
+            except (Exception, CancelledError) as failure:
+                error = failure
         if error is not None:
             _broke_opening(ws, error)
-        else:
-            _carry_out(ws, verdict)
-    except (Exception, CancelledError) as failure:
-        _broke_opening(ws, failure)
     finally:
         ws.resume(PAUSE_DECIDING)
     return 0
@@ -194,13 +207,14 @@ cdef int opening_accept(WebSocket ws, accept) except -1:
     bucket_fill(&ws.messages, ws.route.max_message_rate, ws.heard_at)
     bucket_fill(&ws.controls, ws.route.max_control_rate, ws.heard_at)
     ws.enter(PHASE_OPEN)
-    return callback_event(ws, ws.route.open, ())
+    return callback_event(ws, ws.route.open, (ws,))
 
 
 cdef int opening_failed(WebSocket ws, str cause) except -1:
     """It will never be an open connection. `cause` is one of fastws.stats.REFUSED."""
+    limits_leave(ws)
     ws.service.refused[cause] += 1
-    return limits_leave(ws)
+    return 0
 
 
 cdef int _refuse(WebSocket ws, tuple refusal, str cause_of_403_503=None) except -1:

@@ -88,13 +88,13 @@ poller_timer_open(int poller, uint64_t key)
 }
 
 /* Rings once, in so many milliseconds, or at once for 0. */
-static inline void
+static inline int
 poller_timer_set(int timer, uint32_t milliseconds)
 {
     struct itimerspec at = {
         .it_value = {.tv_sec = milliseconds / 1000, .tv_nsec = milliseconds ? milliseconds % 1000 * 1000000L : 1},
     };
-    timerfd_settime(timer, 0, &at, 0);
+    return timerfd_settime(timer, 0, &at, 0);
 }
 
 static inline void

@@ -97,9 +97,13 @@ cdef class Reactor:
             try:
                 if not self.loop.is_closed():   # else it has forgotten us, and may not be asked for anything
                     self.loop.remove_reader(self.poller)
-            finally:
+            except MemoryError:         # the loop still knows the number, which another descriptor may have next
+                raise
+            except BaseException:
                 self._close_poller()
-                self.starter.close()
+                raise
+            self._close_poller()
+            self.starter.close()
 
     def leave_to_parent(self):
         """For the child of a fork: the parent goes on with the same sockets and the same poller, so the child closes
@@ -173,12 +177,12 @@ cdef class Reactor:
             return 0
         self.thread = PyThread_get_thread_ident()
         self._time()
-        if outer is not None:
-            self.input = Buffer(INPUT_SIZE)
-            outer.uncork()
-            self.fed = self.corked_for = None
         self.in_turn = True
         try:
+            if outer is not None:
+                self.input = Buffer(INPUT_SIZE)
+                outer.uncork()
+                self.fed = self.corked_for = None
             if take:
                 self._take()
                 if self.rang:
@@ -188,7 +192,7 @@ cdef class Reactor:
             self.in_turn = outer_turn
             if outer is not None:
                 self.fed, self.input = outer, outer_input
-            if self.dirty or self.lines:
+            if self.dirty or self.overlooked or self.lines or self.on_empty is not None and not self.socket_count:
                 self.ask_turn()
         return 0
 
@@ -229,6 +233,8 @@ cdef class Reactor:
             for roster in (self.transient, self.settled):
                 socket = roster.newest
                 while socket is not None:
+                    if socket.resting:
+                        socket.wake_up()
                     one = socket.due_in(self.now)
                     if one == 0:
                         due.append(socket)
@@ -276,8 +282,7 @@ cdef class Reactor:
         at = self.now + left
         if self.planned and at - self.sweep_at < LATEST:        # not before the sweep that is planned
             return 0
-        self.planned, self.sweep_at = True, at
-        poller_timer_set(self.timer, left)
+        self.planned, self.sweep_at = poller_timer_set(self.timer, left) == 0, at
         return 0
 
     # memory
@@ -313,6 +318,7 @@ cdef class Reactor:
             return 0
         try:
             self.loop.call_soon(self.turn_call)
+            self.turn_asked = True
         except BaseException as error:
             # At the recursion limit, say, no function of Python's can be called. The timer calls none.
             self._time()
@@ -320,8 +326,19 @@ cdef class Reactor:
             poller_timer_set(self.timer, 0)
             if not isinstance(error, Exception):
                 raise
-            return 0
-        self.turn_asked = True
+        return 0
+
+    cdef int overlook(self) noexcept:
+        """There is no memory to list a socket that is marked: the next turn looks for it among all there are."""
+        PyErr_Clear()
+        self.overlooked = True
+        return 0
+
+    cdef int _mark_all(self, Roster roster) except -1:
+        cdef Socket socket = roster.newest
+        while socket is not None:
+            socket.mark()
+            socket = socket.next
         return 0
 
     cdef int _turn(self) except -1:
@@ -331,6 +348,10 @@ cdef class Reactor:
         cdef Py_ssize_t count
         cdef uint32_t began = self.now
         cdef bint went_on
+        if self.overlooked:
+            self.overlooked = False
+            self._mark_all(self.transient)
+            self._mark_all(self.settled)
         if self.lines:
             self._write_lines()
         if self.transient.count > self.max_transient:
@@ -359,9 +380,14 @@ cdef class Reactor:
 
     cdef int _failed(self, Endpoint endpoint, error) except -1:
         """An exception of ours, not the user's or the peer's, costs that one connection. What is no Exception (a
-        KeyboardInterrupt, say) costs it too, as the rest of its input is lost, and goes on to the loop."""
+        KeyboardInterrupt, say) costs it too, as the rest of its input is lost, and goes on to the loop. Where there is
+        not even the memory to end the connection, it ends when the poller reports it."""
         if isinstance(endpoint, Socket):
-            (<Socket>endpoint).on_end()
+            (<Socket>endpoint).give_up()
+            try:
+                (<Socket>endpoint).on_end()
+            except Exception as failure:
+                error = failure if isinstance(error, Exception) else error
         if not isinstance(error, Exception):
             raise error
         return self.log_later(None, "internal error; the connection is dropped", (), error)
@@ -377,7 +403,10 @@ cdef class Reactor:
     cdef int log_later(self, str kind, str form, tuple arguments, error) except -1:
         """What the application's log handlers do may be anything, so a line is written when the turn ends and no socket
         is in the middle of something. kind: of a line about a peer; None for an error, with its exception or None."""
-        self.lines.append((kind, form, arguments, error))
+        try:
+            self.lines.append((kind, form, arguments, error))
+        except MemoryError:
+            pass
         return self.ask_turn()
 
     cdef int _write_lines(self) except -1:
@@ -483,7 +512,6 @@ cdef class Reactor:
     def stop_listening(self):
         """Closes the listening sockets; connections live on."""
         cdef Listener listener
-        cdef list listeners = self.listeners
-        self.listeners = []
-        for listener in listeners:
+        while self.listeners:
+            listener = self.listeners.pop()
             listener.shut_down()

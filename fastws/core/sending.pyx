@@ -110,9 +110,10 @@ cdef int sending_control(WebSocket ws, uint8_t opcode, bytes body) except -1:
 cdef int sending_close(WebSocket ws, bytes body) except -1:
     """The last frame. Where there is no memory for it, the peer sees the connection break off."""
     try:
-        return sending_control(ws, OPCODE_CLOSE, body)
+        sending_control(ws, OPCODE_CLOSE, body)
     except MemoryError:
-        return ws._break()
+        ws._break()
+    return 0
 
 
 cdef int sending_pong(WebSocket ws, bytes body) except -1:
@@ -147,7 +148,7 @@ cdef int sending_taken(WebSocket ws) except -1:
         if ws.asides is not None and ws.asides.drain_waiters is not None:
             ws.mark()                       # they are woken when the turn ends
         if not ws.broken:                   # else nobody took anything, and `close` is about to come
-            callback_event(ws, ws.route.drain, ())
+            callback_event(ws, ws.route.drain, (ws,))
     return ws.end_if_finished()
 
 

@@ -70,8 +70,11 @@ def terminate_all(Reactor reactor not None):
     """Ends every connection at once and cancels the callbacks that have not ended."""
     cdef WebSocket ws
     for ws in _everybody(reactor):
-        ws.end("stopping")
-        callback_cancel(ws)
+        try:
+            ws.end("stopping")
+            callback_cancel(ws)
+        except Exception as error:
+            reactor._failed(ws, error)
 
 
 def stats(Reactor reactor not None, Service service not None):

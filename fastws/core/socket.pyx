@@ -25,13 +25,14 @@ cdef class Endpoint:
     cdef int on_ready(self, uint32_t events) except -1:
         raise NotImplementedError
 
-    cdef int _watch(self, uint32_t interest) except -1:
+    cdef bint _watch(self, uint32_t interest) noexcept:
+        """False where the poller does not take it, and nothing has changed."""
         if interest == self.interest or self.fd < 0:
-            return 0
+            return True
         if poller_change(self.reactor.poller, self.fd, interest, self.key()) < 0:
-            raise OSError(errno, "changing what is polled for")
+            return False
         self.interest = interest
-        return 0
+        return True
 
 
 cdef class Socket(Endpoint):
@@ -40,6 +41,13 @@ cdef class Socket(Endpoint):
         PyMem_Free(self.held)
         if self.linked and self.fd >= 0:    # Where the constructor failed, fd is 0, which is not ours.
             close(self.fd)
+
+    cdef bint _watch(self, uint32_t interest) noexcept:
+        """A socket that is polled for the wrong thing would hang for ever: it breaks."""
+        if not Endpoint._watch(self, interest):
+            self._break()
+            return False
+        return True
 
     # what a subclass answers
 
@@ -199,11 +207,8 @@ cdef class Socket(Endpoint):
                 used = self.on_input(data, n)
         finally:
             self.feeding = False
-            reactor.fed = None
-            try:
-                self.uncork()
-            finally:
-                reactor.corked_for = None
+            reactor.fed = reactor.corked_for = None
+            self.uncork()
         return <Py_ssize_t>n if self.fd < 0 or self.hung_up else used
 
     cdef int _hold(self, uint8_t *data, size_t n) except -1:
@@ -406,11 +411,26 @@ cdef class Socket(Endpoint):
         return self._shut_if_sent()
 
     cdef bint _refused(self) noexcept:
-        """Whether a send failed for good, rather than for now."""
-        if errno in (EAGAIN, EINTR, ENOBUFS, ENOMEM):
-            return False
+        """Whether a send failed for good, rather than for now. A kernel without memory says that the socket is writable
+        all the same, so that is not asked for before the next sweep."""
+        if errno in (ENOBUFS, ENOMEM):
+            self.resting = True
+        elif errno not in (EAGAIN, EINTR):
+            self._break()
+        return self.broken
+
+    cdef int wake_up(self) noexcept:
+        self.resting = False
+        if self.blocked:
+            self._watch(self.interest | POLL_WRITE)
+        return 0
+
+    cdef int give_up(self) noexcept:
+        """Something of ours has failed halfway: nothing more comes in or goes out, and the poller reports the end."""
         self._break()
-        return True
+        self.hung_up = True
+        self.resumed = False
+        return 0
 
     cdef int _break(self) noexcept:
         """Nothing more goes out. The poller will report the end in its own time, so that no callback of the user's runs
@@ -423,6 +443,10 @@ cdef class Socket(Endpoint):
         return 0
 
     cdef int _block(self) except -1:
+        if self.resting:
+            self.reactor._time()
+            self.reactor.sweep_within(self.reactor.tick)
+            self._watch(self.interest & ~<uint32_t>POLL_WRITE)
         if self.blocked:
             return 0
         self.blocked = True
@@ -430,7 +454,8 @@ cdef class Socket(Endpoint):
         self.reactor.took_large_block()     # the outbox may grow to anything
         self.reactor._time()            # this may be a task that runs long after the last batch of events
         self.stalled_at = self.reactor.now
-        self._watch(self.interest | POLL_WRITE)
+        if not self.resting:
+            self._watch(self.interest | POLL_WRITE)
         return self.on_blocked()
 
     cdef size_t unsent(self) noexcept:
@@ -454,8 +479,9 @@ cdef class Socket(Endpoint):
         """It has its turn when this turn of the loop ends. The loop's call_soon may be Python, and so run anything: a
         trace function, a signal's handler, what a subclass does there. So mark first, then look at the state."""
         if not self.dirty:
-            self.reactor.dirty.append(self)
-            self.dirty = True
+            self.dirty = list_append(self.reactor.dirty, self) == 0
+            if not self.dirty:
+                self.reactor.overlook()
         return 0 if self.reactor.turn_asked else self.reactor.ask_turn()
 
     # end

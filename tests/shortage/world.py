@@ -1,0 +1,289 @@
+"""A server, its clients and its callbacks in one thread, so that a test says what happens when: what a client sends has
+arrived when send() returns, and the server looks at it when the test has the loop turn.
+
+Run as a program by test_memory.py and test_calls.py, as what they do to a process is not for pytest's own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import re
+import socket
+import zlib
+from collections.abc import Callable
+from typing import Any
+
+from harness import PATIENCE, TEXT, build, open_fds, request_bytes, unaccounted
+from harness.frames import CLOSE, PING, PONG, build_close, close_code, parse
+
+import fastws
+
+TURNS = 8  # of the loop, after which all that had come has been answered
+PATIENT_TURNS = int(1_000 * PATIENCE)  # what needs a deadline takes a while
+DEFLATE = (("Sec-WebSocket-Extensions", "permessage-deflate"),)
+
+
+class Peer:
+    """A client that never waits. It knows a server's stream: whole frames and then, perhaps, the end."""
+
+    def __init__(self, port: int, *, receive_buffer: int | None = None) -> None:
+        self.sock = socket.socket()
+        if receive_buffer is not None:
+            self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
+        self.sock.connect(("127.0.0.1", port))
+        self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self.sock.setblocking(False)
+        self.reads = True
+        self.status = 0  # of the response; 0 until it is here
+        self.ended = False  # the server's end has been seen
+        self.closed_with: int | None = None  # by a Close frame; 0 for one without a code
+        self.messages: list[bytes] = []
+        self.controls = 0
+        self._asked = False
+        self._buffer = bytearray()
+        self._inflater = zlib.decompressobj(-15)
+        self._deflater = zlib.compressobj(6, zlib.DEFLATED, -15)
+
+    def send(self, data: bytes) -> None:
+        try:
+            self.sock.sendall(data)
+        except BlockingIOError:
+            raise AssertionError("too much for the kernel") from None
+        except OSError:  # the server has gone, or we have
+            pass
+
+    def say(self, data: bytes) -> None:
+        self.send(build(TEXT, data))
+
+    def deflated(self, data: bytes, takeover: bool) -> bytes:
+        if not takeover:
+            self._deflater = zlib.compressobj(6, zlib.DEFLATED, -15)
+        payload = self._deflater.compress(data) + self._deflater.flush(zlib.Z_SYNC_FLUSH)
+        return build(TEXT, payload[:-4], rsv=4)
+
+    def ask(self) -> bool:
+        """Whether it is served: it gets an echo."""
+        if not self._asked and self.status == 101 and self.closed_with is None:
+            self._asked = True
+            self.say(b"after")
+        return self.messages[-1:] == [b"after"]
+
+    def read(self) -> None:
+        while self.reads and not self.ended:
+            try:
+                data = self.sock.recv(1 << 18)
+            except BlockingIOError:
+                break
+            except ConnectionError:
+                data = b""
+            self._buffer += data
+            if not data:
+                self.ended = True
+                self.sock.close()
+        self._take()
+
+    def _take(self) -> None:
+        if not self.status:
+            head, found, rest = self._buffer.partition(b"\r\n\r\n")
+            if not found:
+                return
+            self.status = int(head.split()[1])
+            self.is_http = self.status != 101
+            self._buffer = rest
+        while not self.is_http and self.closed_with is None and len(self._buffer) >= 2:
+            compressed = self._buffer[0] & 0x40
+            self._buffer[0] &= 0xBF
+            if (found_frame := parse(self._buffer)) is None:
+                self._buffer[0] |= compressed
+                return
+            frame, size = found_frame
+            del self._buffer[:size]
+            if frame.opcode == CLOSE:
+                self.closed_with = close_code(frame.payload) or 0
+                assert not self._buffer, "something behind the Close"
+                self.send(build_close(1000))
+            elif frame.opcode == PING:
+                self.send(build(PONG, frame.payload))
+                self.controls += 1
+            elif frame.opcode == PONG:
+                self.controls += 1
+            else:
+                payload = self._inflater.decompress(frame.payload + b"\0\0\xff\xff") if compressed else frame.payload
+                self.messages.append(payload)
+
+    @property
+    def has_half(self) -> bool:
+        return bool(self._buffer) and not getattr(self, "is_http", True)
+
+    def close(self) -> None:
+        self.sock.close()
+
+
+class Callbacks:
+    """Answers each message with itself. What it counts, it counts without memory."""
+
+    def __init__(self, others: Callbacks | None = None) -> None:
+        self.opened = others.opened if others else bytearray(64)  # by connection
+        self.closed = others.closed if others else bytearray(64)
+        self.sockets: dict[int, Any] = others.sockets if others else {}
+
+    def open(self, ws: Any) -> None:
+        self.opened[ws.id] += 1
+        self.sockets[ws.id] = ws
+
+    def message(self, ws: Any, data: Any) -> None:
+        ws.send(data)
+
+    def close(self, ws: Any, code: int, reason: str) -> None:
+        self.closed[ws.id] += 1
+
+
+class AsyncCallbacks(Callbacks):
+    """The same, after a wait if the message asks for one."""
+
+    def __init__(self, others: Callbacks) -> None:
+        super().__init__(others)
+        self.wait = asyncio.Event()
+
+    async def message(self, ws: Any, data: Any) -> None:  # type: ignore[override]
+        if data in ("wait", b"wait"):
+            await self.wait.wait()
+        ws.send(data)
+
+
+class Lines(logging.Handler):
+    def __init__(self) -> None:
+        super().__init__()
+        self.lines: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.lines.append(record.getMessage() + (f" ({record.exc_info[0]})" if record.exc_info else ""))
+
+
+class World:
+    """A server on its loop, which turns when it is told to."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, app: fastws.App) -> None:
+        self.loop = loop
+        self.errors: list[dict[str, Any]] = []
+        loop.set_exception_handler(lambda loop, context: self.errors.append(context))
+        self.app = app
+        sock = socket.socket()
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        sock.bind(("127.0.0.1", 0))
+        self.server = loop.run_until_complete(app.start(sock=sock))
+        self.port = self.server.port
+        self.peers: list[Peer] = []
+        self.stops = False
+        self.release: Callable[[], object] = lambda: None  # ends the callbacks that wait
+
+    def turn(self, turns: int = TURNS) -> None:
+        for _ in range(turns):
+            self.loop.call_soon(self.loop.stop)
+            self.loop.run_forever()
+            for peer in self.peers:
+                peer.read()
+
+    def on_loop(self, action: Callable[[], Any]) -> Any:
+        """The result of action(), called by the loop; what it raises is raised."""
+        result: list[Any] = [None, None]
+
+        def run() -> None:
+            try:
+                result[0] = action()
+            except BaseException as error:
+                result[1] = error
+            self.loop.stop()
+
+        self.loop.call_soon(run)
+        self.loop.run_forever()
+        if result[1] is not None:
+            raise result[1]
+        return result[0]
+
+    def until(self, check: Callable[[], Any], what: str) -> None:
+        for _ in range(PATIENT_TURNS):
+            if check():
+                return
+            self.loop.call_later(0.001, self.loop.stop)
+            self.loop.run_forever()
+            for peer in self.peers:
+                peer.read()
+        raise AssertionError(f"not {what}")
+
+    def connect(self, **how: Any) -> Peer:
+        peer = Peer(self.port, **how)
+        self.peers.append(peer)
+        return peer
+
+    def open(self, path: str = "/", *, headers: Any = (), **how: Any) -> Peer:
+        peer = self.connect(**how)
+        peer.send(request_bytes(path, headers=headers))
+        self.turn()
+        assert peer.status == 101, peer.status
+        return peer
+
+    def timer_is_set(self) -> bool:
+        """Whether a deadline can come: the reactor's one timer runs, or has rung."""
+        timer = next(fd for fd, what in sorted(open_fds().items(), reverse=True) if "timerfd" in what)
+        with open(f"/proc/self/fdinfo/{timer}") as file:
+            text = file.read()
+        ticks = int(re.search(r"^ticks: (\d+)", text, re.M)[1])  # type: ignore[index]
+        return ticks > 0 or "it_value: (0, 0)" not in text
+
+    # what must be true after anything
+
+    def check(self, expected: dict[Peer, list[bytes]], waits: set[Peer], misses: bool = False) -> None:
+        """Each peer has got what it should, whole and in order, and is served; or got the beginning of it, and the
+        end. `misses`: the application was told that something was not sent."""
+        for peer in self.peers:
+            peer.reads = True
+        self.turn(TURNS * 2)
+        for peer in set(self.peers) - waits:
+            peer.ask()
+        self.turn(TURNS)
+        fresh = self.connect()  # its deadline is the timer's business
+        fresh.send(b"GET")
+        self.turn(2)
+        assert not fresh.ended, "nobody is accepted"
+        assert self.timer_is_set(), "no deadline can come"
+        for peer in self.peers:
+            want = expected.get(peer, [])
+            if peer is fresh or (peer in waits and not peer.ended):
+                continue
+            self.until(lambda peer=peer: peer.ended or peer.ask(), "served or ended")
+            got = [one for one in peer.messages if one != b"after"]
+            if not peer.ended:
+                assert not peer.has_half, "half a frame"
+                assert got == want or (misses and is_part(got, want)), f"{got!r:.300} instead of {want!r:.300}"
+            else:
+                assert got == want[: len(got)] or (misses and is_part(got, want)), f"{got!r:.300} not of {want!r:.300}"
+        self.release()
+        self.turn(TURNS)
+        alive = sum(not peer.ended for peer in self.peers)
+        self.until(lambda: self.server.stats()["sockets"] == alive, f"{alive} sockets, but {self.server.stats()}")
+        stats = self.server.stats()
+        assert not unaccounted(stats), unaccounted(stats)
+        assert stats["connections"] == sum(not peer.ended and peer.status == 101 for peer in self.peers)
+
+    def end(self) -> None:
+        self.release()
+        stopping = self.loop.create_task(self.server.stop(5.0))
+        self.until(stopping.done, "stopped")
+        try:
+            stopping.result()
+        except MemoryError:
+            self.loop.run_until_complete(self.server.stop(1.0))
+        for peer in self.peers:
+            peer.close()
+        stats = self.app.stats()
+        assert not unaccounted(stats), unaccounted(stats)
+        assert not any(stats[name] for name in ("connections", "handshakes", "sockets", "buffered_bytes")), stats
+
+
+def is_part(got: list[bytes], want: list[bytes]) -> bool:
+    """Some of them, in their order."""
+    rest = iter(want)
+    return all(one in rest for one in got)
