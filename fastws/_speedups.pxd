@@ -388,6 +388,7 @@ cdef class WebSocket(Socket):
     cdef int end(self, str cause) except -1
     cdef int end_if_finished(self) except -1
     cdef int fail(self, str cause, unsigned int code, str reason) except -1
+    cdef int log_end(self, str cause, why) except -1
     cdef int _fail(self, str cause, unsigned int code, str reason) except -1
     cdef int finish(self, Phase phase, str cause, unsigned int code, str reason, bint clean) except -1
     # helpers

@@ -3,6 +3,7 @@
 import asyncio
 import inspect
 import logging
+import os
 import resource
 import signal
 import socket
@@ -203,13 +204,11 @@ class App:
             logging.basicConfig(level=logging.INFO, format="%(levelname)s: %(message)s")
         self._keeps_memory = _speedups.keep_freed_memory()
         _raise_open_files()
-        handlers = {number: signal.getsignal(number) for number in SIGNALS}
+        _replaced.update({number: signal.getsignal(number) for number in SIGNALS})
         try:
             _run(_new_loop(loop), lambda: self._serve(host, port, uds, backlog, shutdown_timeout))
         finally:
-            for number, handler in handlers.items():
-                if handler is not None:  # not one that was set outside of Python, which cannot be had back
-                    signal.signal(number, handler)
+            _restore_signals()
 
     async def _serve(self, host: str | None, port: int, uds: str | None, backlog: int, shutdown_timeout: float) -> None:
         loop = asyncio.get_running_loop()
@@ -267,6 +266,39 @@ class App:
         past = total((self._past, server.stats()))
         self._servers.remove(server)
         self._past = past
+
+
+#: The signal handlers in whose place `App.run` has its own.
+_replaced: dict[int, Any] = {}
+
+
+def _restore_signals() -> None:
+    for number, handler in _replaced.items():
+        if handler is not None:  # not one that was set outside of Python, which cannot be had back
+            signal.signal(number, handler)
+    _replaced.clear()
+
+
+def _before_fork() -> None:
+    if _replaced:
+        signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+
+
+def _after_fork() -> None:
+    if _replaced:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
+
+
+def _after_fork_in_child() -> None:
+    """The child shares the pipe by which the parent's loop learns of signals: one for the child would stop the parent.
+    None may come before this, so they are blocked from before the fork on."""
+    if _replaced:
+        signal.set_wakeup_fd(-1)
+        _restore_signals()
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
+
+
+os.register_at_fork(before=_before_fork, after_in_parent=_after_fork, after_in_child=_after_fork_in_child)
 
 
 def _room(options: Options) -> tuple[int, int]:

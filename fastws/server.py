@@ -15,7 +15,7 @@ from typing import Any
 from fastws import _speedups
 from fastws._speedups import WebSocket
 from fastws.logs import Log, write
-from fastws.stats import Stats
+from fastws.stats import Stats, total
 from fastws.tasks import Starter
 
 log = logging.getLogger("fastws")
@@ -89,8 +89,8 @@ class Server:
         return [_url(family, name) for family, name in self._names]
 
     def stats(self) -> Stats:
-        """As `App.stats`, for this server."""
-        return _speedups.stats(self._reactor, self._service)
+        """As `App.stats`, for this server; all 0 in the child of a fork."""
+        return total(()) if self._is_parents else _speedups.stats(self._reactor, self._service)
 
     async def stop(self, timeout: float = STOP_TIMEOUT) -> None:
         """Accept no more, close every connection with 1001, and return when all have ended.
@@ -145,7 +145,7 @@ class Server:
         return self._stopped.done()
 
     def _finish(self) -> None:
-        if not self._stopped.done():
+        if not self._is_parents and not self._stopped.done():
             try:
                 self._reactor.close()  # writes what is to be logged
             except MemoryError:  # it is whole still, and closed when stop() is called again
@@ -189,12 +189,12 @@ class Server:
 _running: weakref.WeakSet[Server] = weakref.WeakSet()
 
 
-def _leave_to_parent() -> None:
+def _after_fork_in_child() -> None:
     for server in list(_running):
         server._leave_to_parent()
 
 
-os.register_at_fork(after_in_child=_leave_to_parent)
+os.register_at_fork(after_in_child=_after_fork_in_child)
 
 
 class SocketFile:

@@ -34,14 +34,23 @@ cdef str close_reason(Event *event):
 
 
 cdef bytes close_body(unsigned int code, str reason):
-    """The body of a close frame of ours; 1005 makes an empty one. ValueError where it may not or cannot be sent."""
+    """The body of a close frame of ours; 1005 makes an empty one. ValueError where it may not or cannot be sent. It calls
+    nothing of Python's, which would raise at the recursion limit, where a connection can end, too."""
+    cdef bytes encoded, body
+    cdef uint8_t *to
+    cdef Py_ssize_t n
     if code == CLOSE_NO_STATUS:
         if reason:
             raise ValueError(f"a close without a code cannot carry a reason, got {reason!r}: give a code, say 1000")
         return b""
     if not close_code_legal(code):
         raise ValueError(f"close code {code} may not be sent: use 1000-1003, 1007-1014 or 3000-4999")
-    cdef bytes encoded = reason.encode()
-    if len(encoded) > MAX_CONTROL_PAYLOAD - 2:
-        raise ValueError(f"close reason is {len(encoded)} bytes of UTF-8: shorten it to 123 or less")
-    return bytes((code >> 8, code & 0xFF)) + encoded
+    encoded = PyUnicode_AsUTF8String(reason)
+    n = PyBytes_GET_SIZE(encoded)
+    if n > MAX_CONTROL_PAYLOAD - 2:
+        raise ValueError(f"close reason is {n} bytes of UTF-8: shorten it to 123 or less")
+    body = PyBytes_FromStringAndSize(NULL, n + 2)
+    to = <uint8_t *>PyBytes_AS_STRING(body)
+    to[0], to[1] = <uint8_t>(code >> 8), <uint8_t>(code & 0xFF)
+    memcpy(to + 2, PyBytes_AS_STRING(encoded), <size_t>n)
+    return body

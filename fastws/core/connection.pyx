@@ -170,7 +170,15 @@ cdef class WebSocket(Socket):
                 callback_cancel(self)
         self.drop()
         if phase < PHASE_DOWN and cause not in ("left", "lost", "by_app", "stopping"):
-            self.reactor.log_later(cause, "closed %s: %s", (self.remote_address, cause), None)
+            self.log_end(cause, cause)
+        return 0
+
+    cdef int log_end(self, str cause, why) except -1:
+        """Where there is no stack or no memory to make a line for the log, the end is counted all the same."""
+        try:
+            self.reactor.log_later(cause, "closed %s: %s", (self.remote_address, why), None)
+        except Exception:
+            pass
         return 0
 
     cdef int on_peer_shut(self) except -1:
@@ -342,9 +350,7 @@ cdef class WebSocket(Socket):
         self.finish(PHASE_DOWN, cause, code, reason, False)
         sending_close(self, body)
         self.hang_up()
-        if cause == "error":                # which is logged with its traceback
-            return 0
-        return self.reactor.log_later(cause, "closed %s: %d, %s", (self.remote_address, code, reason), None)
+        return 0 if cause == "error" else self.log_end(cause, f"{code}, {reason}")      # an error has its traceback
 
     cdef int finish(self, Phase phase, str cause, unsigned int code, str reason, bint clean) except -1:
         """The WebSocket connection is over, whatever becomes of the socket. `close` follows when the turn ends; after

@@ -64,15 +64,18 @@ poller_take(int poller, poller_event *events, int capacity)
 }
 
 /* For the child of a fork, which shares the poller with its parent: the number then stands for a poller of the child's
- * own, with nothing in it, so that a loop that holds the number finds it valid and silent. */
+ * own, with nothing in it, so that a loop that holds the number finds it valid and silent; without a descriptor for that,
+ * for none. */
 static inline void
 poller_replace(int poller)
 {
     int fresh = epoll_create1(EPOLL_CLOEXEC);
-    if (fresh >= 0) {
-        dup3(fresh, poller, O_CLOEXEC);
-        close(fresh);
+    if (fresh < 0) {
+        close(poller);
+        return;
     }
+    dup3(fresh, poller, O_CLOEXEC);
+    close(fresh);
 }
 
 /* A timer whose events carry the key. It is readable from when it rings until it is set again. */

@@ -346,7 +346,7 @@ cdef class Reactor:
         cdef list dirty
         cdef Socket socket
         cdef Py_ssize_t count
-        cdef uint32_t began = self.now
+        cdef uint32_t began
         cdef bint went_on
         if self.overlooked:
             self.overlooked = False
@@ -357,6 +357,9 @@ cdef class Reactor:
         if self.transient.count > self.max_transient:
             self._evict()
         count = len(self.dirty)
+        if count:
+            self._time()
+        began = self.now
         while self.seen < min(count, len(self.dirty)):      # a turn inside this one may have emptied the list
             socket = self.dirty[self.seen]
             self.seen += 1
@@ -390,7 +393,8 @@ cdef class Reactor:
                 error = failure if isinstance(error, Exception) else error
         if not isinstance(error, Exception):
             raise error
-        return self.log_later(None, "internal error; the connection is dropped", (), error)
+        form = "internal error; the connection is dropped" if isinstance(endpoint, Socket) else "internal error in accepting"
+        return self.log_later(None, form, (), error)
 
     cdef int _time(self) noexcept:
         cdef timespec time

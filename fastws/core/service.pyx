@@ -24,6 +24,7 @@ def leave_to_parent(Reactor reactor not None):
     for ws in _everybody(reactor):
         ws.phase = PHASE_GONE
         ws.close_due = False
+        callback_forget(ws)
     reactor.leave_to_parent()
 
 

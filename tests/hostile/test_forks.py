@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -16,8 +17,10 @@ import pytest
 from harness import RawClient, Serving, bystander, eventually, request_bytes
 from harness.forks import copies_kept, in_child, polled_by_all
 from harness.frames import CLOSE
+from programs import Program, reserve_port
 
 import fastws
+from fastws.stats import total
 
 
 class Room:
@@ -326,6 +329,42 @@ def test_a_child_that_returns_into_the_loop(loop_kind: str) -> None:
         process.communicate()
 
 
+SIGNALLED = """
+import os, signal, sys, time
+import fastws
+
+app = fastws.App()
+
+@app.http("/")
+def fork_and_signal(request):
+    child = os.fork()
+    if child == 0:
+        time.sleep(60)
+        os._exit(0)
+    os.kill(child, int(request.query_string))
+    _, status = os.waitpid(child, 0)
+    return fastws.Response(200, str(os.WTERMSIG(status)))
+
+app.run(port=int(sys.argv[2]), loop=sys.argv[1])
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_for_the_child_is_not_for_the_parent(loop_kind: str, number: signal.Signals) -> None:
+    """They share the pipe by which a loop learns of signals."""
+    with reserve_port() as reserved:
+        port = reserved.getsockname()[1]
+        program = Program("-W", "ignore", "-c", SIGNALLED, loop_kind, str(port), port=port)
+        try:
+            for _ in range(2):
+                with RawClient.connect(port) as client:
+                    client.send_raw(b"GET /?%d HTTP/1.1\r\nHost: x\r\n\r\n" % signal.SIGTERM)
+                    assert client.recv_http().body == b"15"
+            program.end(number)
+        finally:
+            program.kill()
+
+
 def test_a_request_that_is_being_decided_when_the_process_forks(serve: Serving) -> None:
     app = fastws.App()
 
@@ -338,5 +377,5 @@ def test_a_request_that_is_being_decided_when_the_process_forks(serve: Serving) 
     client = RawClient.connect(server.port)
     client.send_raw(request_bytes())
     server.settle()
-    assert server.call(in_child, lambda: server.app.stats()["sockets"] >= 0) == "True"
+    assert server.call(in_child, lambda: server.app.stats() == total(())) == "True"
     client.expect_101()
