@@ -96,7 +96,7 @@ cdef class Socket(Endpoint):
     cdef flag linked
     cdef flag settled           # in Reactor.settled, else in Reactor.transient
     cdef Address address
-    cdef uint16_t taken         # bytes of the outbox since `stalled_at`, fewer than PROGRESS
+    cdef uint16_t taken         # bytes of the outbox that the peer took since `stalled_at`, below PROGRESS
     cdef Outbox outbox
     cdef uint8_t *held          # input that could not be processed yet: held_size bytes, behind held_start that were
     cdef uint32_t held_start, held_size     # together they are no more than the reactor reads at once
@@ -186,12 +186,12 @@ cdef class Reactor:
     cdef uint32_t tick, sweep_at
     cdef flag planned                   # a sweep is to come, at `sweep_at`
     cdef flag rang                      # the timer has: a sweep is due
-    cdef flag caught_up                 # before this sweep, which the last one has put off
+    cdef flag caught_up                 # the last sweep was put off to read what had come; the next is not
     # shared buffers
     cdef Buffer input
     cdef flag keeps_memory              # what large blocks have freed, for those to come; see memory.h
     cdef flag took_much                 # since the last sweep, a socket has taken a large block
-    cdef flag to_give_back
+    cdef flag to_give_back              # memory_give_back() is due in some sweep
     cdef uint8_t *cork
     cdef size_t corked
     cdef Socket corked_for
@@ -207,7 +207,7 @@ cdef class Reactor:
     cdef Py_ssize_t seen                # how many of those have had their turn
     cdef list lines                     # for the log: (kind, form, arguments, error)
     cdef flag overlooked                # a socket is marked and could not be listed there
-    cdef flag turn_asked
+    cdef flag turn_asked                # `turn_call` is to come
     cdef flag in_turn                   # just now
     cdef object turn_call
     # counters
@@ -360,7 +360,7 @@ cdef class WebSocket(Socket):
     cdef Inbox inbox
     cdef Phase phase
     cdef uint16_t close_code
-    cdef uint16_t on_its_way_then   # what was on its way at the last deadline of the end, in units of PROGRESS
+    cdef uint16_t in_flight     # what was on its way at the last deadline of the end, in units of PROGRESS
     cdef str close_reason
     cdef uint32_t since         # when this phase began
     cdef uint32_t heard_at      # when the last byte came

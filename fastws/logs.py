@@ -12,7 +12,7 @@ PERIOD = 10.0  # seconds
 
 
 def write(log: logging.Logger, level: int, form: str, *args: object, error: BaseException | None = None) -> None:
-    """Write a line. A handler that raises harms nobody else: it is told as logging tells it of its own handlers."""
+    """Write a line. An exception of a handler goes to stderr, as logging does with its own handlers' errors."""
     try:
         log.log(level, form, *args, exc_info=error)
     except Exception:

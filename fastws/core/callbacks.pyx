@@ -116,7 +116,7 @@ cdef int _returned(WebSocket ws, result) except -1:
         if asides is not None:
             if not asides.busy:
                 raise
-            asides.busy = False         # it has not begun, and so nobody will say that it has ended
+            asides.busy = False         # it has not begun, so no callback reports its end
         result.close()
         callback_raised(ws, error)
     finally:
@@ -159,7 +159,7 @@ cdef int callback_go_on(WebSocket ws) except -1:
         raise
     if ws.peer_left:
         ws.reactor._time()
-        ws.since = ws.reactor.now           # there is progress; see WebSocket.due_in
+        ws.since = ws.reactor.now           # there is progress; see deadline_in()
     if len(asides.waiting) <= ws.route.max_waiting // 2 and asides.waiting_size <= ws.route.low_water:
         ws.resume(PAUSE_WAITING)
     if not asides.waiting:
@@ -194,7 +194,8 @@ cdef int callback_cancel(WebSocket ws) except -1:
         return 0
     ws.mark()
     asides.cancel_due = True
-    asides.waiting = deque([one for one in asides.waiting if one[0] is ws.route.close])
+    kept = [one for one in asides.waiting if one[0] is ws.route.close]
+    asides.waiting = deque(kept) if kept else ()
     asides.waiting_size = 0
     return 0
 

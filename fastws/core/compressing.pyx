@@ -69,7 +69,7 @@ cdef bint compressing_unpack(WebSocket ws, Event *event) except -1:
 
 
 cdef bint compressing_is_unfinished(WebSocket ws) noexcept:
-    """There is a message that compressing_unpack() did not come to the end of: nothing behind it may be looked at."""
+    """A message is partly inflated. Nothing behind it may be parsed."""
     return ws.deflation is not None and ws.deflation.unfinished is not None
 
 
@@ -91,7 +91,7 @@ cdef bint _unpacked(WebSocket ws, Event *event, EventKind kind) except -1:
     return True
 
 
-cdef int compressing_forget(WebSocket ws) except -1:
+cdef int compressing_forget(WebSocket ws) noexcept:
     """Nothing more is inflated, and a message that is unfinished is not delivered."""
     if ws.deflation is not None:
         ws.deflation.inflater = None

@@ -235,8 +235,8 @@ cdef class WebSocket(Socket):
     # topics
 
     def subscribe(self, topic):
-        """Receive what is published to a topic. Returns whether that is new: False where it was subscribed already,
-        or is not open.
+        """Receive what is published to a topic. True if newly subscribed. False if already subscribed, or no longer
+        open.
 
         ValueError for a name that is not 1 to 255 bytes of UTF-8, RuntimeError for more than `max_topics`. A connection
         leaves all its topics as soon as it is not open any more.
@@ -419,7 +419,7 @@ cdef class WebSocket(Socket):
         self.phase = phase
         if phase > PHASE_OPEN:
             topics_leave(self)
-        # Without a descriptor there is nothing that another could have instead.
+        # A GONE connection has no descriptor, so evicting it frees nothing: count it as settled.
         self.reactor.settle(self, phase == PHASE_OPEN or phase == PHASE_CLOSING or phase == PHASE_GONE)
         self.reactor._time()
         self.since = self.reactor.now

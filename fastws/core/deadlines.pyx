@@ -9,8 +9,8 @@ cdef uint32_t time_left(uint32_t now, uint32_t since, uint32_t timeout) noexcept
 
 
 cdef uint32_t ending_in(WebSocket ws, uint32_t now, uint32_t timeout) noexcept:
-    """Milliseconds until the end of a connection has taken too long: since it began, and since the peer has taken some
-    of what is unsent, or the last of it."""
+    """Milliseconds until the end of a connection is overdue: `timeout` after it began, or after the peer last took
+    PROGRESS bytes of the outbox or its last byte, whichever is later."""
     return max(time_left(now, ws.since, timeout), time_left(now, ws.stalled_at, timeout))
 
 
@@ -45,7 +45,7 @@ cdef int deadline_came(WebSocket ws, uint32_t now) except -1:
         return ws.end("handshake_timeout")
     if ws.phase != PHASE_OPEN:
         if ws.blocked:
-            ws.flush()                      # the poller tells of ample room only, a slow peer may have made a little
+            ws.flush()                      # the poller reports room once a third of the send buffer is free
         if deadline_in(ws, now) or _is_arriving(ws, now):
             return ws.on_taken()
         callback_cancel(ws)
@@ -81,12 +81,13 @@ cdef int deadline_came(WebSocket ws, uint32_t now) except -1:
 cdef bint _is_arriving(WebSocket ws, uint32_t now) noexcept:
     """Whether all is handed to the kernel, and on its way to a peer whose kernel has acknowledged some of it since the
     last deadline: then the time begins anew. A socket that is closed meanwhile would answer the peer's next byte, its
-    Close even, with a reset, which destroys what is on its way."""
-    cdef uint16_t then = ws.on_its_way_then
+    Close even, with a reset, which destroys what is on its way. The first look has nothing to compare with:
+    it gives the time once more where anything is on its way."""
+    cdef uint16_t before = ws.in_flight
     if ws.fd < 0 or ws.outbox.size:
         return False
-    ws.on_its_way_then = <uint16_t>min(ws.on_its_way() // PROGRESS, <size_t>0xFFFF)
-    if ws.on_its_way_then >= then if then else ws.on_its_way_then == 0:
+    ws.in_flight = <uint16_t>min(ws.on_its_way() // PROGRESS, <size_t>0xFFFF)
+    if ws.in_flight == 0 and before == 0 or before and ws.in_flight >= before:
         return False
     ws.since = now
     return True

@@ -114,7 +114,7 @@ cdef int _ask(WebSocket ws, callback, request) except -1:
     finally:
         asides.stepping = False
     if failure is not None:
-        ws.asides = None                    # it has not begun, and so nobody will say that it has ended
+        ws.asides = None                    # it has not begun, so no callback reports its end
         ws.phase = PHASE_HANDSHAKE
         verdict.close()
         return _broke_opening(ws, failure)

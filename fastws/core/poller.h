@@ -64,8 +64,8 @@ poller_take(int poller, poller_event *events, int capacity)
 }
 
 /* For the child of a fork, which shares the poller with its parent: the number then stands for a poller of the child's
- * own, with nothing in it, so that a loop that holds the number finds it valid and silent; without a descriptor for that,
- * for none. */
+ * own, with nothing in it, so that a loop that holds the number finds it valid and silent. Where there is no descriptor
+ * for that, the number is closed. */
 static inline void
 poller_replace(int poller)
 {

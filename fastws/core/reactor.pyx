@@ -107,8 +107,8 @@ cdef class Reactor:
 
     def leave_to_parent(self):
         """For the child of a fork: the parent goes on with the same sockets and the same poller, so the child closes
-        its copies and touches neither. It frees nothing: a destructor may undo what is the parent's, delete a file
-        say."""
+        its copies and touches neither. It frees nothing of the application's: a destructor may undo what is the
+        parent's, delete a file say."""
         cdef Roster roster
         cdef Socket socket
         cdef Listener listener
@@ -132,8 +132,8 @@ cdef class Reactor:
         self.timer = self.poller = -1
 
     cdef bint is_here(self) except -1:
-        """Whether this thread is the loop's: the one in which it runs, which need not be that in which the server was
-        started; while it rests, the one in which it ran last."""
+        """Whether the calling thread owns the reactor: the one that runs the loop, or, while the loop rests, the one
+        that ran it last. A loop may be started in one thread and run in another."""
         cdef unsigned long here = PyThread_get_thread_ident()
         if self.thread == here and (self.in_turn or self.turn_asked):   # it has not moved since, and asking costs more
             return True
@@ -262,8 +262,8 @@ cdef class Reactor:
         return 0
 
     cdef int _catch_up(self) except -1:
-        """The loop was held up. What has come meanwhile is not late, so all who have sent something are read, once, and
-        deadlines are looked at after that."""
+        """The loop was held up, so bytes that came in time are still unread. Reads each socket once and puts the sweep
+        off by a tick."""
         cdef Py_ssize_t batches = self.socket_count // BATCH + 1
         self.caught_up = True
         self.sweep_within(self.tick)
@@ -342,7 +342,7 @@ cdef class Reactor:
         return 0
 
     cdef int _turn(self) except -1:
-        """Sees to those who are marked; who is marked again meanwhile has to wait for the next turn."""
+        """Gives each marked socket its turn. A socket that is marked during this turn waits for the next."""
         cdef list dirty
         cdef Socket socket
         cdef Py_ssize_t count
@@ -374,7 +374,7 @@ cdef class Reactor:
                 self._time()
                 if self.now - began >= TURN_TIME:
                     break
-        if self.seen:
+        if self.seen:           # the old list is freed last: freeing a socket may run the application's destructors
             dirty, self.dirty = self.dirty, self.dirty[self.seen:]
             self.seen = 0
         if self.on_empty is not None and not self.socket_count:
@@ -393,7 +393,7 @@ cdef class Reactor:
                 error = failure if isinstance(error, Exception) else error
         if not isinstance(error, Exception):
             raise error
-        form = "internal error; the connection is dropped" if isinstance(endpoint, Socket) else "internal error in accepting"
+        form = "internal error; the connection is dropped" if isinstance(endpoint, Socket) else "cannot accept"
         return self.log_later(None, form, (), error)
 
     cdef int _time(self) noexcept:

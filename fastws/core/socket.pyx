@@ -228,8 +228,8 @@ cdef class Socket(Endpoint):
         return 0
 
     cdef int _let_go(self, size_t n) except -1:
-        """The first n bytes that are held have been used up. The rest is moved, and its memory cut, only where it is no
-        more than what has gone since the last time: each byte is moved once on the average, however few go at once."""
+        """Drops the first n held bytes. The rest moves to the front, and its memory is cut, only where it is no more
+        than what was dropped since the last move, so each byte moves once on average."""
         cdef uint8_t *smaller
         self.held_start += <uint32_t>n
         self.held_size -= <uint32_t>n
@@ -250,7 +250,7 @@ cdef class Socket(Endpoint):
         return self.mark()
 
     cdef int pause(self, uint8_t reason) except -1:
-        """Stops reading while any reason stands. That the peer goes away is still told."""
+        """Stops reading while any reason stands. The poller still reports that the peer shuts or resets."""
         if not self.pauses:
             self.reactor._time()
             self.paused_at = self.reactor.now

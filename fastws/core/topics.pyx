@@ -82,7 +82,7 @@ cdef Py_ssize_t topics_publish(
     """Returns how many connections took it. Who leaves meanwhile (too slow, say) leaves a hole, so that nobody else is
     passed over; who joins meanwhile comes after the end."""
     cdef Topic topic = service.topics.get(name)
-    cdef WebSocket ws                   # held: a nested loop in somebody's Future.cancel() might free it
+    cdef WebSocket ws                   # held: a destructor that a garbage collection runs may end it
     cdef Py_ssize_t handed = 0
     cdef uint32_t i
     if topic is None:
