@@ -34,8 +34,8 @@ cdef str close_reason(Event *event):
 
 
 cdef bytes close_body(unsigned int code, str reason):
-    """The body of a close frame of ours; 1005 makes an empty one. ValueError where it may not or cannot be sent. Calls no
-    function of Python's: a connection may end at the recursion limit, where each such call raises."""
+    """The body of a close frame of ours; 1005 makes an empty one. ValueError where it may not or cannot be sent.
+    It calls no function of Python's: a connection may end at the recursion limit, where each such call raises."""
     cdef bytes encoded, body
     cdef uint8_t *to
     cdef Py_ssize_t n
