@@ -177,7 +177,8 @@ class Target:
                     time.sleep(self.hold)
                 else:
                     report = generating.go()
-                cpu = settled_cpu_time(server.pid) - before
+            # A sampler that stops the server hundreds of times a second does not let it come to rest.
+            cpu = settled_cpu_time(server.pid) - before
         return Run(tool, report["count"], self.hold or report["seconds"], cpu.run)
 
 
