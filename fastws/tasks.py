@@ -229,6 +229,8 @@ else:
                         task._log_destroy_pending = False  # type: ignore[attr-defined]
                         coro.close()
             finally:
+                if _current_tasks.get(loop) is task:  # a signal's handler has raised in here
+                    _leave_task(loop, task)
                 if outer is not None:
                     _enter_task(loop, outer)
             if suspended:

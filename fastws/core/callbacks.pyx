@@ -112,13 +112,15 @@ cdef int _returned(WebSocket ws, result) except -1:
             asides.task = task
             if asides.cancel_due:
                 ws.mark()               # the loop has run in that step, and the connection has ended there
-    except Exception as error:
+    except BaseException as error:
         if asides is not None:
             if not asides.busy:
                 raise
             asides.busy = False         # it has not begun, so no callback reports its end
         result.close()
         callback_raised(ws, error)
+        if not isinstance(error, Exception):
+            raise
     finally:
         if asides is not None:
             asides.stepping = False

@@ -8,6 +8,7 @@ import itertools
 import time
 import weakref
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -255,7 +256,8 @@ def test_a02_acting_from_a_callback(serve: Serving, callback: str, target: str, 
             eventually(lambda number=number: len(others) == number)
             client = provoke(server, callback)
             if callback == "drain":
-                client.recv_exactly(len(BIG))
+                with suppress(Ended):  # of what is terminated then, up to low_water is lost
+                    client.recv_exactly(len(BIG))
             eventually(lambda number=number: len(results) == number, 5.0, f"{name} from {callback}")
             client.close()
             other.close()

@@ -591,7 +591,7 @@ def test_a07_peers_that_vanish_together_cost_nobody_else(serve: Serving, act: st
                     kept[0].close(4000)
 
     options = {"max_backpressure": 1 << 40, "high_water": 1000, "low_water": 100}
-    app = make_app(Handler, ping_interval=4 * SOON, ping_timeout=4 * SOON, **options)
+    app = make_app(Handler, ping_interval=8 * SOON, ping_timeout=8 * SOON, **options)
     server = serve(app)
     x = RawClient.connect(server.port, timeout=20.0)
     x.handshake("/?X")
