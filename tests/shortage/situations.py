@@ -341,19 +341,11 @@ def stopping(trial: Trial) -> Action:
     trial.peer("/async").send(build(BINARY, b"wait"))
     trial.connect()
     trial.turn()
-    coroutine = trial.server.stop(5.0)
-    trial.stops = True
-
-    def first_step() -> None:
-        try:
-            coroutine.send(None)
-        except StopIteration:
-            pass
-
-    return first_step
+    return stopping_empty(trial)
 
 
 def stopping_empty(trial: Trial) -> Action:
+    """The first step of stop(): up to where it waits."""
     trial.stops = True
     coroutine = trial.server.stop(5.0)
 
