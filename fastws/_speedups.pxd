@@ -86,7 +86,9 @@ cdef class Listener(Endpoint):
     cdef uint32_t batch         # of the reactor, when it accepted last
     cdef bint told
     cdef uint32_t rested_at     # milliseconds, like Reactor.now
+    cdef uint32_t unprepared    # connections that came before its options were set, and so have not inherited them
     cdef int _accept(self) except -1
+    cdef int _prepare(self, int fd) noexcept
     cdef int _rest(self, int error) except -1
     cdef int wake_up(self) except -1
     cdef int shut_down(self) except -1
@@ -152,6 +154,7 @@ cdef class Socket(Endpoint):
     cdef int _block(self) except -1
     cdef size_t unsent(self) noexcept
     cdef size_t on_its_way(self) noexcept
+    cdef uint32_t unanswered_for(self) noexcept
     cdef int mark(self) except -1
     cdef int will_write(self) except -1
     # end
@@ -311,7 +314,7 @@ cdef class Service:             # what the connections of a server are for
     cdef uint64_t answered
     cdef dict refused, closed
     cdef bint stopping
-    cdef uint32_t handshake_timeout, close_timeout      # milliseconds; 0 is off
+    cdef uint32_t handshake_timeout, close_timeout, user_timeout    # milliseconds; 0 is off
 
 cdef class Route:               # the callbacks and limits of one WebSocket route
     cdef readonly object upgrade, open, message, drain, ping, pong, close
@@ -362,7 +365,7 @@ cdef class WebSocket(Socket):
     cdef uint16_t close_code
     cdef uint16_t in_flight     # what was on its way at the last deadline of the end, in units of PROGRESS
     cdef str close_reason
-    cdef uint32_t since         # when this phase began
+    cdef uint32_t since         # when this phase began, or while it is open, when the kernel was asked; see asking_in()
     cdef uint32_t heard_at      # when the last byte came
     cdef uint32_t pinged_at
     cdef uint32_t message_at    # when the message in progress began

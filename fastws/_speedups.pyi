@@ -134,6 +134,7 @@ class Service:
         max_connections_per_ip: int,
         handshake_timeout: float,
         close_timeout: float,
+        user_timeout: float,
     ) -> None: ...
 
 @final

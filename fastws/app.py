@@ -29,6 +29,7 @@ from fastws.server import (
     open_sockets,
     open_unix_socket,
     speaks_tcp,
+    tells_of_acknowledgements,
 )
 from fastws.stats import Stats, total
 
@@ -153,16 +154,16 @@ class App:
             max_connections_per_ip=options.max_connections_per_ip,
             handshake_timeout=options.handshake_timeout,
             close_timeout=options.close_timeout,
+            user_timeout=options.tcp_user_timeout if all(map(tells_of_acknowledgements, sockets)) else 0,
         )
         every = (options, *(options.for_route(own) for *_, own in self._routes))
         shortest = min(one.shortest_timeout() for one in every)
-        send_timeouts = [one.send_timeout for one in every]
         # Deadlines are kept to an eighth of the shortest, but nobody needs to be looked after more often than that.
         tick = min(max(shortest / 8, 0.01), 1.0)
         try:
             for one in sockets:
                 if options.tcp_user_timeout and speaks_tcp(one):
-                    find_the_vanished(one, options.tcp_user_timeout, max(send_timeouts) if all(send_timeouts) else 0)
+                    find_the_vanished(one, options.tcp_user_timeout)
             server = Server(
                 service,
                 sockets,

@@ -223,9 +223,7 @@ class Options:
         60.0,
         _number(0, 86_400, "SECONDS"),
         "For the peer's system to acknowledge what ours has sent, be it only a keepalive probe, so that a peer that "
-        "is gone is found even while it is not read from or not pinged. At least two seconds more than twice the "
-        "longest `send_timeout`, as Linux ends a peer that acknowledges and reads nothing, too; where a `send_timeout` "
-        "is off, there are only keepalive probes, and none while something is under way. "
+        "is gone is found even while it is not read from or not pinged; looked at four times in that time. "
         "On breach: as if it had reset.",
         app_only=True,
     )

@@ -24,7 +24,6 @@ INTERNET = (socket.AF_INET, socket.AF_INET6)
 GOING_AWAY = 1001  # RFC 6455 section 7.4.1
 STOP_TIMEOUT = 10.0  # seconds for connections to close when a server stops
 CANCEL_TIMEOUT = 1.0  # seconds for cancelled callbacks to end when a server stops
-SEND_MARGIN = 2.0  # seconds from send_timeout, which is up to one second late, to TCP_USER_TIMEOUT
 
 
 class Connections(Collection[WebSocket]):
@@ -301,26 +300,22 @@ def speaks_tcp(sock: socket.socket) -> bool:
     return sock.family in INTERNET and sock.proto in (0, socket.IPPROTO_TCP, socket.IPPROTO_MPTCP)
 
 
-def find_the_vanished(sock: socket.socket, seconds: float, send_timeout: float) -> None:
-    """Have the kernel end connections whose peer's system has acknowledged nothing for so long. Where nothing is under
-    way, half of that time passes before it asks. Accepted sockets inherit this from the listening one.
+def tells_of_acknowledgements(sock: socket.socket) -> bool:
+    """Multipath TCP tells only what its first path knows."""
+    return speaks_tcp(sock) and sock.proto != socket.IPPROTO_MPTCP
 
-    send_timeout: the longest of the routes', 0 where one is off. TCP_USER_TIMEOUT also ends a peer whose system
-    acknowledges every probe while its program reads nothing (Linux, tcp_probe_timer()), so it must come later than
-    send_timeout, which names the reason; and where such a peer may stay for ever, there are only the keepalive probes,
-    which the kernel does not send while bytes are under way.
+
+def find_the_vanished(sock: socket.socket, seconds: float) -> None:
+    """Have the kernel ask the peer's system whether it is there, after half of that time in which nothing was under
+    way, and end the connection if no answer comes within the rest. It does not ask while something is under way; the
+    server looks at that itself. Accepted sockets inherit this from the listening one.
     """
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     half = min(max(1, round(seconds / 2)), 32_767)  # the most that Linux takes
     between = max(1, half // 4)
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, half)
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, between)
-    # What counts without TCP_USER_TIMEOUT.
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, max(1, round((seconds - half) / between)))
-    if send_timeout and sock.proto != socket.IPPROTO_MPTCP:  # which has no such option
-        # send_timeout begins anew once, when what the peer's system had still taken has left room in ours.
-        longest = max(seconds, 2 * send_timeout + SEND_MARGIN)
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, max(1, round(longest * 1000)))
 
 
 def _url(family: int, name: Any) -> str:

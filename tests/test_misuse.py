@@ -88,7 +88,7 @@ def service_arguments(**changes: Any) -> dict[str, Any]:
     }
     arguments |= {"max_header_size": 1, "max_request_line": 1, "max_headers": 1}
     arguments |= {"max_connections": 1, "max_connections_per_ip": 1}
-    return arguments | {"handshake_timeout": 1, "close_timeout": 1} | changes
+    return arguments | {"handshake_timeout": 1, "close_timeout": 1, "user_timeout": 1} | changes
 
 
 def test_wrong_arguments_of_the_core() -> None:

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 from harness import (
+    RawClient,
     Traps,
     client_of,
     echo_app,
@@ -128,8 +129,6 @@ def test_a_socket_has_the_options_of_ours(run: Any, state: str, family: int, hos
         async with await echo_app().start(host, 0) as server:
             expected = await options_of_a_connection(server.port, host)
         assert expected["TCP_NODELAY"] and expected["SO_REUSEADDR"] and expected["SO_KEEPALIVE"]
-        if protocol:
-            expected["TCP_USER_TIMEOUT"] = 0  # Multipath TCP has none
         async with await echo_app().start(sock=sock) as server:
             assert await options_of_a_connection(server.port, host) == expected
 
@@ -164,33 +163,41 @@ def test_a_port_whose_connections_linger(run: Any) -> None:
     run(main)
 
 
-SECONDS = [
-    ({"tcp_user_timeout": 60}, 60_000),
-    ({"tcp_user_timeout": 60, "send_timeout": 29}, 60_000),
-    ({"tcp_user_timeout": 60, "send_timeout": 29.5}, 61_000),
-    ({"tcp_user_timeout": 1, "send_timeout": 0.5}, 3_000),
-    ({"tcp_user_timeout": 60, "route": {"send_timeout": 300}}, 602_000),
-    ({"tcp_user_timeout": 60, "send_timeout": 300, "route": {"send_timeout": 10}}, 602_000),
-    ({"tcp_user_timeout": 60, "send_timeout": 1_000_000}, 2_000_002_000),
-    ({"tcp_user_timeout": 60, "send_timeout": 0}, 0),
-    ({"tcp_user_timeout": 60, "route": {"send_timeout": 0}}, 0),
-    ({"tcp_user_timeout": 0}, None),
-]
-
-
-@pytest.mark.parametrize(("options", "expected"), SECONDS)
-def test_the_kernel_gives_a_peer_no_less_time_than_we_do(run: Any, options: Any, expected: int | None) -> None:
-    """TCP_USER_TIMEOUT in milliseconds, 0 for none, or None without keepalive, too. Where there are only the keepalive
-    probes, the last of them is due at about that time."""
+@pytest.mark.parametrize("seconds", [0, 1, 10, 60, 86_400])
+def test_the_kernel_only_probes_for_a_peer(run: Any, seconds: float) -> None:
+    """The last of the keepalive probes is due at about that time, as far as Linux counts. It has no TCP_USER_TIMEOUT,
+    which would end peers that read."""
 
     async def main() -> None:
-        app = echo_app(**{name: value for name, value in options.items() if name != "route"})
-        app.websocket("/other", **options.get("route", {}))(print)
-        async with await app.start("127.0.0.1", 0) as server:
+        async with await echo_app(tcp_user_timeout=seconds).start("127.0.0.1", 0) as server:
             found = await options_of_a_connection(server.port, "127.0.0.1")
-        assert (found["TCP_USER_TIMEOUT"] if found["SO_KEEPALIVE"] else None) == expected
-        if expected == 0:
-            assert abs(found["TCP_KEEPIDLE"] + found["TCP_KEEPINTVL"] * found["TCP_KEEPCNT"] - 60) < 5
+        assert found["TCP_USER_TIMEOUT"] == 0
+        assert bool(found["SO_KEEPALIVE"]) == (seconds > 0)
+        if 1 < seconds < 65_536:
+            last = found["TCP_KEEPIDLE"] + found["TCP_KEEPINTVL"] * found["TCP_KEEPCNT"]
+            assert abs(last - seconds) <= seconds / 10
+
+    run(main)
+
+
+@pytest.mark.parametrize("waiting", [1, 3])
+def test_connections_that_came_before_the_server(run: Any, waiting: int) -> None:
+    """As where a service manager starts it for the first of them. The last is of those that came later."""
+
+    async def main() -> None:
+        sock = socket.socket()
+        sock.bind(("127.0.0.1", 0))
+        sock.listen()
+        port = sock.getsockname()[1]
+        early = [RawClient.connect(port) for _ in range(waiting)]
+        async with await echo_app().start(sock=sock) as server:
+            expected = await options_of_a_connection(server.port, "127.0.0.1")
+            for client in early:
+                await elsewhere(client.handshake)
+                with server_end(client) as accepted:
+                    assert options_of(accepted) == expected
+                client.close()
+        assert expected["TCP_NODELAY"] and expected["SO_KEEPALIVE"]
 
     run(main)
 

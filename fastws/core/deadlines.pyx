@@ -14,6 +14,13 @@ cdef uint32_t ending_in(WebSocket ws, uint32_t now, uint32_t timeout) noexcept:
     return max(time_left(now, ws.since, timeout), time_left(now, ws.stalled_at, timeout))
 
 
+cdef uint32_t asking_in(WebSocket ws, uint32_t now) noexcept:
+    """Milliseconds until our kernel is asked what it knows of the peer's: where no byte has come for half of
+    tcp_user_timeout, and then every quarter of it."""
+    cdef uint32_t timeout = ws.service.user_timeout
+    return max(time_left(now, ws.heard_at, (timeout + 1) // 2), time_left(now, ws.since, (timeout + 3) // 4))
+
+
 cdef uint32_t deadline_in(WebSocket ws, uint32_t now) noexcept:
     """Milliseconds to the nearest deadline: 0 where it has come, NEVER where there is none."""
     cdef Route route = ws.route
@@ -36,7 +43,7 @@ cdef uint32_t deadline_in(WebSocket ws, uint32_t now) noexcept:
             left = min(left, time_left(now, ws.heard_at, route.ping_interval))
     elif ws.peer_left and ws.pauses & (PAUSE_WAITING | PAUSE_AT_END) and ws.is_busy():
         left = min(left, ending_in(ws, now, route.close_timeout))
-    return left
+    return left if ws.peer_left else min(left, asking_in(ws, now))
 
 
 cdef int deadline_came(WebSocket ws, uint32_t now) except -1:
@@ -56,6 +63,12 @@ cdef int deadline_came(WebSocket ws, uint32_t now) except -1:
         and not time_left(now, ws.deflation.used_at, route.deflate.history_timeout)
     ):
         history_drop(&ws.deflation.history)
+        if deadline_in(ws, now):
+            return 0
+    if not ws.peer_left and not asking_in(ws, now):
+        ws.since = now
+        if ws.unanswered_for() >= ws.service.user_timeout:
+            return ws.end("lost")
         if deadline_in(ws, now):
             return 0
     if ws.blocked and (ws.pauses or not time_left(now, ws.stalled_at, route.send_timeout)):

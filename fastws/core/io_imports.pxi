@@ -47,8 +47,11 @@ cdef extern from "<sys/socket.h>" nogil:
         size_t msg_iovlen
     enum:
         AF_INET, AF_INET6, MSG_NOSIGNAL, SHUT_RDWR, SHUT_WR, SOCK_NONBLOCK, SOCK_CLOEXEC
+        SOL_SOCKET, SO_KEEPALIVE, SO_REUSEADDR
     int accept4(int, sockaddr *, socklen_t *, int)
     int getsockname(int, sockaddr *, socklen_t *)
+    int getsockopt(int, int, int, void *, socklen_t *)
+    int setsockopt(int, int, int, const void *, socklen_t)
     int shutdown(int, int)
     ssize_t recv(int, void *, size_t, int)
     ssize_t send(int, const void *, size_t, int)
@@ -64,7 +67,17 @@ cdef extern from "<sys/ioctl.h>" nogil:
     int ioctl(int, unsigned long, int *)
 
 
+cdef extern from "<netinet/tcp.h>" nogil:
+    cdef struct tcp_info:
+        uint8_t tcpi_retransmits, tcpi_probes
+        uint32_t tcpi_unacked, tcpi_last_ack_recv
+    enum:
+        TCP_INFO, TCP_KEEPCNT, TCP_KEEPIDLE, TCP_KEEPINTVL, TCP_NODELAY
+
+
 cdef extern from "<netinet/in.h>" nogil:
+    enum:
+        IPPROTO_TCP
     cdef struct in_addr:
         pass
     cdef struct in6_addr:

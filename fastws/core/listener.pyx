@@ -12,6 +12,7 @@ cdef class Listener(Endpoint):
         self.service = service
         self.fd = sock.fileno()
         self.burst = 1
+        self.unprepared = _queued(self.fd)
         # Half as many as may be here before one goes, so that nobody goes whose bytes have come and are to be read yet.
         self.most = max(1, min(MAX_BURST, reactor.max_transient // 2))
 
@@ -48,6 +49,9 @@ cdef class Listener(Endpoint):
                     close(fd)
             if socket is None:
                 return self._rest(ENOMEM)
+            if self.unprepared:
+                self.unprepared -= 1
+                self._prepare(fd)
             socket.fd = fd
             socket.address = address
             error = self.reactor.watch(socket, POLL_READ)
@@ -56,6 +60,17 @@ cdef class Listener(Endpoint):
                 close(fd)
                 return self._rest(error)
             self.reactor.link(socket)
+        return 0
+
+    cdef int _prepare(self, int fd) noexcept:
+        """Gives a connection the options that others inherit (fastws.server). A service manager that starts the server
+        for its first connection has let that one come before."""
+        cdef int[4] of_tcp = [TCP_NODELAY, TCP_KEEPIDLE, TCP_KEEPINTVL, TCP_KEEPCNT]
+        cdef int name
+        for name in of_tcp:
+            _copy_option(self.fd, fd, IPPROTO_TCP, name)
+        _copy_option(self.fd, fd, SOL_SOCKET, SO_REUSEADDR)
+        _copy_option(self.fd, fd, SOL_SOCKET, SO_KEEPALIVE)
         return 0
 
     cdef int _rest(self, int error) except -1:
@@ -86,3 +101,16 @@ cdef class Listener(Endpoint):
             self.fd = -1
             self.sock.close()
         return 0
+
+
+cdef uint32_t _queued(int listening) noexcept:
+    """How many connections wait to be accepted; 0 where it is no TCP."""
+    cdef tcp_info info
+    cdef socklen_t size = sizeof(info)
+    return info.tcpi_unacked if getsockopt(listening, IPPROTO_TCP, TCP_INFO, &info, &size) == 0 else 0
+
+
+cdef int _copy_option(int source, int target, int level, int name) noexcept:
+    cdef int value
+    cdef socklen_t size = sizeof(value)
+    return getsockopt(source, level, name, &value, &size) or setsockopt(target, level, name, &value, size)

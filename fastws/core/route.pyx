@@ -19,7 +19,7 @@ cdef class Service:
         self, *, Hub hub not None, find_websocket, find_http, allowed_hosts,
         size_t max_header_size, size_t max_request_line, size_t max_headers,
         Py_ssize_t max_connections, Py_ssize_t max_connections_per_ip,
-        double handshake_timeout, double close_timeout,
+        double handshake_timeout, double close_timeout, double user_timeout,
     ):
         self.hub = hub
         self.max_connections = max_connections
@@ -29,6 +29,7 @@ cdef class Service:
         self.find_http = find_http
         self.allowed_hosts = allowed_hosts
         self.handshake_timeout = _milliseconds(handshake_timeout)
+        self.user_timeout = _milliseconds(user_timeout)
         self.close_timeout = _milliseconds(close_timeout)
 
     def _deliver(self, topic, PreparedMessage message not None, int wish):

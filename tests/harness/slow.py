@@ -53,10 +53,11 @@ def small_buffers(size: int = 16_384) -> socket.socket:
 
 def thrifty_client(port: int, room: int = 16_384, segment: int = 1400) -> RawClient:
     """A connection with a small receive buffer and a segment size as that of a network, so that its window opens in
-    small steps. On loopback a segment holds 64 KB, and a window below that is served by a timer."""
+    small steps. On loopback, segment=0, a segment holds 64 KB, and a window below that is served by a timer."""
     sock = socket.socket()
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, room)
-    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG, segment)
+    if segment:
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG, segment)
     sock.connect(("127.0.0.1", port))
     return RawClient(sock, 20.0)
 

@@ -22,6 +22,7 @@ from harness import (
     fill,
     make_app,
     newest,
+    read_slowly,
     server_end,
     slow_client,
     small_buffers,
@@ -101,7 +102,7 @@ def test_s03_many_of_them(serve: Serving) -> None:
 
 @pytest.mark.parametrize("send_timeout", [0, 2])
 def test_s03_the_kernel_ends_no_peer_whose_time_is_not_up(serve: Serving, send_timeout: float) -> None:
-    """Its system answers each probe of the closed window, and for that TCP_USER_TIMEOUT would end it."""
+    """Its system answers each probe of the closed window. Linux's TCP_USER_TIMEOUT would end it all the same."""
     recorder = Recorder()
     server = serve(
         make_app(recorder.handler(), tcp_user_timeout=1, send_timeout=send_timeout, max_backpressure=1 << 30)
@@ -126,6 +127,20 @@ def test_s03_the_kernel_ends_no_peer_whose_time_is_not_up(serve: Serving, send_t
         eventually(lambda: server.stats()["connections"] == 1, 10)
         closed = server.stats()["closed"]
         assert closed["send_timeout" if send_timeout else "lost"] == 1 == sum(closed.values())
+
+
+@pytest.mark.parametrize(("rate", "segment"), [(20_000, 1400), (50_000, 0), (20_000, 0)])
+def test_s03_a_peer_that_reads_through_a_small_window(serve: Serving, rate: float, segment: int) -> None:
+    """Its system's window is always smaller than what the kernel would send next, which it passes on by probes."""
+    app = make_app(Recorder().handler(), tcp_user_timeout=1, send_timeout=10, max_backpressure=1 << 30)
+    server = serve(app)
+    with bystander(server):
+        client = thrifty_client(server.port, segment=segment)
+        client.handshake()
+        server.call(newest(server).send, bytes(10 << 20))
+        read_slowly(client, rate, 5 * rate)  # five times as long as its system had for an answer
+        assert server.stats()["connections"] == 2
+        client.reset()
 
 
 @pytest.mark.parametrize("state", ["open", "closed", "answered", "half-closed"])

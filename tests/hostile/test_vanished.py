@@ -3,6 +3,7 @@ networks of the test's own, which can be cut."""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -26,7 +27,7 @@ EVERYWHERE: dict[str, Any] = {"host": "0.0.0.0", "port": 0}  # of a network that
 SOON = 0.3 * PATIENCE
 USER_TIMEOUT = 1.0  # the kernel keeps no shorter one for keepalive
 WITHIN = 6.0  # the kernel looks only when it tries again, each time after twice as long
-KERNEL: dict[str, Any] = {"tcp_user_timeout": USER_TIMEOUT, "send_timeout": SOON}  # which the kernel's is never below
+KERNEL: dict[str, Any] = {"tcp_user_timeout": USER_TIMEOUT}
 
 
 @pytest.fixture
@@ -60,17 +61,23 @@ def test_s08_a_vanished_peer_is_found_by_ping(serve: Serving, far: FarHost) -> N
         assert server.stats()["closed"]["ping_timeout"] == 1
 
 
-@pytest.mark.parametrize("state", ["idle", "unsent bytes", "reading paused"])
-def test_s08_a_vanished_peer_is_found_by_the_kernel(serve: Serving, far: FarHost, state: str) -> None:
+@pytest.mark.parametrize("send_timeout", [0, 600])
+@pytest.mark.parametrize("state", ["idle", "unsent bytes", "more than the kernel takes", "reading paused"])
+def test_s08_a_vanished_peer_is_found_by_the_kernel(
+    serve: Serving, far: FarHost, state: str, send_timeout: float
+) -> None:
     """Where there are no pings, or where they would say nothing, as nobody reads what answers them."""
     recorder = Recorder()
     pings = {"ping_interval": SOON, "ping_timeout": SOON} if state == "reading paused" else {}
-    server = serve(make_app(recorder.handler(), **KERNEL, **pings), **EVERYWHERE)
+    app = make_app(recorder.handler(), **KERNEL, **pings, send_timeout=send_timeout, max_backpressure=64 << 20)
+    server = serve(app, **EVERYWHERE)
     with bystander(server, recorder, [("open",), ("close", 1006, "")]):
         far_client(far, server, recorder, state == "reading paused")
         far.cut()
         if state == "unsent bytes":
             server.call(recorder.sockets[0].send, "are you there?")
+        elif state == "more than the kernel takes":
+            server.call(recorder.sockets[0].send, bytes(32 << 20))
         eventually(lambda: server.stats()["sockets"] == 1, WITHIN)
         assert server.stats()["closed"]["lost"] == 1
 
@@ -89,14 +96,18 @@ def test_s08_a_peer_in_a_handshake_that_vanishes(serve: Serving, far: FarHost, o
         assert server.stats()["refused"]["handshake_timeout"] == 1
 
 
-def test_s08_a_vanished_peer_is_found_where_one_that_reads_nothing_may_stay(serve: Serving, far: FarHost) -> None:
-    """Without a send_timeout the kernel has only its keepalive probes."""
+def test_s08_a_peer_vanishes_behind_a_closed_window(serve: Serving, far: FarHost) -> None:
+    """It may read nothing for as long as it likes while its system answers."""
     recorder = Recorder()
-    server = serve(make_app(recorder.handler(), tcp_user_timeout=USER_TIMEOUT, send_timeout=0), **EVERYWHERE)
+    app = make_app(recorder.handler(), **KERNEL, send_timeout=0, max_backpressure=64 << 20)
+    server = serve(app, **EVERYWHERE)
     with bystander(server, recorder, [("open",), ("close", 1006, "")]):
         far_client(far, server, recorder)
+        server.call(recorder.sockets[0].send, bytes(32 << 20))
+        time.sleep(3 * USER_TIMEOUT)
+        assert server.stats()["connections"] == 2
         far.cut()
-        eventually(lambda: server.stats()["sockets"] == 1, WITHIN)
+        eventually(lambda: server.stats()["sockets"] == 1, 5 * WITHIN)
         assert server.stats()["closed"]["lost"] == 1
 
 
