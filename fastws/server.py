@@ -96,12 +96,17 @@ class Server:
 
         After `timeout` seconds the rest are terminated and their async callbacks cancelled. May be called again, with
         a shorter timeout for instance. If it is cancelled, the server stops all the same once its connections end.
-        In the child of a fork it does nothing: there is no server, see README.
+        In the child of a fork it does nothing: there is no server, see README. RuntimeError in another event loop than
+        the server's, unless that one is closed.
         """
         if self._is_parents:
             return
         if self.is_abandoned():
             self.abandon()
+        if not self._stopped.done() and asyncio.get_running_loop() is not self._reactor.loop:
+            raise RuntimeError(
+                "a server belongs to its event loop: use asyncio.run_coroutine_threadsafe(server.stop(), loop)"
+            )
         if not self._stopping:
             file, self._socket_file = self._socket_file, None
             if file is not None:

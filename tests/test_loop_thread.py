@@ -137,6 +137,26 @@ def test_stopped_there(moving: Moving) -> None:
     stopping.result(10 * PATIENCE)
 
 
+def test_stopped_in_another_loop(moving: Moving, loop_kind: str) -> None:
+    """It is refused, and costs nobody a connection, whether the server's loop runs or rests."""
+    client = moving.client()
+    elsewhere = new_loop(loop_kind)
+
+    def refuses() -> None:
+        with pytest.raises(RuntimeError, match="a server belongs to its event loop"):
+            elsewhere.run_until_complete(moving.server.stop(5))
+
+    refuses()
+    moving.move()
+    refuses()
+    client.send("still here")
+    expect(client, "still here")
+    moving.rest()
+    moving.here(moving.server.stop(0))
+    elsewhere.run_until_complete(moving.server.stop())  # there is nothing to do any more
+    elsewhere.close()
+
+
 @pytest.mark.parametrize("first", ["publish here", "publish there", "send there", "message"])
 def test_moved_with_its_connections(moving: Moving, first: str) -> None:
     """Whatever comes first: what is published here must not wait until the loop wakes up for another reason."""
