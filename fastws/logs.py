@@ -12,10 +12,11 @@ PERIOD = 10.0  # seconds
 
 
 def write(log: logging.Logger, level: int, form: str, *args: object, error: BaseException | None = None) -> None:
-    """Write a line. An exception of a handler goes to stderr, as logging does with its own handlers' errors."""
+    """Write a line. An exception of a handler goes to stderr, as logging does with its own handlers' errors; so does a
+    CancelledError, which says nothing of us: that of a future which the handler has asked for its result."""
     try:
         log.log(level, form, *args, exc_info=error)
-    except Exception:
+    except (Exception, asyncio.CancelledError):
         with suppress(Exception):  # the standard error may be closed
             if logging.raiseExceptions and sys.stderr is not None:
                 print(f"--- Logging error: in the line {form!r} ---", file=sys.stderr)

@@ -210,7 +210,7 @@ cdef int callback_turn(WebSocket ws) except -1:
         if asides.task is not None:
             try:
                 asides.task.cancel()    # calls cancel() of what it awaits
-            except Exception as error:
+            except (Exception, CancelledError) as error:
                 asides.cancel_due = isinstance(error, MemoryError)
                 ws.reactor.log_later(None, "exception in cancelling a callback", (), error)
             if asides.cancel_due:

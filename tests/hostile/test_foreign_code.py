@@ -240,8 +240,9 @@ def test_a07_a_refusal_is_sent_though_a_handler_of_the_log_raises(serve: Serving
     settled(server, peers, 1)
 
 
+@pytest.mark.parametrize("error", [LookupError, asyncio.CancelledError])
 @pytest.mark.parametrize("cause", CAUSES)
-def test_a07_a_handler_of_the_log_raises(serve: Serving, cause: str) -> None:
+def test_a07_a_handler_of_the_log_raises(serve: Serving, cause: str, error: type[BaseException]) -> None:
     """What is behind is not delivered, and the Close is sent."""
     peers = Peers()
     options = {"ping_interval": SOON, "ping_timeout": SOON} if cause == "ping_timeout" else {}
@@ -250,7 +251,7 @@ def test_a07_a_handler_of_the_log_raises(serve: Serving, cause: str) -> None:
         serve.traps.expect(Boom)
 
     def acting(record: logging.LogRecord) -> None:
-        raise LookupError(record)
+        raise error(record)
 
     with logging_to(acting) as log:
         client, code = provoke(cause, server, peers)
