@@ -314,8 +314,8 @@ def _room(options: Options) -> tuple[int, int]:
             options.max_connections,
             files,
         )
-    # Some are left for the application's own files.
-    return options.max_connections or max(1, files - pending - min(files // 16, 256)), pending
+    # Some are left for the application's own files; Python, the loop and the server have a dozen.
+    return options.max_connections or max(1, files - pending - min(max(files // 16, 16), 256)), pending
 
 
 def _open_files() -> int:

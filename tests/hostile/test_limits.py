@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -139,6 +141,41 @@ def test_h22_an_eighth_of_the_descriptors_at_most(serve: Serving) -> None:
                 assert settled(server, 1 + 50 * (number + 1))["handshakes"] == min(50 * (number + 1), 100)
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+SMALL = """
+import asyncio, resource, sys
+resource.setrlimit(resource.RLIMIT_NOFILE, (64, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
+import fastws
+app = fastws.App(ping_interval=0)
+app.websocket("/")(lambda ws, data: ws.send(data))
+
+async def main():
+    async with await app.start("127.0.0.1", 0) as server:
+        print(server.port, flush=True)
+        await asyncio.to_thread(sys.stdin.read)
+
+if sys.argv[1] == "uvloop":
+    import uvloop
+    uvloop.install()
+asyncio.run(main())
+"""
+
+
+def test_s05_a_server_with_few_descriptors_has_some_left_to_say_so(loop_kind: str) -> None:
+    """Without a max_connections of its own, what it has open itself is counted, too: the last of many hears 503, and
+    nobody hangs."""
+    process = subprocess.Popen(
+        [sys.executable, "-W", "ignore", "-c", SMALL, loop_kind], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    assert process.stdout is not None
+    try:
+        with Crowd(int(process.stdout.readline())) as crowd:
+            for _ in range(8):  # no more at once than may be in a handshake
+                crowd.until(lambda member: member.status > 0, crowd.join(8, REQUEST))
+            assert {member.status for member in crowd.members} == {101, 503}
+    finally:
+        process.communicate(timeout=20)
 
 
 class Deciding:
