@@ -64,8 +64,6 @@ if sys.version_info >= (3, 12):
             """Nothing is kept between two starts."""
 
 else:
-    _enter_task: Callable[[asyncio.AbstractEventLoop, "asyncio.Task[Any]"], None] = asyncio.tasks._enter_task
-    _leave_task: Callable[[asyncio.AbstractEventLoop, "asyncio.Task[Any]"], None] = asyncio.tasks._leave_task
     _register_task: Callable[["asyncio.Task[Any]"], None] = asyncio.tasks._register_task
     _unregister_task: Callable[["asyncio.Task[Any]"], None] = asyncio.tasks._unregister_task
     _current_tasks: dict[asyncio.AbstractEventLoop, "asyncio.Task[Any]"] = asyncio.tasks._current_tasks  # type: ignore[attr-defined]
@@ -206,10 +204,10 @@ else:
             result, failure, suspended = None, None, False
             task, spare = pair = spares.pop() if spares else _pair(_Spare(loop))
             outer = _current_tasks.get(loop)
-            if outer is not None:
-                _leave_task(loop, outer)
+            # A signal's handler, which may raise, runs when a call has returned. Neither the step nor its end has one
+            # after which the current task would be wrong.
             try:
-                _enter_task(loop, task)
+                _current_tasks[loop] = task
                 try:
                     awaited = context.run(coro.send, None)
                     suspended = True
@@ -218,21 +216,21 @@ else:
                 except BaseException as exc:
                     failure = exc
                     coro.close()  # where there was no memory for it to begin
-                _leave_task(loop, task)
+                _current_tasks.pop(loop, None)
                 if suspended:
                     try:
                         task.add_done_callback(lambda task: spare.reported(done))
                         spare.adopt(coro, context, awaited)
-                    except Exception as exc:  # no memory to go on with it
+                    except BaseException as exc:  # no memory to go on with it, say
                         suspended, failure = False, exc
                         spare.given_up = True
                         task._log_destroy_pending = False  # type: ignore[attr-defined]
                         coro.close()
             finally:
-                if _current_tasks.get(loop) is task:  # a signal's handler has raised in here
-                    _leave_task(loop, task)
-                if outer is not None:
-                    _enter_task(loop, outer)
+                if outer is None:
+                    _current_tasks.pop(loop, None)
+                else:
+                    _current_tasks[loop] = outer
             if suspended:
                 return task
             if failure is None and task._must_cancel:  # type: ignore[attr-defined]

@@ -5,10 +5,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import select
 import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from types import FrameType
 from typing import Any
 
 import pytest
@@ -21,6 +23,7 @@ from harness import (
     RawClient,
     ServerThread,
     Serving,
+    at_rest,
     build,
     client_of,
     close_code,
@@ -33,6 +36,7 @@ from harness import (
 )
 
 import fastws
+import fastws.tasks
 
 BAD_FRAME = b"\x83\x80\x00\x00\x00\x00"  # there is no opcode 3
 OFFER = [("Sec-WebSocket-Extensions", "permessage-deflate")]
@@ -620,3 +624,67 @@ def test_a07_peers_that_vanish_together_cost_nobody_else(serve: Serving, act: st
     assert len([end for end in ends if end[0] != "X"]) == many or act == "close"
     for other in others:
         other.close()
+
+
+class Interrupting:
+    """A profiler: raises after the n-th call that Starter.start makes, which is when a signal's handler can come."""
+
+    def __init__(self, number: int) -> None:
+        self.left = number
+
+    def __call__(self, frame: FrameType, event: str, argument: Any) -> None:
+        if event == "return" and frame.f_back is not None:
+            frame = frame.f_back
+        if event in ("return", "c_return") and frame.f_code is fastws.tasks.Starter.start.__code__:
+            self.left -= 1
+            if self.left < 0:
+                sys.setprofile(None)
+                raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("waits", [False, True])
+def test_a04_a_signal_comes_while_a_coroutine_is_started(
+    loop_kind: str, no_leaked_fds: None, caplog: pytest.LogCaptureFixture, waits: bool
+) -> None:
+    """Tasks run as before, and the server stops, after whichever call its handler has raised."""
+
+    class Answers:
+        async def message(self, ws: Any, data: Any) -> None:
+            if waits:
+                await asyncio.sleep(0)
+            ws.send(data)
+
+        def close(self, ws: Any, code: int, reason: str) -> None:
+            closed.append(code)
+
+    async def answered(client: RawClient) -> None:
+        await until(lambda: select.select([client.sock], [], [], 0)[0])
+
+    async def serves() -> None:
+        assert asyncio.current_task() is not None
+        await server.stop(0.1)
+
+    loop = new_loop(loop_kind)
+    number, interrupted = 0, True
+    while interrupted:
+        closed: list[int] = []
+        app = make_app(Answers())
+        server = loop.run_until_complete(app.start("127.0.0.1", 0))
+        client = loop.run_until_complete(client_of(server.port))
+        client.send("x")
+        sys.setprofile(Interrupting(number))
+        try:
+            loop.run_until_complete(answered(client))
+            interrupted = False
+        except KeyboardInterrupt:
+            number += 1
+        finally:
+            sys.setprofile(None)
+        assert asyncio.current_task(loop) is None
+        loop.run_until_complete(serves())
+        assert len(closed) == 1 and not any(at_rest(app.stats()).values()) and not unaccounted(app.stats())
+        client.close()
+    assert number > 2
+    caplog.clear()  # the tracebacks hold connections
+    loop.run_until_complete(loop.shutdown_default_executor())
+    loop.close()
