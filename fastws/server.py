@@ -140,8 +140,8 @@ class Server:
         _speedups.abandon(self._reactor, self._service)
         with suppress(RuntimeError):  # from that loop, for those who wait in it
             self._stopped.set_result(None)
-        self._log.flush()
         self._leave()
+        self._log.flush()  # last, as a log handler may raise
 
     async def _ended_within(self, timeout: float) -> bool:
         if not self._stopped.done():
@@ -161,9 +161,9 @@ class Server:
 
     def _conclude(self) -> None:
         self._reactor.on_empty = None
-        self._log.flush()
         self._leave()
         self._stopped.set_result(None)
+        self._log.flush()  # last, as a log handler may raise
 
     def _leave(self) -> None:
         _running.discard(self)

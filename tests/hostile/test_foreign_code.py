@@ -27,6 +27,7 @@ from harness import (
     build,
     client_of,
     close_code,
+    elsewhere,
     eventually,
     make_app,
     new_loop,
@@ -37,6 +38,7 @@ from harness import (
 
 import fastws
 import fastws.tasks
+from fastws.logs import LINES
 
 BAD_FRAME = b"\x83\x80\x00\x00\x00\x00"  # there is no opcode 3
 OFFER = [("Sec-WebSocket-Extensions", "permessage-deflate")]
@@ -296,6 +298,41 @@ def test_a07_a_handler_of_the_log_is_interrupted(loop_kind: str, no_leaked_fds: 
         for client in list(RawClient.opened):
             client.close()
         loop.run_until_complete(server.stop(0))
+        loop.run_until_complete(loop.shutdown_default_executor())
+        loop.close()
+
+
+@pytest.mark.parametrize("error", [GeneratorExit, SystemExit])
+def test_a07_a_handler_of_the_log_raises_at_the_end(
+    loop_kind: str, no_leaked_fds: None, error: type[BaseException]
+) -> None:
+    """What the log has still to tell is told last: the server has ended, whatever comes out of stop()."""
+    app = make_app(Peers())
+    loop = new_loop(loop_kind)
+    lines = []
+
+    def acting(record: logging.LogRecord) -> None:
+        lines.append(record.getMessage())
+        if "more like it" in lines[-1]:
+            raise error
+
+    async def stops() -> None:
+        server = await app.start("127.0.0.1", 0)
+        for _ in range(LINES + 1):
+            with RawClient.connect(server.port) as client:
+                client.send_raw(b"GET /nowhere HTTP/1.1\r\nHost: localhost\r\n\r\n")
+                await elsewhere(client.expect_reject, 404)
+            await until(lambda: app.stats()["sockets"] == 0)
+        with pytest.raises(error):
+            await server.stop(0)
+        await asyncio.wait_for(server.wait_closed(), 5 * PATIENCE)
+        assert app.stats()["accepted"] == LINES + 1 and not unaccounted(app.stats())
+
+    try:
+        with logging_to(acting):
+            loop.run_until_complete(stops())
+        assert len(lines) == LINES + 1
+    finally:
         loop.run_until_complete(loop.shutdown_default_executor())
         loop.close()
 
