@@ -154,7 +154,7 @@ cdef class Socket(Endpoint):
     cdef int _block(self) except -1
     cdef size_t unsent(self) noexcept
     cdef size_t on_its_way(self) noexcept
-    cdef uint32_t unanswered_for(self) noexcept
+    cdef bint is_unanswered_for(self, uint32_t milliseconds) noexcept
     cdef int mark(self) except -1
     cdef int will_write(self) except -1
     # end
@@ -314,7 +314,7 @@ cdef class Service:             # what the connections of a server are for
     cdef uint64_t answered
     cdef dict refused, closed
     cdef bint stopping
-    cdef uint32_t handshake_timeout, close_timeout, user_timeout    # milliseconds; 0 is off
+    cdef uint32_t handshake_timeout, close_timeout, quarter_user_timeout    # milliseconds; 0 is off
 
 cdef class Route:               # the callbacks and limits of one WebSocket route
     cdef readonly object upgrade, open, message, drain, ping, pong, close
@@ -365,10 +365,11 @@ cdef class WebSocket(Socket):
     cdef uint16_t close_code
     cdef uint16_t in_flight     # what was on its way at the last deadline of the end, in units of PROGRESS
     cdef str close_reason
-    cdef uint32_t since         # when this phase began, or while it is open, when the kernel was asked; see asking_in()
+    cdef uint32_t since         # when this phase began
     cdef uint32_t heard_at      # when the last byte came
     cdef uint32_t pinged_at
     cdef uint32_t message_at    # when the message in progress began
+    cdef uint32_t asked_at      # when our kernel was asked what it knows of the peer's
     cdef Bucket messages, controls
     cdef uint32_t pongs_asked   # by Pings of ours; these are free
     cdef flag in_message, ping_sent, drain_due, close_due, peer_left, is_text_message
@@ -380,6 +381,7 @@ cdef class WebSocket(Socket):
     cdef readonly object path_params, request
     cdef Subscription *subscriptions_at
     cdef uint32_t subscribed    # how many of them
+    cdef uint8_t unanswered     # how many times in a row our kernel has said that the peer's does not answer
     # receive
     cdef Py_ssize_t read_frames(self, uint8_t *data, size_t n) except -1
     cdef int handle(self, EventKind kind, Event *event) except -1

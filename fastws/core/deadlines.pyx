@@ -15,10 +15,10 @@ cdef uint32_t ending_in(WebSocket ws, uint32_t now, uint32_t timeout) noexcept:
 
 
 cdef uint32_t asking_in(WebSocket ws, uint32_t now) noexcept:
-    """Milliseconds until our kernel is asked what it knows of the peer's: where no byte has come for half of
-    tcp_user_timeout, and then every quarter of it."""
-    cdef uint32_t timeout = ws.service.user_timeout
-    return max(time_left(now, ws.heard_at, (timeout + 1) // 2), time_left(now, ws.since, (timeout + 3) // 4))
+    """Milliseconds until our kernel is asked what it knows of the peer's: whenever no byte has come for a quarter of
+    tcp_user_timeout."""
+    cdef uint32_t quarter = ws.service.quarter_user_timeout
+    return max(time_left(now, ws.heard_at, quarter), time_left(now, ws.asked_at, quarter))
 
 
 cdef uint32_t deadline_in(WebSocket ws, uint32_t now) noexcept:
@@ -43,7 +43,7 @@ cdef uint32_t deadline_in(WebSocket ws, uint32_t now) noexcept:
             left = min(left, time_left(now, ws.heard_at, route.ping_interval))
     elif ws.peer_left and ws.pauses & (PAUSE_WAITING | PAUSE_AT_END) and ws.is_busy():
         left = min(left, ending_in(ws, now, route.close_timeout))
-    return left if ws.peer_left else min(left, asking_in(ws, now))
+    return min(left, asking_in(ws, now))
 
 
 cdef int deadline_came(WebSocket ws, uint32_t now) except -1:
@@ -65,9 +65,10 @@ cdef int deadline_came(WebSocket ws, uint32_t now) except -1:
         history_drop(&ws.deflation.history)
         if deadline_in(ws, now):
             return 0
-    if not ws.peer_left and not asking_in(ws, now):
-        ws.since = now
-        if ws.unanswered_for() >= ws.service.user_timeout:
+    if not asking_in(ws, now):
+        ws.asked_at = now
+        ws.unanswered = ws.unanswered + 1 if ws.is_unanswered_for(ws.service.quarter_user_timeout) else 0
+        if ws.unanswered > 4:               # as much as four quarters have passed since the first time
             return ws.end("lost")
         if deadline_in(ws, now):
             return 0

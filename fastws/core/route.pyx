@@ -29,7 +29,7 @@ cdef class Service:
         self.find_http = find_http
         self.allowed_hosts = allowed_hosts
         self.handshake_timeout = _milliseconds(handshake_timeout)
-        self.user_timeout = _milliseconds(user_timeout)
+        self.quarter_user_timeout = _milliseconds(user_timeout / 4)
         self.close_timeout = _milliseconds(close_timeout)
 
     def _deliver(self, topic, PreparedMessage message not None, int wish):

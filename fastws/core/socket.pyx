@@ -469,15 +469,15 @@ cdef class Socket(Endpoint):
             return 0
         return <size_t>n
 
-    cdef uint32_t unanswered_for(self) noexcept:
-        """Milliseconds in which the peer's system has acknowledged nothing, where ours has asked it twice since; else
-        0. The kernel's own TCP_USER_TIMEOUT would also end a peer whose system answers, once its window has been
-        smaller than what is to be sent for that long, however steadily its program reads (Linux, tcp_probe_timer())."""
+    cdef bint is_unanswered_for(self, uint32_t milliseconds) noexcept:
+        """Whether our kernel has sent something again, or a probe, and the peer's has acknowledged nothing for so long.
+        The kernel's own TCP_USER_TIMEOUT would also end a peer that does acknowledge, once its window has been smaller
+        than what is to be sent for that long, however steadily its program reads (Linux, tcp_probe_timer())."""
         cdef tcp_info info
         cdef socklen_t size = sizeof(info)
-        if getsockopt(self.fd, IPPROTO_TCP, TCP_INFO, &info, &size) < 0:    # a Unix socket
-            return 0
-        return info.tcpi_last_ack_recv if max(info.tcpi_retransmits, info.tcpi_probes) >= 2 else 0
+        if getsockopt(self.fd, IPPROTO_TCP, TCP_INFO, &info, &size) < 0:
+            return False
+        return (info.tcpi_retransmits or info.tcpi_probes) and info.tcpi_last_ack_recv >= milliseconds
 
     cdef int will_write(self) except -1:
         """Before the writer looks whether it may: afterwards reserve() runs nobody's code. See mark()."""

@@ -93,6 +93,9 @@ class FarHost:
         """The wire is cut: nothing arrives any more, and neither side is told."""
         self.call(ip, "link set far down")
 
+    def mend(self) -> None:
+        self.call(ip, "link set far up")
+
     def close(self) -> None:
         self._calls.put(None)
         self._thread.join(10)

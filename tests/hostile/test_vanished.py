@@ -3,6 +3,7 @@ networks of the test's own, which can be cut."""
 
 from __future__ import annotations
 
+import socket
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -41,12 +42,13 @@ def far(serve: Serving) -> Iterator[FarHost]:
         pytest.skip(f"two hosts and a wire cannot be made here: {reason}")
 
 
-def far_client(far: FarHost, server: ServerThread, recorder: Recorder, pause: bool = False) -> None:
+def far_client(far: FarHost, server: ServerThread, recorder: Recorder, pause: bool = False) -> RawClient:
     client: RawClient = far.call(lambda: RawClient.connect(server.port, host=HERE))
     client.handshake()
     eventually(lambda: recorder.events == [("open",)])
     if pause:
         server.call(recorder.sockets[0].pause_reading)
+    return client
 
 
 def test_s08_a_vanished_peer_is_found_by_ping(serve: Serving, far: FarHost) -> None:
@@ -96,19 +98,40 @@ def test_s08_a_peer_in_a_handshake_that_vanishes(serve: Serving, far: FarHost, o
         assert server.stats()["refused"]["handshake_timeout"] == 1
 
 
-def test_s08_a_peer_vanishes_behind_a_closed_window(serve: Serving, far: FarHost) -> None:
+@pytest.mark.parametrize("shut", [False, True])
+def test_s08_a_peer_vanishes_behind_a_closed_window(serve: Serving, far: FarHost, shut: bool) -> None:
     """It may read nothing for as long as it likes while its system answers."""
     recorder = Recorder()
     app = make_app(recorder.handler(), **KERNEL, send_timeout=0, max_backpressure=64 << 20)
     server = serve(app, **EVERYWHERE)
     with bystander(server, recorder, [("open",), ("close", 1006, "")]):
-        far_client(far, server, recorder)
+        client = far_client(far, server, recorder)
         server.call(recorder.sockets[0].send, bytes(32 << 20))
+        if shut:
+            client.sock.shutdown(socket.SHUT_WR)
         time.sleep(3 * USER_TIMEOUT)
         assert server.stats()["connections"] == 2
         far.cut()
         eventually(lambda: server.stats()["sockets"] == 1, 5 * WITHIN)
         assert server.stats()["closed"]["lost"] == 1
+
+
+def test_s08_an_outage_counts_from_what_is_not_answered(serve: Serving, far: FarHost) -> None:
+    """However long nothing was asked before, a wire that is mended in time has cost nobody anything."""
+    timeout = 2.0 * PATIENCE
+    recorder = Recorder()
+    server = serve(make_app(recorder.handler(), tcp_user_timeout=timeout), **EVERYWHERE)
+    with bystander(server):
+        client = far_client(far, server, recorder)
+        time.sleep(0.45 * timeout)  # after half of it the kernel would send a keepalive probe
+        far.cut()
+        server.call(recorder.sockets[0].send, "are you there?")
+        time.sleep(0.75 * timeout)
+        far.mend()
+        client.timeout = 10 * timeout  # the kernel tries again when it does
+        client.sock.settimeout(client.timeout)
+        assert client.recv() == "are you there?"
+        client.reset()
 
 
 @pytest.mark.parametrize("ping_timeout", [0, 600])
