@@ -217,6 +217,7 @@ cdef class Reactor:
     cdef uint64_t accepted, next_id
     cdef Py_ssize_t opened
     cdef int _close_poller(self) noexcept
+    cdef int leave_to_parent(self) except -1
     cdef int _let_nest(self) except -1
     # polled
     cdef int watch(self, Endpoint endpoint, uint32_t interest) noexcept
