@@ -302,8 +302,8 @@ cdef class Reactor:
         return 0
 
     cdef uint32_t _give_back(self) noexcept:
-        """Once nobody has needed a large block for a while, there is no use in keeping memory for the next. Returns
-        when to look again."""
+        """Gives back the memory that is kept for large blocks, once none was needed for KEEP_FOR. Returns when to look
+        again."""
         if self.took_much:
             self.took_much = False
             return KEEP_FOR
