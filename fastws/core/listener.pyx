@@ -84,7 +84,9 @@ cdef class Listener(Endpoint):
         self.rested_at = self.reactor.now
         self.reactor.sweep_within(self.reactor.tick)
         if is_new:
-            form = "accepting pauses: %s; raise the limit of open files"
+            form = "accepting pauses: %s"
+            if error in (EMFILE, ENFILE):
+                form = "accepting pauses: %s; raise the limit of open files"
             self.reactor.log_later(None, form, (strerror(error).decode(),), None)
         return 0
 

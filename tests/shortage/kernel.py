@@ -90,6 +90,8 @@ def run(loop: Any, name: str, call: str, error: int, number: int) -> int:
         problems = trial.lines.lines + [repr(one) for one in trial.errors]
         assert len(problems) <= 1 + (name in LOGGING), problems
         assert not any("internal error" in one for one in problems), problems
+        if error not in (errno.EMFILE, errno.ENFILE):
+            assert not any("open files" in one for one in problems), problems
     finally:
         trial.leave()
     trial.check_descriptors()
