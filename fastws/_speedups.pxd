@@ -174,8 +174,8 @@ cdef class ReaderContext:
 
 cdef class Reactor:
     cdef readonly object loop
-    cdef readonly object starter        # starts coroutines (fastws.tasks)
-    cdef readonly object log
+    cdef object starter                 # starts coroutines (fastws.tasks)
+    cdef object log
     cdef unsigned long thread           # in which the loop was last seen running
     cdef uint32_t now                   # milliseconds, coarse, wraps
     # who is polled
