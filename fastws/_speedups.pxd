@@ -111,7 +111,7 @@ cdef class Socket(Endpoint):
     cdef flag feeding           # its input is being processed
     cdef flag hung_up           # input is thrown away, and our direction shut once the outbox is empty
     cdef flag shut
-    cdef flag broken            # a send failed; the poller will tell
+    cdef flag broken            # nothing more is sent; the poller will report the end
     # receive: what a subclass answers
     cdef Py_ssize_t on_input(self, uint8_t *data, size_t n) except -1
     cdef uint8_t *on_window(self, size_t *room) except? NULL
@@ -174,9 +174,9 @@ cdef class ReaderContext:
 
 cdef class Reactor:
     cdef readonly object loop
-    cdef readonly object starter        # starts coroutines (fastws.tasks)
-    cdef readonly object log
-    cdef unsigned long thread           # in which the loop ran when it last called
+    cdef object starter                 # starts coroutines (fastws.tasks)
+    cdef object log
+    cdef unsigned long thread           # in which the loop was last seen running
     cdef uint32_t now                   # milliseconds, coarse, wraps
     # who is polled
     cdef int poller                     # -1 once it is closed
@@ -193,7 +193,7 @@ cdef class Reactor:
     # shared buffers
     cdef Buffer input
     cdef flag keeps_memory              # what large blocks have freed, for those to come; see memory.h
-    cdef flag took_much                 # since the last sweep, a socket has taken a large block
+    cdef flag took_much                 # a socket has taken a large block since _give_back() last looked
     cdef flag to_give_back              # memory_give_back() is due in some sweep
     cdef uint8_t *cork
     cdef size_t corked
@@ -217,6 +217,7 @@ cdef class Reactor:
     cdef uint64_t accepted, next_id
     cdef Py_ssize_t opened
     cdef int _close_poller(self) noexcept
+    cdef int leave_to_parent(self) except -1
     cdef int _let_nest(self) except -1
     # polled
     cdef int watch(self, Endpoint endpoint, uint32_t interest) noexcept
@@ -365,7 +366,8 @@ cdef class WebSocket(Socket):
     cdef uint16_t close_code
     cdef uint16_t in_flight     # what was on its way at the last deadline of the end, in units of PROGRESS
     cdef str close_reason
-    cdef uint32_t since         # when this phase began
+    # When this phase began; while it is open and the peer has left: when that was, or a callback has ended since.
+    cdef uint32_t since
     cdef uint32_t heard_at      # when the last byte came
     cdef uint32_t pinged_at
     cdef uint32_t message_at    # when the message in progress began

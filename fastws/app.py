@@ -271,6 +271,8 @@ class App:
 
 #: The signal handlers in whose place `App.run` has its own.
 _replaced: dict[int, Any] = {}
+#: While a thread forks: `mask`, the signals that were blocked in it before.
+_forking = threading.local()
 
 
 def _restore_signals() -> None:
@@ -282,12 +284,13 @@ def _restore_signals() -> None:
 
 def _before_fork() -> None:
     if _replaced:
-        signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+        _forking.mask = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
 
 
-def _after_fork() -> None:
-    if _replaced:
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
+def _restore_mask() -> None:
+    mask = vars(_forking).pop("mask", None)
+    if mask is not None:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
 
 def _after_fork_in_child() -> None:
@@ -296,10 +299,10 @@ def _after_fork_in_child() -> None:
     if _replaced:
         signal.set_wakeup_fd(-1)
         _restore_signals()
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
+    _restore_mask()
 
 
-os.register_at_fork(before=_before_fork, after_in_parent=_after_fork, after_in_child=_after_fork_in_child)
+os.register_at_fork(before=_before_fork, after_in_parent=_restore_mask, after_in_child=_after_fork_in_child)
 
 
 def _room(options: Options) -> tuple[int, int]:

@@ -12,8 +12,8 @@ PERIOD = 10.0  # seconds
 
 
 def write(log: logging.Logger, level: int, form: str, *args: object, error: BaseException | None = None) -> None:
-    """Write a line. An exception of a handler goes to stderr, as logging does with its own handlers' errors; so does a
-    CancelledError, which says nothing of us: that of a future which the handler has asked for its result."""
+    """Write a line. An exception of a handler goes to stderr, as logging does with its own handlers' errors. So does a
+    CancelledError: the handler has asked a cancelled future for its result, and we are not cancelled."""
     try:
         log.log(level, form, *args, exc_info=error)
     except (Exception, asyncio.CancelledError):

@@ -96,8 +96,8 @@ class Server:
 
         After `timeout` seconds the rest are terminated and their async callbacks cancelled. May be called again, with
         a shorter timeout for instance. If it is cancelled, the server stops all the same once its connections end.
-        In the child of a fork it does nothing: there is no server, see README. RuntimeError in another event loop than
-        the server's, unless that one is closed.
+        In the child of a fork it does nothing: there is no server, see README. RuntimeError if it is called in another
+        event loop, unless the server's is closed.
         """
         if self._is_parents:
             return
@@ -306,14 +306,15 @@ def speaks_tcp(sock: socket.socket) -> bool:
 
 
 def tells_of_acknowledgements(sock: socket.socket) -> bool:
-    """Multipath TCP tells only what its first path knows."""
+    """Whether the kernel tells when the peer acknowledged something last. Of Multipath TCP it tells only what the first
+    path knows."""
     return speaks_tcp(sock) and sock.proto != socket.IPPROTO_MPTCP
 
 
 def find_the_vanished(sock: socket.socket, seconds: float) -> None:
-    """Have the kernel ask the peer's system whether it is there, after half of that time in which nothing was under
-    way, and end the connection if no answer comes within the rest. It does not ask while something is under way; the
-    server looks at that itself. Accepted sockets inherit this from the listening one.
+    """Have the kernel ask the peer's system whether it is there, once nothing has been under way for half of `seconds`,
+    and end the connection if no answer comes within the rest. It does not ask while something is under way; then the
+    server looks itself (deadlines.pyx). Accepted sockets inherit this from the listening one.
     """
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     half = min(max(1, round(seconds / 2)), 32_767)  # the most that Linux takes

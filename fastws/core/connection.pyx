@@ -358,8 +358,8 @@ cdef class WebSocket(Socket):
         fastws.stats.CLOSED.
 
         What may raise comes first, so that afterwards it has either ended or not. No code of the application's runs
-        here: not the log, nor a cancelled task, nor who waits in drained(). So the caller has marked the connection
-        before it looked at its phase: see mark().
+        here: the lines of the log, the cancellation of a task and the waiters of drained() come when the turn ends. So
+        the caller has marked the connection before it looked at its phase: see mark().
         """
         limits_leave(self)
         self.service.closed[cause] += 1

@@ -1,5 +1,6 @@
 # Deadlines: what each phase of a connection waits for, and what happens when it does not come. Times are kept as
-# "since when"; whoever starts one tells the reactor, whose one timer looks at everybody when the next is due.
+# "since when". What starts a deadline calls Reactor.sweep_within(); the reactor's one timer then has all sockets looked
+# at when the next deadline is due.
 
 cdef uint32_t time_left(uint32_t now, uint32_t since, uint32_t timeout) noexcept nogil:
     """Milliseconds until `timeout` after `since`; a timeout of 0 is off. Clocks wrap, so only differences count."""

@@ -112,7 +112,8 @@ cdef class Unfinished:
 
 
 cdef int _inflation_fit(Inflation *self, size_t capacity, uint64_t limit) except -1:
-    """Room for so many bytes, but no more than the one that is too many, in a body of its own."""
+    """Gives the message a body of its own with room for `capacity` bytes. One byte over the limit shows that the
+    message is too large, so there is never room for more than that."""
     capacity = <size_t>min(<uint64_t>capacity, limit + 1)
     if self.body == NULL:
         self.body = PyBytes_New(NULL, <Py_ssize_t>capacity)

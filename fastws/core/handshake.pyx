@@ -190,7 +190,7 @@ cdef class Handshake:
 
 
 cdef bytes _line(bytes line):
-    """A header of the application's. It need not come from Request.accept(), which has checked it."""
+    """A header of the application's, checked here: of an Accept that Request.accept() has not made, it has not been."""
     if line.translate(None, b"\r\n\0") != line:
         raise ValueError(f"a header of the answer holds a line break or a NUL: {line!r}")
     return b"\r\n" + line

@@ -63,8 +63,8 @@ cdef class Listener(Endpoint):
         return 0
 
     cdef int _prepare(self, int fd) noexcept:
-        """Gives a connection the options that others inherit (fastws.server). A service manager that starts the server
-        for its first connection has let that one come before."""
+        """Gives a connection the options that later ones inherit. It came before the listening socket had them
+        (fastws.server): a service manager may start the server for its first connection."""
         cdef int[4] of_tcp = [TCP_NODELAY, TCP_KEEPIDLE, TCP_KEEPINTVL, TCP_KEEPCNT]
         cdef int name
         for name in of_tcp:
@@ -74,8 +74,8 @@ cdef class Listener(Endpoint):
         return 0
 
     cdef int _rest(self, int error) except -1:
-        """Descriptors or memory have run out: stop accepting for a tick; those who are here go on. Told once for a
-        shortage, which lasts from tick to tick, however many get in meanwhile because others leave."""
+        """Descriptors or memory have run out: accepting stops for a tick, connections live on. A shortage is logged
+        once. It lasts while one rest follows on another, also where some get in between because others leave."""
         cdef bint is_new = not self.told or self.reactor.now - self.rested_at > SHORTAGE_OVER
         if self.resting:
             return 0
@@ -84,7 +84,9 @@ cdef class Listener(Endpoint):
         self.rested_at = self.reactor.now
         self.reactor.sweep_within(self.reactor.tick)
         if is_new:
-            form = "accepting pauses: %s; raise the limit of open files"
+            form = "accepting pauses: %s"
+            if error in (EMFILE, ENFILE):
+                form = "accepting pauses: %s; raise the limit of open files"
             self.reactor.log_later(None, form, (strerror(error).decode(),), None)
         return 0
 

@@ -27,8 +27,8 @@ cdef Py_ssize_t opening_read(WebSocket ws, const uint8_t *data, size_t n) except
 
 
 cdef int _decide(WebSocket ws, Handshake handshake) except -1:
-    """What the application gives to decide with (allowed_hosts, origins, a callback) may run the loop itself, and the
-    time be up in it: whoever refuses or accepts looks at the phase."""
+    """What the application has given (allowed_hosts, origins, a callback) may run the loop itself, in which
+    handshake_timeout may end the connection. So _refuse(), _ask() and opening_accept() look at the phase."""
     refusal = handshake.refuse_request(ws.service.allowed_hosts)
     if refusal is not None:
         return _refuse(ws, refusal, "allowed_hosts")

@@ -105,7 +105,7 @@ cdef class Reactor:
             self._close_poller()
             self.starter.close()
 
-    def leave_to_parent(self):
+    cdef int leave_to_parent(self) except -1:
         """For the child of a fork: the parent goes on with the same sockets and the same poller, so the child closes
         its copies and touches neither. It frees nothing of the application's: a destructor may undo what is the
         parent's, delete a file say."""
@@ -113,7 +113,7 @@ cdef class Reactor:
         cdef Socket socket
         cdef Listener listener
         if self.poller < 0:
-            return
+            return 0
         for roster in (self.transient, self.settled):
             socket = roster.newest
             while socket is not None:
@@ -130,6 +130,7 @@ cdef class Reactor:
         close(self.timer)
         poller_replace(self.poller)
         self.timer = self.poller = -1
+        return 0
 
     cdef bint is_here(self) except -1:
         """Whether the calling thread owns the reactor: the one that runs the loop, or, while the loop rests, the one
@@ -301,8 +302,8 @@ cdef class Reactor:
         return 0
 
     cdef uint32_t _give_back(self) noexcept:
-        """Once nobody has needed a large block for a while, there is no use in keeping memory for the next. Returns
-        when to look again."""
+        """Gives back the memory that is kept for large blocks, once none was needed for KEEP_FOR. Returns when to look
+        again."""
         if self.took_much:
             self.took_much = False
             return KEEP_FOR

@@ -136,7 +136,7 @@ cdef int sending_blocked(WebSocket ws) except -1:
 
 cdef int sending_taken(WebSocket ws) except -1:
     """The peer has taken some of what was queued."""
-    cdef size_t unsent = ws.outbox.size         # without the Pong: when that is taken, nobody comes here again
+    cdef size_t unsent = ws.outbox.size         # without the Pong: when that is taken, this is not called again
     if ws.phase != PHASE_OPEN:
         return ws.end_if_finished()
     if ws.asides is not None and ws.asides.pong is not None and not ws.blocked:
@@ -147,7 +147,7 @@ cdef int sending_taken(WebSocket ws) except -1:
         ws.resume(PAUSE_OUTBOX)
         if ws.asides is not None and ws.asides.drain_waiters is not None:
             ws.mark()                       # they are woken when the turn ends
-        if not ws.broken:                   # else nobody took anything, and `close` is about to come
+        if not ws.broken:                   # else nothing was taken, and `close` is about to come
             callback_event(ws, ws.route.drain, (ws,))
     return ws.end_if_finished()
 
@@ -175,7 +175,7 @@ cdef object sending_drained(WebSocket ws):
 
 
 cdef int sending_release(WebSocket ws) except -1:
-    """Nobody need wait in drained() any longer."""
+    """Wakes all that wait in drained()."""
     cdef list waiters = ws.asides.drain_waiters
     while waiters:
         future = waiters.pop(0)

@@ -245,7 +245,7 @@ cdef class Socket(Endpoint):
         return 0
 
     cdef int come_back(self) except -1:
-        """What on_input() does not use up now, it gets again in the next turn, even if that is nothing."""
+        """What on_input() does not use up now, it gets again in the next turn. It is called even if that is nothing."""
         self.resumed = True
         return self.mark()
 
@@ -412,7 +412,7 @@ cdef class Socket(Endpoint):
 
     cdef bint _refused(self) noexcept:
         """Whether a send failed for good, rather than for now. A kernel without memory says that the socket is writable
-        all the same, so that is not asked for before the next sweep."""
+        all the same, so the poller is not asked for that before the next sweep."""
         if errno in (ENOBUFS, ENOMEM):
             self.resting = True
         elif errno not in (EAGAIN, EINTR):
@@ -480,14 +480,15 @@ cdef class Socket(Endpoint):
         return (info.tcpi_retransmits or info.tcpi_probes) and info.tcpi_last_ack_recv >= milliseconds
 
     cdef int will_write(self) except -1:
-        """Before the writer looks whether it may: afterwards reserve() runs nobody's code. See mark()."""
+        """May run any Python code, as mark() may. So a writer calls this, then looks at the state, then calls
+        reserve(), which runs none by then."""
         if self.reactor.turn_asked or self.reactor.corked_for is self and not self.outbox.size:
             return 0
         return self.reactor.ask_turn()
 
     cdef int mark(self) except -1:
-        """It has its turn when this turn of the loop ends. The loop's call_soon may be Python, and so run anything: a
-        trace function, a signal's handler, what a subclass does there. So mark first, then look at the state."""
+        """Has on_turn() called when this turn of the loop ends. The loop's call_soon may be Python, and so run
+        anything: a trace function, a signal's handler, what a subclass does. So mark first, then look at the state."""
         if not self.dirty:
             self.dirty = list_append(self.reactor.dirty, self) == 0
             if not self.dirty:

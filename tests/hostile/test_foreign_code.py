@@ -349,7 +349,7 @@ def test_a07_a_line_that_cannot_be_put_together(serve: Serving) -> None:
     app.http("/bad")(lambda request: Bad())
     server = serve(app)
     with logging_to(lambda record: texts.append(record.getMessage())) as log:
-        logging.getLogger().handlers.remove(log)
+        logging.getLogger().removeHandler(log)
         logging.getLogger("fastws").addHandler(log)  # before the traps, which need not see that line
         try:
             client = RawClient.connect(server.port)
@@ -480,7 +480,6 @@ def test_a07_a_trace_function_ends_a_connection_amid_an_operation(serve: Serving
     eventually(lambda: ends)
     server.settle()
     assert len(ends) == 1
-    assert len(codes) <= 1
     assert codes in ([], ends)
     stats = server.stats()
     assert stats["connections"] == 0 and not unaccounted(stats)
@@ -594,9 +593,6 @@ def test_a07_a_close_at_the_recursion_limit_leaves_at_once(serve: Serving) -> No
         def open(self, ws: Any) -> None:
             opened.append(ws)
 
-        def close(self, ws: Any, code: int, reason: str) -> None:
-            pass
-
     server = serve(make_app(Handler, ping_interval=0, handshake_timeout=60, close_timeout=60))
     client = RawClient.open(server.port)
     eventually(lambda: opened)
@@ -658,7 +654,7 @@ def test_a07_peers_that_vanish_together_cost_nobody_else(serve: Serving, act: st
         assert not [end for end in ends if end[0] == "X"]
         server.call(kept[0].send, "still here")
         assert x.recv() == "still here"
-    assert len([end for end in ends if end[0] != "X"]) == many or act == "close"
+    eventually(lambda: len([end for end in ends if end[0] != "X"]) == many)
     for other in others:
         other.close()
 

@@ -9,7 +9,19 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
-from harness import BINARY, PATIENCE, RawClient, ServerThread, Serving, build, eventually, make_app, new_loop
+from harness import (
+    BINARY,
+    PATIENCE,
+    RawClient,
+    ServerThread,
+    Serving,
+    build,
+    client_of,
+    eventually,
+    make_app,
+    new_loop,
+    until,
+)
 from harness.deflating import DeflateClient, Params
 
 SIZE = 3000
@@ -124,21 +136,12 @@ def test_a03_a_view_of_a_callback_that_was_interrupted(loop_kind: str, no_leaked
     app = make_app(Handler, binary="view")
     loop = new_loop(loop_kind)
     server = loop.run_until_complete(app.start("127.0.0.1", 0))
-
-    async def until(check: Callable[[], Any]) -> None:
-        deadline = time.monotonic() + 5 * PATIENCE
-        while not check() and time.monotonic() < deadline:
-            await asyncio.sleep(0.002)
-
-    async def open_(path: str) -> RawClient:
-        return await asyncio.get_running_loop().run_in_executor(None, RawClient.open, server.port, path)
-
     try:
-        client = loop.run_until_complete(open_("/?keeps"))
-        other = loop.run_until_complete(open_("/?other"))
+        client = loop.run_until_complete(client_of(server.port, "/?keeps"))
+        other = loop.run_until_complete(client_of(server.port, "/?other"))
         client.send_raw(build(BINARY, OWN))
         with pytest.raises(KeyboardInterrupt):
-            loop.run_until_complete(until(lambda: False))
+            loop.run_until_complete(asyncio.sleep(5 * PATIENCE))
         other.send_raw(build(BINARY, OTHER))
         loop.run_until_complete(until(lambda: others))
         assert others == [OTHER]

@@ -61,7 +61,8 @@ send(int fd, const void *data, size_t n, int flags)
     if (fails("send")) {
         if (failure)
             return -1;
-        n = n > 1;
+        if (n > 1)
+            n = 1;
     }
     return real(fd, data, n, flags);
 }
@@ -87,7 +88,8 @@ recv(int fd, void *data, size_t n, int flags)
     if (fails("recv")) {
         if (failure)
             return -1;
-        n = n > 1;
+        if (n > 1)
+            n = 1;
     }
     return real(fd, data, n, flags);
 }

@@ -1,4 +1,4 @@
-"""Has the n-th system call of a kind fail in the middle of a situation, for each n; or all of them for a while.
+"""Has the n-th system call of a kind fail in the middle of a situation, for the first few n; or all for a while.
 
     python -m shortage.kernel LOOP PART PARTS        every PARTS-th kind and error, from PART on
 
@@ -17,12 +17,12 @@ from typing import Any
 
 from harness import new_loop, open_fds
 
-from .situations import LOGGING, SITUATIONS, Trial
-from .world import Lines
+from .situations import IMPATIENT, LOGGING, SITUATIONS, Trial
 
 LIBRARY = ctypes.CDLL(None)
 ONE_BYTE = 0
 FOREVER = 1_000_000
+CALLS = 4  # of a kind in one situation, which fail one after the other
 ERRORS: dict[str, tuple[int, ...]] = {
     "send": (ONE_BYTE, errno.ENOMEM, errno.ENOBUFS, errno.EINTR, errno.EPERM, errno.EIO, errno.ETIMEDOUT),
     "recv": (ONE_BYTE, errno.ENOMEM, errno.EINTR, errno.EIO, errno.ETIMEDOUT),
@@ -68,10 +68,7 @@ def _polls_a_timer(fd: int) -> bool:
 
 def run(loop: Any, name: str, call: str, error: int, number: int) -> int:
     """How often the call was made."""
-    lines = Lines()
-    logging.getLogger().addHandler(lines)
-    before = set(open_fds())
-    trial = Starved(loop, name in ("pings are due", "messages are late"))
+    trial = Starved(loop, name in IMPATIENT)
     try:
         action = SITUATIONS[name](trial)
         LIBRARY.shortage_plan(call.encode(), number, 1, error)
@@ -90,17 +87,14 @@ def run(loop: Any, name: str, call: str, error: int, number: int) -> int:
         trial.turn()
         for opened, closed in zip(trial.calls.opened, trial.calls.closed, strict=True):
             assert opened == closed <= 1, (opened, closed)
-        problems = lines.lines + [repr(one) for one in trial.errors]
+        problems = trial.lines.lines + [repr(one) for one in trial.errors]
         assert len(problems) <= 1 + (name in LOGGING), problems
         assert not any("internal error" in one for one in problems), problems
+        if error not in (errno.EMFILE, errno.ENFILE):
+            assert not any("open files" in one for one in problems), problems
     finally:
-        logging.getLogger().removeHandler(lines)
-        loop.set_exception_handler(None)
-        for peer in trial.peers:
-            peer.close()
-        trial.calls.sockets.clear()
-    left = set(open_fds()) - before
-    assert not left, f"descriptors: {left}"
+        trial.leave()
+    trial.check_descriptors()
     return seen
 
 
@@ -124,10 +118,7 @@ def run_long(loop: Any, name: str, error: int) -> None:
         assert not any(peer.ended for peer in trial.expected)
         trial.end()
     finally:
-        loop.set_exception_handler(None)
-        for peer in trial.peers:
-            peer.close()
-        trial.calls.sockets.clear()
+        trial.leave()
 
 
 def main() -> None:
@@ -141,7 +132,7 @@ def main() -> None:
         trials = bad = 0
         for name in NAMES:
             number, seen = 0, 1
-            while number < seen and number < 4:
+            while number < min(seen, CALLS):
                 trials += 1
                 try:
                     seen = run(loop, name, call, error, number)

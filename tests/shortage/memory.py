@@ -16,10 +16,9 @@ import sys
 import traceback
 from _testcapi import remove_mem_hooks, set_nomemory
 
-from harness import new_loop, open_fds
+from harness import new_loop
 
 from .situations import IMPATIENT, LOGGING, SITUATIONS, Trial
-from .world import Lines
 
 MOST = 1_000  # allocations of a situation
 LOGGED = 12  # lines, where no allocation succeeds from some point on
@@ -31,10 +30,8 @@ PYTHONS = {
 
 def run(loop: asyncio.AbstractEventLoop, name: str, number: int, mode: str) -> bool:
     """Whether the n-th allocation came."""
-    lines, unraisable = Lines(), []
-    logging.getLogger().addHandler(lines)
+    unraisable: list[str] = []
     sys.unraisablehook = lambda args: unraisable.append(f"{args.err_msg} {args.object!r} {args.exc_value!r}")
-    before = set(open_fds())
     trial = Trial(loop, name in IMPATIENT)
     came = False
     try:
@@ -70,28 +67,22 @@ def run(loop: asyncio.AbstractEventLoop, name: str, number: int, mode: str) -> b
             trial.check(trial.expected, trial.waits, misses=bool(told) or trial.misses)
         trial.end()
         trial.turn()
-        ended = sum(trial.calls.opened)
         for number_of, (opened, closed) in enumerate(zip(trial.calls.opened, trial.calls.closed, strict=True)):
             assert opened <= 1 and closed <= 1 and opened <= closed, f"{number_of}: opened {opened}, closed {closed}"
-        assert ended <= len(trial.peers)
+        assert sum(trial.calls.opened) <= len(trial.peers)
         # What asyncio says of a task, and uvloop of a timer, that it had no memory to make.
         errors = [
             one for one in map(repr, trial.errors) if "Task was destroyed" not in one and "<TimerHandle>" not in one
         ]
-        problems = lines.lines + errors + unraisable
+        problems = trial.lines.lines + errors + unraisable
         wanted = int(name in LOGGING)
         assert len(problems) <= wanted + (mode == "one") + LOGGED * (mode == "all"), "\n".join(problems)
         assert all("MemoryError" in one or "Cannot allocate memory" in one or wanted for one in problems), "\n".join(
             problems
         )
     finally:
-        logging.getLogger().removeHandler(lines)
-        loop.set_exception_handler(None)
-        for peer in trial.peers:
-            peer.close()
-    trial.calls.sockets.clear()
-    left = set(open_fds()) - before
-    assert not left, f"descriptors: {left}"
+        trial.leave()
+    trial.check_descriptors()
     return came
 
 

@@ -99,6 +99,10 @@ class Trial(World):
         """Of the peer that came last."""
         return self.calls.sockets[max(self.calls.sockets)]
 
+    def leave(self) -> None:
+        super().leave()
+        self.calls.sockets.clear()
+
     def wake(self) -> None:
         """What the loop calls: events are taken, then the turn ends."""
         self.server._reactor._wake()

@@ -1,7 +1,7 @@
 """A server, its clients and its callbacks in one thread, so that a test says what happens when: what a client sends has
 arrived when send() returns, and the server looks at it when the test has the loop turn.
 
-Run as a program by test_memory.py and test_calls.py, as what they do to a process is not for pytest's own.
+Run as a program by test_memory.py and test_kernel.py, as what they do to a process is not for pytest's own.
 """
 
 from __future__ import annotations
@@ -36,6 +36,7 @@ class Peer:
         self.sock.setblocking(False)
         self.reads = True
         self.status = 0  # of the response; 0 until it is here
+        self.is_http = True  # its answer is plain HTTP, as far as is known
         self.ended = False  # the server's end has been seen
         self.closed_with: int | None = None  # by a Close frame; 0 for one without a code
         self.messages: list[bytes] = []
@@ -114,7 +115,7 @@ class Peer:
 
     @property
     def has_half(self) -> bool:
-        return bool(self._buffer) and not getattr(self, "is_http", True)
+        return bool(self._buffer) and not self.is_http
 
     def close(self) -> None:
         self.sock.close()
@@ -166,6 +167,9 @@ class World:
 
     def __init__(self, loop: asyncio.AbstractEventLoop, app: fastws.App) -> None:
         self.loop = loop
+        self._open_before = open_fds().keys()
+        self.lines = Lines()
+        logging.getLogger().addHandler(self.lines)
         self.errors: list[dict[str, Any]] = []
         loop.set_exception_handler(lambda loop, context: self.errors.append(context))
         self.app = app
@@ -281,6 +285,18 @@ class World:
         stats = self.app.stats()
         assert not unaccounted(stats), unaccounted(stats)
         assert not any(stats[name] for name in ("connections", "handshakes", "sockets", "buffered_bytes")), stats
+
+    def leave(self) -> None:
+        """Closes its clients, and hears no more of the loop and the log."""
+        logging.getLogger().removeHandler(self.lines)
+        self.loop.set_exception_handler(None)
+        for peer in self.peers:
+            peer.close()
+
+    def check_descriptors(self) -> None:
+        """After leave(): none is open that was not there before."""
+        left = open_fds().keys() - self._open_before
+        assert not left, f"descriptors: {left}"
 
 
 def is_part(got: list[bytes], want: list[bytes]) -> bool:

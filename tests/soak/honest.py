@@ -5,11 +5,11 @@ from __future__ import annotations
 import threading
 import time
 
-from harness import RawClient
+from harness import PATIENCE, RawClient
 
 from soak import figures, talks
 
-LIMIT = 10.0  # seconds, times PATIENCE
+LIMIT = 10 * PATIENCE  # seconds
 AT_REST = 0.1  # of a core; far more than a server takes that has nothing to do, and less than a loop that spins
 
 

@@ -90,7 +90,7 @@ class Framed(Owed):
 
     def began(self) -> None:
         self.incoming = bytearray()
-        self.code: int | None = 0  # of the Close frame
+        self.code: int | None = 0  # of the Close frame, None where that has none; 0 before it comes
 
     def heard(self, data: bytes) -> None:
         self.incoming += data
