@@ -666,7 +666,7 @@ class Interrupting:
         self.left = number
 
     def __call__(self, frame: FrameType, event: str, argument: Any) -> None:
-        if event == "return" and frame.f_back is not None:
+        if event == "return" and frame.f_code.co_filename == fastws.tasks.__file__ and frame.f_back is not None:
             frame = frame.f_back
         if event in ("return", "c_return") and frame.f_code is fastws.tasks.Starter.start.__code__:
             self.left -= 1
@@ -691,7 +691,8 @@ def test_a04_a_signal_comes_while_a_coroutine_is_started(
             closed.append(code)
 
     async def answered(client: RawClient) -> None:
-        await until(lambda: select.select([client.sock], [], [], 0)[0])
+        """Or closed: who was interrupted goes on waiting when the loop runs again."""
+        await until(lambda: client.sock.fileno() < 0 or select.select([client.sock], [], [], 0)[0])
 
     async def serves() -> None:
         assert asyncio.current_task() is not None
@@ -717,7 +718,7 @@ def test_a04_a_signal_comes_while_a_coroutine_is_started(
         loop.run_until_complete(serves())
         assert len(closed) == 1 and not any(at_rest(app.stats()).values()) and not unaccounted(app.stats())
         client.close()
-    assert number > 2
+    assert number > 1
     caplog.clear()  # the tracebacks hold connections
     loop.run_until_complete(loop.shutdown_default_executor())
     loop.close()
