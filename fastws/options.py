@@ -270,4 +270,5 @@ TIMEOUTS = (
     "ping_interval",
     "ping_timeout",
     "close_timeout",
+    "tcp_user_timeout",
 )
