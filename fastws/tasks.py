@@ -11,25 +11,16 @@ import asyncio.tasks
 import sys
 from collections.abc import Callable, Coroutine, Generator
 from contextvars import Context, copy_context
+from functools import partial
 from sys import getrefcount
 from typing import Any, NoReturn
 from weakref import getweakrefcount
 
+from fastws._speedups import report_task
+
 Done = Callable[[object | None, BaseException | None], None]
 
 TASK_NAME = "fastws callback"
-
-
-def _report(task: "asyncio.Task[Any]", done: Done) -> None:
-    if task.cancelled():
-        try:
-            task.result()
-        except asyncio.CancelledError as exc:
-            done(None, exc)
-    elif (failure := task.exception()) is not None:
-        done(None, failure)
-    else:
-        done(task.result(), None)
 
 
 if sys.version_info >= (3, 12):
@@ -44,19 +35,23 @@ if sys.version_info >= (3, 12):
 
         def start(self, coro: Coroutine[Any, Any, Any], done: Done) -> "asyncio.Task[Any] | None":
             """Run `coro` up to its first suspension; see the class for older Pythons, which does the same."""
+            told = partial(report_task, done)
             try:
                 task = asyncio.Task(coro, loop=self._loop, name=TASK_NAME, eager_start=True)
             except (KeyboardInterrupt, SystemExit) as exc:
                 done(None, exc)
                 raise
             if task.done():
-                _report(task, done)
+                told(task)
                 return None
             try:
-                task.add_done_callback(lambda task: _report(task, done))
-            except Exception as exc:  # without memory for that, nobody would learn how it ends
+                task.add_done_callback(told)
+            except BaseException as exc:  # without memory for that, say, nobody would learn how it ends
+                task.remove_done_callback(told)
                 task.cancel()
                 done(None, exc)
+                if not isinstance(exc, Exception):
+                    raise
                 return None
             return task
 
@@ -79,7 +74,6 @@ else:
         _coro: Coroutine[Any, Any, Any] | None = None
         _context: Context
         _ended: BaseException | None = None
-        given_up = False
         # What the coroutine yielded in its first step, until the task has been told; None for a bare yield.
         _awaited: Any = None
         _blocking = False
@@ -112,13 +106,6 @@ else:
                 self._loop.call_soon(self._wake, self)
             else:
                 self._wake(self)
-
-        def reported(self, done: Done) -> None:
-            """The task has ended; what it ran is reported, unless start() has done so."""
-            if not self.given_up:
-                _report(self.task, done)
-            elif not self.task.cancelled():
-                self.task.exception()  # or asyncio logs it
 
         def end(self, outcome: BaseException) -> None:
             """End the idle task with `outcome`, a StopIteration for a result."""
@@ -201,7 +188,8 @@ else:
             on with it is returned, and `done` is called from the loop when it ends (if cancelled, with CancelledError).
             """
             loop, spares, context = self._loop, self._spares, copy_context()
-            result, failure, suspended = None, None, False
+            told = partial(report_task, done)
+            result, failure, suspended, spoiled = None, None, False, False
             task, spare = pair = spares.pop() if spares else _pair(_Spare(loop))
             outer = _current_tasks.get(loop)
             # A signal's handler, which may raise, runs when a call has returned. Neither the step nor its end has one
@@ -219,11 +207,11 @@ else:
                 _current_tasks.pop(loop, None)
                 if suspended:
                     try:
-                        task.add_done_callback(lambda task: spare.reported(done))
+                        task.add_done_callback(told)
                         spare.adopt(coro, context, awaited)
                     except BaseException as exc:  # no memory to go on with it, say
-                        suspended, failure = False, exc
-                        spare.given_up = True
+                        suspended, spoiled, failure = False, True, exc
+                        task.remove_done_callback(told)
                         task._log_destroy_pending = False  # type: ignore[attr-defined]
                         coro.close()
             finally:
@@ -237,7 +225,7 @@ else:
                 result, failure = None, asyncio.CancelledError()
             # Whether anyone else knows the task: then it must not serve another coroutine. It is referred to by `task`,
             # the pair, the spare, the argument, and the step or wake-up function that it has given out.
-            used = spare.given_up or getrefcount(task) > 5 or getweakrefcount(task)
+            used = spoiled or getrefcount(task) > 5 or getweakrefcount(task)
             if used or task._callbacks or task._must_cancel or self._closed:  # type: ignore[attr-defined]
                 self._give_up(spare, result, failure)
             else:

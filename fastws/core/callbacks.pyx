@@ -127,6 +127,17 @@ cdef int _returned(WebSocket ws, result) except -1:
     return 0
 
 
+def report_task(done, task):
+    """Calls done(result, exception) of a task that has ended. In C, as a signal's handler that raises may come wherever
+    Python begins a function, and nobody would learn of the end."""
+    result = error = None
+    try:
+        result = task.result()
+    except BaseException as raised:
+        error = raised
+    done(result, error)
+
+
 cdef int callback_ended(WebSocket ws, error) except -1:
     """An async callback has ended: those that wait behind it have their turn."""
     cdef Asides asides = ws.asides

@@ -660,15 +660,18 @@ def test_a07_peers_that_vanish_together_cost_nobody_else(serve: Serving, act: st
 
 
 class Interrupting:
-    """A profiler: raises after the n-th call that Starter.start makes, which is when a signal's handler can come."""
+    """A profiler: raises where a signal's handler can, for the n-th time: when a function of fastws.tasks begins, and
+    after a call that Starter.start has made."""
 
     def __init__(self, number: int) -> None:
         self.left = number
 
     def __call__(self, frame: FrameType, event: str, argument: Any) -> None:
-        if event == "return" and frame.f_code.co_filename == fastws.tasks.__file__ and frame.f_back is not None:
+        ours = frame.f_code.co_filename == fastws.tasks.__file__
+        if event == "return" and ours and frame.f_back is not None:
             frame = frame.f_back
-        if event in ("return", "c_return") and frame.f_code is fastws.tasks.Starter.start.__code__:
+        starts = frame.f_code is fastws.tasks.Starter.start.__code__
+        if (event == "call" and ours) or (event in ("return", "c_return") and starts):
             self.left -= 1
             if self.left < 0:
                 sys.setprofile(None)
