@@ -288,13 +288,16 @@ class SlowReader(Steady):
 class HalfClosed(Owed):
     """Sends its last byte at once, which is no reason not to answer."""
 
+    shut = False  # once is enough: where all has come meanwhile, shutdown() fails
+
     def request(self) -> bytes:
         self.path = self.rng.choice(["/page", "/soon"])
         self.owe("all of its answer")
         return super().request()
 
     def act(self) -> float:
-        if not self.outgoing and self.owed:
+        if not self.outgoing and not self.shut:
+            self.shut = True
             self.sock.shutdown(socket.SHUT_WR)
         return super().act()
 
@@ -310,6 +313,7 @@ class HalfClosedTalker(Owed):
     """Sends its last byte behind its messages, which are answered by tasks."""
 
     path = "/later"
+    shut = False  # as above
 
     def began(self) -> None:
         self.owe("all of its answer")
@@ -318,7 +322,8 @@ class HalfClosedTalker(Owed):
         self.send(talk.wire)
 
     def act(self) -> float:
-        if self.is_open and not self.outgoing and self.owed:
+        if self.is_open and not self.outgoing and not self.shut:
+            self.shut = True
             self.sock.shutdown(socket.SHUT_WR)
         return super().act()
 
