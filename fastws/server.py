@@ -239,6 +239,8 @@ def open_unix_socket(path: str, backlog: int) -> tuple[socket.socket, SocketFile
 
 async def open_sockets(host: str | None, port: int, *, backlog: int, reuse_port: bool) -> list[socket.socket]:
     """Listening sockets on all addresses of a host; OSError, with the address in it, where one cannot be had."""
+    if not 0 <= port <= 65_535:  # getaddrinfo() would take it modulo 65,536
+        raise ValueError(f"port={port} is out of range: give 0 to 65535, 0 for any that is free")
     try:
         found = await asyncio.get_running_loop().getaddrinfo(
             host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE

@@ -40,6 +40,15 @@ def test_port_0(run: Any) -> None:
     run(main)
 
 
+@pytest.mark.parametrize("port", [-1, 65_536, 70_000, 2**32 + 80])
+def test_a_port_that_there_is_not(run: Any, port: int) -> None:
+    async def main() -> None:
+        with pytest.raises(ValueError, match=f"port={port} is out of range: give 0 to 65535"):
+            await echo_app().start("127.0.0.1", port)
+
+    run(main)
+
+
 @pytest.mark.parametrize("host", ["localhost", None, ""])
 def test_all_addresses_of_a_host(run: Any, host: str | None) -> None:
     """With port 0, too, all of them have one port."""
