@@ -152,12 +152,12 @@ cdef Fault _inflate(z_stream *stream, Inflation *self, uint64_t limit, Work *wor
         if self.filled > limit:
             return FAULT_MESSAGE_SIZE
         if status == Z_STREAM_END:
-            self.ended = self.complete = True
+            self.complete = True
             inflateResetKeep(stream)
         elif status == Z_OK or status == Z_BUF_ERROR:
-            self.ended = self.ended and not read
-            # zlib.h: 128 stands for between blocks, what is below 64 for unused bits of the last byte
-            self.complete = self.ended or stream.data_type == 128
+            if read:        # else data_type says nothing: asked again between blocks, zlib does not say so again
+                # zlib.h: 128 stands for between blocks, what is below 64 for unused bits of the last byte
+                self.complete = stream.data_type == 128
         elif status == Z_MEM_ERROR:
             raise MemoryError
         else:
@@ -320,7 +320,7 @@ cdef class Codec:
         cdef EventKind kind
         memset(&inflation, 0, sizeof(inflation))
         inflation.opcode = event.opcode
-        inflation.marked = inflation.ended = event.length == 0
+        inflation.marked = inflation.complete = event.length == 0
         inflation.payload, event.body = event.body, NULL
         inflation.data, inflation.left = event.data, event.length
         inflation.out, inflation.capacity = lent, room

@@ -146,7 +146,6 @@ cdef struct Work:               # how much a call may inflate: no less than 1 of
 cdef struct Inflation:          # a message that is being inflated
     uint8_t opcode
     uint8_t marked              # `data` is the FLUSH_MARK, behind all that has come
-    uint8_t ended               # nothing has been read since a block that says that it is the last
     uint8_t complete            # no block has begun that has not ended
     PyObject *payload           # a bytes object that `data` lies in, if it is one; owned
     const uint8_t *data         # what is still to be read

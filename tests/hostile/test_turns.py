@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import struct
 from collections import Counter
 from collections.abc import Callable
 from typing import Any
@@ -31,7 +32,7 @@ from harness import (
     eventually,
     make_app,
 )
-from harness.deflating import NOTHING, DeflateClient, compressed, deflate
+from harness.deflating import NOTHING, TAIL, DeflateClient, compressed, deflate
 
 import fastws
 
@@ -410,6 +411,22 @@ def test_honest_messages_that_take_several_turns(serve: Serving, kind: str) -> N
                 client.send_deflated(message)
             eventually(lambda: len(got := messages_of(recorder)) == 3 and got == [data, "short", data], 10)
             client.close()
+
+
+@pytest.mark.parametrize("size", [65_536, 131_072, 262_144, MIB])
+def test_a_message_that_ends_with_its_room(serve: Serving, size: int) -> None:
+    """Its last block is to have four bytes more than it has, and the tail that a message goes without (RFC 7692 section
+    7.2.1) makes it whole: with the last of them there is neither more to read nor room for more."""
+    recorder = Recorder()
+    server = serve(make_app(recorder.handler(), compression="deflate"))
+    message = random.Random(6).randbytes(size - len(TAIL)) + TAIL
+    blocks = [message[at : at + 32_768] for at in range(0, size, 32_768)]
+    stored = b"".join(b"\0" + struct.pack("<HH", len(one), 0xFFFF - len(one)) + one for one in blocks)
+    with bystander(server):
+        client = DeflateClient.offer(server.port, OFFER)
+        client.send_raw(compressed(BINARY, stored.removesuffix(TAIL)))
+        eventually(lambda: messages_of(recorder) == [message], 10)
+        client.close()
 
 
 def messages_of(recorder: Recorder) -> list[Any]:
