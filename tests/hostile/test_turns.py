@@ -413,10 +413,11 @@ def test_honest_messages_that_take_several_turns(serve: Serving, kind: str) -> N
             client.close()
 
 
-@pytest.mark.parametrize("size", [65_536, 131_072, 262_144, MIB])
+@pytest.mark.parametrize("size", [2 * (INPUT - 5) << times for times in range(5)])
 def test_a_message_that_ends_with_its_room(serve: Serving, size: int) -> None:
     """Its last block is to have four bytes more than it has, and the tail that a message goes without (RFC 7692 section
-    7.2.1) makes it whole: with the last of them there is neither more to read nor room for more."""
+    7.2.1) makes it whole: with the last of them there is neither more to read nor room for more, as it has twice as much
+    as a turn made, where five bytes are the first block's, and is doubled from then on."""
     recorder = Recorder()
     server = serve(make_app(recorder.handler(), compression="deflate"))
     message = random.Random(6).randbytes(size - len(TAIL)) + TAIL
