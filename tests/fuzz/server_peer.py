@@ -102,6 +102,7 @@ class Peer:
         self.ledger.wild_from, self.finished = 0, True
         if rng.random() < 0.15:
             self.wants, self.ending = 300_000, rng.random() < 0.7
+            self.leaves = 0 if self.ending else self.leaves  # before it has all of it
             return b"GET /later HTTP/1.1\r\nHost: x\r\n\r\n"
         return [
             request[: rng.randrange(len(request))],
