@@ -208,6 +208,7 @@ cdef class Reactor:
     # what the end of the turn sees to
     cdef list dirty                     # sockets with something to do
     cdef Py_ssize_t seen                # how many of those have had their turn
+    cdef list put_off                   # those whose turn waits for the next, and who come first in it
     cdef list lines                     # for the log: (kind, form, arguments, error)
     cdef flag overlooked                # a socket is marked and could not be listed there
     cdef flag turn_asked                # `turn_call` is to come

@@ -47,6 +47,7 @@ cdef class Reactor:
         self.transient = Roster()
         self.listeners = []
         self.dirty = []
+        self.put_off = []
         self.lines = []
         self.poller = self.timer = -1
         self.input = Buffer(INPUT_SIZE)
@@ -193,7 +194,7 @@ cdef class Reactor:
             self.in_turn = outer_turn
             if outer is not None:
                 self.fed, self.input = outer, outer_input
-            if self.dirty or self.overlooked or self.lines or self.on_empty is not None and not self.socket_count:
+            if self.dirty or self.put_off or self.overlooked or self.lines or self.on_empty is not None and not self.socket_count:
                 self.ask_turn()
         return 0
 
@@ -343,12 +344,13 @@ cdef class Reactor:
         return 0
 
     cdef int _turn(self) except -1:
-        """Gives each marked socket its turn. A socket that is marked during this turn waits for the next."""
+        """Gives each marked socket its turn. A socket that is marked during this turn waits for the next; so do, once
+        those that go on have taken TURN_TIME, the others that would, and nobody else."""
         cdef list dirty
         cdef Socket socket
         cdef Py_ssize_t count
         cdef uint32_t began
-        cdef bint went_on
+        cdef bint went_on, late = False
         if self.overlooked:
             self.overlooked = False
             self._mark_all(self.transient)
@@ -357,6 +359,9 @@ cdef class Reactor:
             self._write_lines()
         if self.transient.count > self.max_transient:
             self._evict()
+        if self.put_off:        # they come first; a turn inside another begins where that one is
+            self.dirty[self.seen:self.seen] = self.put_off
+            self.put_off = []
         count = len(self.dirty)
         if count:
             self._time()
@@ -364,8 +369,12 @@ cdef class Reactor:
         while self.seen < min(count, len(self.dirty)):      # a turn inside this one may have emptied the list
             socket = self.dirty[self.seen]
             self.seen += 1
-            socket.dirty = False
             went_on = socket.resumed
+            if went_on and late:
+                if list_append(self.put_off, socket) == 0:
+                    continue
+                PyErr_Clear()   # there is no memory to put it off
+            socket.dirty = False
             try:
                 socket.on_turn()
             except BaseException as error:
@@ -373,8 +382,7 @@ cdef class Reactor:
                 self._failed(socket, error)
             if went_on:
                 self._time()
-                if self.now - began >= TURN_TIME:
-                    break
+                late = self.now - began >= TURN_TIME
         if self.seen:           # the old list is freed last: freeing a socket may run the application's destructors
             dirty, self.dirty = self.dirty, self.dirty[self.seen:]
             self.seen = 0

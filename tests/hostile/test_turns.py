@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import random
 import struct
+import time
 from collections import Counter
 from collections.abc import Callable
 from typing import Any
@@ -143,6 +144,42 @@ def test_messages_that_wait_behind_an_async_callback(serve: Serving, flooders: i
         assert max(before.values(), default=0) <= 3 * EVENTS, before
         eventually(lambda: len(order.who) == flooders * many + 1, 10)
         assert server.stats()["buffered_bytes"] == 0
+
+
+def test_answers_of_tasks_do_not_wait_for_all_who_go_on(serve: Serving) -> None:
+    """Ten peers each fill a turn's time over and over. What a task sends leaves in the next turn, not when each of them
+    has had one of its own."""
+    waited: list[int] = []  # of each answer: for how many callbacks that take long
+    honest: list[Any] = []
+    counts: Counter[Any] = Counter()
+
+    class Flooded:
+        def message(self, ws: Any, data: Any) -> None:
+            counts[ws] += 1
+            if counts[ws] % EVENTS == 1:
+                time.sleep(0.005)
+                if counts[ws] > EVENTS and honest[0].buffered_amount:  # not one of those that events have brought
+                    waited[-1] += 1
+
+    class Honest:
+        async def open(self, ws: Any) -> None:
+            honest.append(ws)
+            while ws.ready_state == fastws.ReadyState.OPEN:
+                await asyncio.sleep(0)
+                if not ws.buffered_amount:
+                    waited.append(0)
+                    ws.send("tick")
+
+    app = make_app(Flooded)
+    app.websocket("/honest")(Honest)
+    server = serve(app)
+    with bystander(server):
+        client = RawClient.open(server.port, "/honest")
+        wire = build(TEXT, b"x", mask=UNMASKED) * (EVENTS * 20)
+        at_once(server, *((RawClient.open(server.port), wire) for _ in range(10)))
+        eventually(lambda: sum(counts.values()) == 10 * EVENTS * 20, 10)
+        client.reset()
+    assert len(waited) > 20 and max(waited) <= 2, waited
 
 
 def test_a_close_behind_what_waits(serve: Serving) -> None:
@@ -416,8 +453,8 @@ def test_honest_messages_that_take_several_turns(serve: Serving, kind: str) -> N
 @pytest.mark.parametrize("size", [2 * (INPUT - 5) << times for times in range(5)])
 def test_a_message_that_ends_with_its_room(serve: Serving, size: int) -> None:
     """Its last block is to have four bytes more than it has, and the tail that a message goes without (RFC 7692 section
-    7.2.1) makes it whole: with the last of them there is neither more to read nor room for more, as it has twice as much
-    as a turn made, where five bytes are the first block's, and is doubled from then on."""
+    7.2.1) makes it whole. With the last of them there is neither more to read nor room for more: the room is twice what
+    the first turn made of INPUT, less a block's head, and is doubled from then on."""
     recorder = Recorder()
     server = serve(make_app(recorder.handler(), compression="deflate"))
     message = random.Random(6).randbytes(size - len(TAIL)) + TAIL

@@ -15,11 +15,19 @@ from typing import Any
 TESTS = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(TESTS.parent), str(TESTS)]
 
+from harness import PATIENCE  # noqa: E402
+
 import fastws  # noqa: E402
 from soak import talks, trouble  # noqa: E402
 
 # Short, so that all of them come many times; but none that honest clients may miss on a machine that is held up.
-app = fastws.App(handshake_timeout=2, close_timeout=2, send_timeout=3, ping_interval=0, max_message_size=600_000)
+app = fastws.App(
+    handshake_timeout=2 * PATIENCE,
+    close_timeout=2 * PATIENCE,
+    send_timeout=3 * PATIENCE,
+    ping_interval=0,
+    max_message_size=600_000,
+)
 kept: list[Any] = []
 leaks: list[str] = []
 
