@@ -194,7 +194,9 @@ cdef class Reactor:
             self.in_turn = outer_turn
             if outer is not None:
                 self.fed, self.input = outer, outer_input
-            if self.dirty or self.put_off or self.overlooked or self.lines or self.on_empty is not None and not self.socket_count:
+            if self.dirty or self.put_off or self.overlooked or self.lines:
+                self.ask_turn()
+            elif self.on_empty is not None and not self.socket_count:
                 self.ask_turn()
         return 0
 

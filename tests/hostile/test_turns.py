@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import random
 import struct
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -339,16 +340,22 @@ class Turns:
             self.loop.call_soon(self._turn)
 
 
-def amid(server: ServerThread, action: Callable[[], Any], began: int = 0) -> Any:
-    """What `action()` returns, called on the loop once a message has begun to be inflated, and is not finished."""
+def amid(server: ServerThread, client: RawClient, wire: bytes, action: Callable[[], Any]) -> Any:
+    """Has the client send. What `action()` returns, called on the loop once a message has begun to be inflated, and is
+    not finished."""
+    sending = threading.Thread(target=client.send_raw, args=(wire,))
 
     async def wait() -> Any:
-        while server.app.stats()["inflations"] == began:
+        before = server.app.stats()["inflations"]
+        sending.start()
+        while server.app.stats()["inflations"] == before:
             await asyncio.sleep(0)
         result = action()
         return await result if asyncio.iscoroutine(result) else result
 
-    return server.call(wait)
+    result = server.call(wait)
+    sending.join()
+    return result
 
 
 @pytest.mark.parametrize(("size", "limit"), [(1_170_000, MIB), (6 * MIB, 16 * MIB)], ids=["default limit", "16 MiB"])
@@ -528,7 +535,6 @@ def test_an_end_amid_an_inflation(serve: Serving, takeover: bool, how: str) -> N
     """The message is not delivered, nor what is behind it, and what was kept of it is freed at once."""
     server, recorder = start(serve, takeover)
     client = DeflateClient.offer(server.port, OFFER)
-    client.send_raw(compressed(BINARY, LONG) + build(TEXT, b"behind it") * 3)
     stopping: list[Any] = []
 
     async def end() -> tuple[Any, Any]:
@@ -540,7 +546,7 @@ def test_an_end_amid_an_inflation(serve: Serving, takeover: bool, how: str) -> N
             getattr(recorder.sockets[0], how)()
         return before, server.app.stats()
 
-    before, after = amid(server, end)
+    before, after = amid(server, client, compressed(BINARY, LONG) + build(TEXT, b"behind it") * 3, end)
     assert before["buffered_bytes"] >= len(LONG)
     assert after["buffered_bytes"] < 200  # the Close, and what was behind the message
     assert after["compression_bytes"] <= before["compression_bytes"] - 32_768
@@ -559,8 +565,7 @@ def test_a_peer_that_leaves_amid_an_inflation(serve: Serving, takeover: bool) ->
     server, recorder = start(serve, takeover)
     with bystander(server):
         client = DeflateClient.offer(server.port, OFFER)
-        client.send_raw(compressed(BINARY, LONG))
-        amid(server, lambda: None)
+        amid(server, client, compressed(BINARY, LONG), lambda: None)
         client.reset()
         eventually(lambda: recorder.events[-1] == ("close", 1006, ""), 10)
 
@@ -571,8 +576,8 @@ def test_a_pause_amid_an_inflation(serve: Serving, takeover: bool) -> None:
     server, recorder = start(serve, takeover)
     with bystander(server):
         client = DeflateClient.offer(server.port, OFFER)
-        client.send_raw(compressed(BINARY, LONG) + build(TEXT, b"behind it"))
-        amid(server, recorder.sockets[0].pause_reading)
+        wire = compressed(BINARY, LONG) + build(TEXT, b"behind it")
+        amid(server, client, wire, recorder.sockets[0].pause_reading)
         for _ in range(20):
             server.settle()
         assert recorder.events == [("open",)]
@@ -592,8 +597,8 @@ def test_a_close_is_answered_after_an_inflation(serve: Serving, takeover: bool) 
         client.expect_close(4000)
         recorder.wait_for(("open",), ("message", b""), ("close", 4000, ""))
         client = DeflateClient.offer(server.port, OFFER)
-        client.send_raw(compressed(BINARY, LONG) + build(TEXT, b"behind it") * 5000 + build_close(1000))
-        amid(server, lambda: recorder.sockets[1].close(3000), 1)
+        wire = compressed(BINARY, LONG) + build(TEXT, b"behind it") * 5000 + build_close(1000)
+        amid(server, client, wire, lambda: recorder.sockets[1].close(3000))
         frame = client.recv_frame()
         assert (frame.opcode, frame.payload) == (CLOSE, b"\x0b\xb8")
         client.expect_eof()
