@@ -45,7 +45,7 @@ def run_until(check: Callable[[], object], within: float = 5.0) -> None:
             loop.call_later(0.005, lambda: None)  # so that it does not wait without end
             loop._run_once()
     finally:
-        for _ in range(64):  # the iteration outside takes as many as were ready before this one took some
+        for _ in range(1000):  # the iteration outside takes as many as were ready before this one took some
             loop.call_soon(lambda: None)
         if task is not None:
             asyncio.tasks._enter_task(loop, task)
