@@ -35,7 +35,8 @@ cdef int callback_message(WebSocket ws, Event *event) except -1:
         return _called(ws)
     result = <object>answer
     Py_XDECREF(answer)
-    _end_view(window, message)
+    if route.binary_as_view:
+        _end_view(window, message)
     if result is not None:
         _returned(ws, result)
     return _called(ws)

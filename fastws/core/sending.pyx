@@ -74,9 +74,10 @@ cdef bint _is_wanted(WebSocket ws) except -1:
     if ws.phase != PHASE_OPEN or ws.broken:
         return False
     ws.check_thread()
-    ws.will_write()
-    if ws.phase != PHASE_OPEN:
-        return False
+    if ws.reactor.corked_for is not ws or ws.outbox.size:       # else it runs nothing; see will_write()
+        ws.will_write()
+        if ws.phase != PHASE_OPEN:
+            return False
     if ws.outbox.size > ws.route.max_backpressure:
         if not ws.blocked:
             ws.flush()
