@@ -156,7 +156,6 @@ cdef class Socket(Endpoint):
     cdef size_t on_its_way(self) noexcept
     cdef bint is_unanswered_for(self, uint32_t milliseconds) noexcept
     cdef int mark(self) except -1
-    cdef int will_write(self) except -1
     # end
     cdef int _shut_if_sent(self) except -1
     cdef int hang_up(self) except -1

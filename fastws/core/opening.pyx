@@ -161,7 +161,7 @@ cdef int _carry_out(WebSocket ws, verdict) except -1:
         answer = verdict.encode(ws.handshake.method == b"HEAD")
         if answer is None:                  # for Cython that is bytes, too
             raise TypeError("encode() of a fastws.Response must return bytes, not None")
-        ws.will_write()
+        will_write(ws)
         if ws.phase != PHASE_HANDSHAKE:
             return 0
         if ws.route is None:
@@ -192,7 +192,7 @@ cdef int opening_accept(WebSocket ws, accept) except -1:
         data = accept.data
         if accept.subprotocol is not None:
             subprotocol = PyUnicode_FromObject(accept.subprotocol)      # an enum's member, say
-    ws.will_write()
+    will_write(ws)
     if ws.phase != PHASE_HANDSHAKE:
         return 0
     ws.write(<const uint8_t *>PyBytes_AS_STRING(answer), <size_t>PyBytes_GET_SIZE(answer))
@@ -226,7 +226,7 @@ cdef int _refuse(WebSocket ws, tuple refusal, str cause_of_403_503=None) except 
         431: "max_header_size", 500: "error", 505: "http_version",
     }.get(status, cause_of_403_503)
     answer = error_response(*refusal).encode(ws.handshake.method == b"HEAD")
-    ws.will_write()
+    will_write(ws)
     if ws.phase != PHASE_HANDSHAKE:
         return 0
     opening_failed(ws, cause)

@@ -346,8 +346,8 @@ cdef class Reactor:
         return 0
 
     cdef int _turn(self) except -1:
-        """Gives each marked socket its turn. A socket that is marked during this turn waits for the next; so do, once
-        those that go on have taken TURN_TIME, the others that would, and nobody else."""
+        """Gives each marked socket its turn. A socket that is marked during this turn waits for the next. Once sockets
+        that go on with their input have taken TURN_TIME, the others with input wait, too. The rest do not."""
         cdef list dirty
         cdef Socket socket
         cdef Py_ssize_t count

@@ -74,10 +74,9 @@ cdef bint _is_wanted(WebSocket ws) except -1:
     if ws.phase != PHASE_OPEN or ws.broken:
         return False
     ws.check_thread()
-    if ws.reactor.corked_for is not ws or ws.outbox.size:       # else it runs nothing; see will_write()
-        ws.will_write()
-        if ws.phase != PHASE_OPEN:
-            return False
+    will_write(ws)
+    if ws.phase != PHASE_OPEN:
+        return False
     if ws.outbox.size > ws.route.max_backpressure:
         if not ws.blocked:
             ws.flush()
@@ -99,7 +98,7 @@ cdef int sending_control(WebSocket ws, uint8_t opcode, bytes body) except -1:
     cdef size_t n = <size_t>PyBytes_GET_SIZE(body)
     cdef uint8_t *place
     if opcode != OPCODE_CLOSE:
-        ws.will_write()
+        will_write(ws)
         if ws.phase != PHASE_OPEN:
             return 0
     place = ws.reserve(2 + n)

@@ -481,13 +481,6 @@ cdef class Socket(Endpoint):
             return False
         return max(info.tcpi_retransmits, info.tcpi_probes) >= ASKED and info.tcpi_last_ack_recv >= milliseconds
 
-    cdef int will_write(self) except -1:
-        """May run any Python code, as mark() may. So a writer calls this, then looks at the state, then calls
-        reserve(), which runs none by then."""
-        if self.reactor.turn_asked or self.reactor.corked_for is self and not self.outbox.size:
-            return 0
-        return self.reactor.ask_turn()
-
     cdef int mark(self) except -1:
         """Has on_turn() called when this turn of the loop ends. The loop's call_soon may be Python, and so run
         anything: a trace function, a signal's handler, what a subclass does. So mark first, then look at the state."""
@@ -531,3 +524,11 @@ cdef class Socket(Endpoint):
         if self.is_over():
             self.reactor.unlink(self)
         return 0
+
+
+cdef inline int will_write(Socket self) except -1:
+    """May run any Python code, as Socket.mark() may. So a writer calls this, then looks at the state, then calls
+    reserve(), which runs none by then. No method, so that a write costs no call for it."""
+    if self.reactor.turn_asked or self.reactor.corked_for is self and not self.outbox.size:
+        return 0
+    return self.reactor.ask_turn()
