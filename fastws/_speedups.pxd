@@ -173,6 +173,7 @@ cdef class ReaderContext:
 
 cdef class Reactor:
     cdef readonly object loop
+    cdef flag may_nest                  # it can be run inside a callback
     cdef object starter                 # starts coroutines (fastws.tasks)
     cdef object log
     cdef unsigned long thread           # in which the loop was last seen running
@@ -400,4 +401,3 @@ cdef class WebSocket(Socket):
     cdef int finish(self, Phase phase, str cause, unsigned int code, str reason, bint clean) except -1
     # helpers
     cdef Asides aside(self)
-    cdef int check_thread(self) except -1

@@ -212,7 +212,7 @@ cdef class WebSocket(Socket):
         if len(body) > MAX_CONTROL_PAYLOAD:
             raise ValueError(f"a ping carries at most 125 bytes, got {len(body)}")
         if self.phase == PHASE_OPEN and not self.broken:
-            self.check_thread()
+            check_thread(self)
             sending_control(self, OPCODE_PING, body)
             self.pongs_asked += 1
 
@@ -259,7 +259,7 @@ cdef class WebSocket(Socket):
     def publish(self, topic, data, *, compress=None):
         """Sends a message, as `send` takes it, to every subscriber of the topic but this connection, which need be
         neither subscribed nor open. Returns how many connections took it: those where `send` would not be DROPPED."""
-        self.check_thread()
+        check_thread(self)
         return self.service.hub.publish(topic, data, compress, self)
 
     # pause
@@ -267,13 +267,13 @@ cdef class WebSocket(Socket):
     def pause_reading(self):
         """Delivers no more messages until `resume_reading`; the peer will be held back by TCP's flow control."""
         if self.phase == PHASE_OPEN:
-            self.check_thread()
+            check_thread(self)
             self.pause(PAUSE_BY_APP)
 
     def resume_reading(self):
         """Undoes `pause_reading`."""
         if self.phase == PHASE_OPEN:
-            self.check_thread()
+            check_thread(self)
             self.resume(PAUSE_BY_APP)
 
     # close
@@ -290,7 +290,7 @@ cdef class WebSocket(Socket):
         cdef bytes body = close_body(number, text)
         if self.phase != PHASE_OPEN:
             return
-        self.check_thread()
+        check_thread(self)
         self.mark()
         if self.phase != PHASE_OPEN:
             return
@@ -305,7 +305,7 @@ cdef class WebSocket(Socket):
         """Ends the connection at once, without a close handshake; unsent bytes are lost."""
         if self.phase == PHASE_GONE:
             return
-        self.check_thread()
+        check_thread(self)
         self.mark()
         if self.phase == PHASE_OPEN or self.phase == PHASE_CLOSING:
             self.finish(PHASE_GONE, cause_of_close(self.service), CLOSE_ABNORMAL, "", True)
@@ -478,9 +478,15 @@ cdef class WebSocket(Socket):
             self.asides = Asides.__new__(Asides)
         return self.asides
 
-    cdef int check_thread(self) except -1:
-        if PyThread_get_thread_ident() != self.reactor.thread and not self.reactor.is_here():
-            raise RuntimeError(
-                "a WebSocket belongs to the thread of its event loop: use loop.call_soon_threadsafe(ws.send, data)"
-            )
-        return 0
+
+cdef int _check_loop(WebSocket ws) except -1:
+    if not ws.reactor.is_here():
+        raise RuntimeError(
+            "a WebSocket belongs to the thread of its event loop: use loop.call_soon_threadsafe(ws.send, data)"
+        )
+    return 0
+
+
+cdef inline int check_thread(WebSocket ws) except -1:
+    """For each method that an application calls."""
+    return 0 if PyThread_get_thread_ident() == ws.reactor.thread else _check_loop(ws)

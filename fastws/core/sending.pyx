@@ -73,7 +73,7 @@ cdef bint _is_wanted(WebSocket ws) except -1:
     """Whether a message may be written; if not, what the slow-consumer policy says has been done."""
     if ws.phase != PHASE_OPEN or ws.broken:
         return False
-    ws.check_thread()
+    check_thread(ws)
     will_write(ws)
     if ws.phase != PHASE_OPEN:
         return False
@@ -157,7 +157,7 @@ cdef object sending_drained(WebSocket ws):
     cdef list waiters
     future = ws.reactor.loop.create_future()
     if ws.phase == PHASE_OPEN:
-        ws.check_thread()
+        check_thread(ws)
         if ws.reactor.corked_for is ws and ws.reactor.corked > ws.route.low_water:
             ws.uncork()
         if ws.outbox.size > ws.route.low_water and not ws.blocked:

@@ -127,7 +127,7 @@ cdef bint topics_join(WebSocket ws, name) except -1:
     name = _name(name)
     if ws.phase != PHASE_OPEN:
         return False
-    ws.check_thread()
+    check_thread(ws)
     topic = ws.service.topics.get(name)
     if _find(ws, topic) >= 0:
         return False
@@ -165,7 +165,7 @@ cdef bint topics_quit(WebSocket ws, name) except -1:
     name = _name(name)
     if not ws.subscribed:
         return False
-    ws.check_thread()
+    check_thread(ws)
     at = _find(ws, ws.service.topics.get(name))
     if at >= 0:
         _leave(ws, <uint32_t>at)
