@@ -7,20 +7,15 @@ cdef int callback_message(WebSocket ws, Event *event) except -1:
     cdef bint is_text = event.opcode == OPCODE_TEXT
     cdef PyObject *arguments[3]         # the first is the callee's, for `self`
     cdef PyObject *answer
-    cdef Window window = None
     try:
         if route.message is None:
             return 0
         if is_text:
             message = message_bytes(event) if route.text_as_utf8 else message_text(event)
-        elif not route.binary_as_view:
-            message = message_bytes(event)
-        elif event.body != NULL or ws.is_busy():
-            message = PyMemoryView_FromObject(message_bytes(event))
+        elif route.binary_as_view:
+            return _message_view(ws, event)
         else:
-            buffer = ws.service.inflated if event.deflated else ws.reactor.input
-            window = window_on(buffer, event.data, event.length)
-            message = PyMemoryView_FromObject(window)
+            message = message_bytes(event)
     finally:
         Py_XDECREF(event.body)
     if ws.is_busy():
@@ -31,25 +26,38 @@ cdef int callback_message(WebSocket ws, Event *event) except -1:
     answer = PyObject_Vectorcall(route.message, &arguments[1], 2 | PY_VECTORCALL_ARGUMENTS_OFFSET, NULL)
     ws.calling = False
     if answer == NULL:
-        _broke(ws, window, message)
+        _broke(ws)
         return _called(ws)
     result = <object>answer
     Py_XDECREF(answer)
-    if route.binary_as_view:
-        _end_view(window, message)
     if result is not None:
         _returned(ws, result)
     return _called(ws)
 
 
-cdef int _broke(WebSocket ws, Window window, message) except -1:
+cdef int _message_view(WebSocket ws, Event *event) except -1:
+    cdef Window window = None
+    if event.body != NULL or ws.is_busy():
+        message = PyMemoryView_FromObject(message_bytes(event))
+        if ws.is_busy():
+            return _wait(ws, ws.route.message, (ws, message), False, event.length)
+    else:
+        window = window_on(ws.service.inflated if event.deflated else ws.reactor.input, event.data, event.length)
+        message = PyMemoryView_FromObject(window)
+    ws.is_text_message = False
+    try:
+        _call(ws, ws.route.message, (ws, message))
+    finally:
+        _end_view(window, message)
+    return _called(ws)
+
+
+cdef int _broke(WebSocket ws) except -1:
     """The callback has raised. Apart from callback_message(), because a `try` there slows every message."""
     try:
         _raise()
     except (Exception, CancelledError) as error:
         callback_raised(ws, error)
-    finally:
-        _end_view(window, message)
     return 0
 
 
@@ -81,7 +89,7 @@ cdef int _call(WebSocket ws, callback, tuple arguments) except -1:
     return 0
 
 
-cdef int _called(WebSocket ws) except -1:
+cdef inline int _called(WebSocket ws) except -1:
     """The callback may have run the loop itself: what came meanwhile has waited for it, and the end too."""
     if ws.phase == PHASE_GONE or ws.asides is not None and not ws.asides.busy and ws.asides.waiting:
         return ws.mark()

@@ -37,6 +37,7 @@ cdef class Reactor:
 
     def __cinit__(self, loop, starter, log, double tick, Py_ssize_t max_transient, bint keeps_memory):
         self.loop = loop
+        self.may_nest = type(loop).__module__ != "uvloop"       # a subclass may do as it likes
         self.starter = starter
         self.log = log
         self.tick = <uint32_t>(tick * 1000)
@@ -146,7 +147,7 @@ cdef class Reactor:
 
     cdef int _let_nest(self) except -1:
         """asyncio runs all that a reader brings about in one context, which cannot be entered again while a callback
-        in it runs the loop. uvloop has no such handles, and runs no loop inside another."""
+        in it runs the loop. uvloop has no such handles, and refuses to run inside itself."""
         cdef ReaderContext context = ReaderContext()
         try:
             handle = self.loop._selector.get_key(self.poller).data[0]
@@ -317,8 +318,9 @@ cdef class Reactor:
     # turns
 
     cdef int ask_turn(self) except -1:
-        """A socket is marked: see to it in the loop's next iteration, if not before."""
-        if self.turn_asked or self.poller < 0:
+        """A socket is marked: see to it in the loop's next iteration, if not before. A turn that runs just now sees to
+        it as well, but before that a callback may run the loop itself."""
+        if self.turn_asked or self.poller < 0 or self.in_turn and not self.may_nest:
             return 0
         try:
             self.loop.call_soon(self.turn_call)
