@@ -23,7 +23,7 @@ export PIP_ROOT_USER_ACTION := ignore
 
 .DELETE_ON_ERROR:
 .PHONY: help run build protocol node-ws bench-node test lint test-here test-bench browser screenshot test-versions \
-	$(VERSIONS:%=test-%) test-asan simd simd-here simd-emulated fuzz soak soak-asan autobahn bench clean
+	$(VERSIONS:%=test-%) test-asan simd simd-here simd-emulated fuzz soak soak-asan autobahn nightly bench clean
 
 help:  ## list the targets
 	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 25
@@ -120,6 +120,11 @@ soak: $(VENV)/.built $(VENV)/.tools  ## clients come, misbehave and vanish for M
 soak-asan: $(VENV)/.built $(VENV)/.tools  ## make soak with the server under AddressSanitizer, UBSan and LeakSanitizer
 	@set -e; tree="$$(PYTHONPATH=tests $(BIN)/python -c 'from fuzz.server_build import build; print(build())')"; cd $$tree; \
 		tests/sanitized.sh $(CURDIR)/$(BIN)/python tests/soak/run.py --minutes $(MINUTES)
+
+nightly:  ## what takes hours and seldom fails: the soak and the fuzzers under the sanitizers, all of Autobahn
+	$(MAKE) soak-asan MINUTES=30
+	$(MAKE) fuzz MINUTES=5
+	$(MAKE) autobahn FULL=1
 
 bench: $(VENV)/.built bench-node  ## server CPU beside other servers, in five minutes; python -m bench has more
 	@$(BIN)/python $(PIP_INSTALL) --group bench
