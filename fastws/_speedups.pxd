@@ -213,6 +213,7 @@ cdef class Reactor:
     cdef flag overlooked                # a socket is marked and could not be listed there
     cdef flag turn_asked                # `turn_call` is to come
     cdef flag in_turn                   # just now
+    cdef uint32_t turn_at               # when that began
     cdef object turn_call
     # counters
     cdef uint64_t accepted, next_id

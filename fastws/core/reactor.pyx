@@ -7,6 +7,7 @@ cdef enum:
     KEEP_FOR = 2000             # milliseconds; see took_large_block()
     INPUT_SIZE = 262144         # bytes; the shared receive buffer, and so the most that one socket is read per wake-up
     TURN_TIME = 4               # milliseconds for what sockets go on with; the rest comes after the others' events
+    MAX_TURN_TIME = 16          # the same where new input takes longer than that, or a busy server would starve them
     FEWEST_WATCHED = 64         # descriptors that the table begins with room for
 
 cdef uint64_t TIMER_KEY = 0     # no endpoint's: their generations begin with 1
@@ -180,6 +181,7 @@ cdef class Reactor:
             return 0
         self.thread = PyThread_get_thread_ident()
         self._time()
+        self.turn_at = self.now
         self.in_turn = True
         try:
             if outer is not None:
@@ -349,11 +351,12 @@ cdef class Reactor:
 
     cdef int _turn(self) except -1:
         """Gives each marked socket its turn. A socket that is marked during this turn waits for the next. Once sockets
-        that go on with their input have taken TURN_TIME, the others with input wait, too. The rest do not."""
+        that go on with their input have taken as long as new input has, within TURN_TIME and MAX_TURN_TIME, the others
+        with input wait, too. The rest do not."""
         cdef list dirty
         cdef Socket socket
         cdef Py_ssize_t count
-        cdef uint32_t began
+        cdef uint32_t began, share
         cdef bint went_on, late = False
         if self.overlooked:
             self.overlooked = False
@@ -370,6 +373,7 @@ cdef class Reactor:
         if count:
             self._time()
         began = self.now
+        share = min(max(began - self.turn_at, <uint32_t>TURN_TIME), <uint32_t>MAX_TURN_TIME)
         while self.seen < min(count, len(self.dirty)):      # a turn inside this one may have emptied the list
             socket = self.dirty[self.seen]
             self.seen += 1
@@ -386,7 +390,7 @@ cdef class Reactor:
                 self._failed(socket, error)
             if went_on:
                 self._time()
-                late = self.now - began >= TURN_TIME
+                late = self.now - began >= share
         if self.seen:           # the old list is freed last: freeing a socket may run the application's destructors
             dirty, self.dirty = self.dirty, self.dirty[self.seen:]
             self.seen = 0

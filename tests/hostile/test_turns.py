@@ -7,6 +7,7 @@ runs again, and what is counted are callbacks, or turns of the loop.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 import struct
 import threading
@@ -181,6 +182,49 @@ def test_answers_of_tasks_do_not_wait_for_all_who_go_on(serve: Serving) -> None:
         eventually(lambda: sum(counts.values()) == 10 * EVENTS * 20, 10)
         client.reset()
     assert len(waited) > 20 and max(waited) <= 2, waited
+
+
+def test_a_busy_server_does_not_starve_those_who_go_on(serve: Serving) -> None:
+    """New input takes 40 ms of each turn. Of sixteen peers whose input goes on, several have a turn's time after it."""
+    peers, parts = 16, 4
+    counts: Counter[Any] = Counter()
+    turns = []
+
+    class Flooded:
+        def message(self, ws: Any, data: Any) -> None:
+            counts[ws] += 1
+            if counts[ws] % EVENTS == 1:
+                time.sleep(0.005)
+
+    class Busy:
+        is_first = True  # of its turn
+
+        def message(self, ws: Any, data: Any) -> None:
+            if self.is_first:
+                self.is_first = False
+                asyncio.get_running_loop().call_soon(setattr, self, "is_first", True)
+                time.sleep(0.04)
+                turns.append(0 < sum(counts.values()) < peers * parts * EVENTS)
+
+    app = make_app(Flooded)
+    app.websocket("/busy")(Busy)
+    server = serve(app)
+    busy = RawClient.open(server.port, "/busy")
+    flooders = [RawClient.open(server.port) for _ in range(peers)]
+
+    def send() -> None:
+        with contextlib.suppress(OSError):  # when there is enough
+            busy.send_raw(build(BINARY, bytes(60_000), mask=UNMASKED) * peers * parts * 3)
+
+    sending = threading.Thread(target=send)
+    sending.start()
+    wire = build(TEXT, b"x", mask=UNMASKED) * (EVENTS * parts)
+    at_once(server, *((flooder, wire) for flooder in flooders))
+    eventually(lambda: sum(counts.values()) == peers * parts * EVENTS, 20)
+    server.call(lambda: [ws.terminate() for ws in server.server.connections])
+    sending.join()
+    # Their 48 further parts take 11 such turns; they would take 23 if the turns were no longer than without new input.
+    assert 0 < sum(turns) <= 18, sum(turns)
 
 
 def test_a_close_behind_what_waits(serve: Serving) -> None:
