@@ -32,8 +32,8 @@ class BuildExt(build_ext):
 extension = Extension(
     "fastws._speedups",
     ["fastws/_speedups.pyx"],
-    depends=[*glob("fastws/core/*"), *glob("fastws/_simd/*.h"), "fastws/_speedups.pxd"],
-    include_dirs=["fastws/core", "fastws/_simd"],
+    depends=[*glob("fastws/core/*/*"), *glob("fastws/_simd/*.h"), "fastws/_speedups.pxd"],
+    include_dirs=["fastws/core/io", "fastws/_simd"],
     libraries=["z"],
     extra_compile_args=["-O3", "-fvisibility=hidden", "-Wall"] + (["-Werror"] if strict else []),
 )

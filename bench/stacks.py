@@ -10,7 +10,7 @@ from typing import NamedTuple
 from bench.machine import BENCH
 
 KINDS = ["kernel", "C library", "CPython", "fastws", "other"]
-CORE = {path.name for part in ("core", "_simd") for path in (BENCH.parent / "fastws" / part).iterdir()}
+CORE = {path.name for part in ("core", "_simd") for path in (BENCH.parent / "fastws" / part).rglob("*")}
 
 
 class Frame(NamedTuple):

@@ -29,19 +29,19 @@ CANCEL_TIMEOUT = 1.0  # seconds for cancelled callbacks to end when a server sto
 class Connections(Collection[WebSocket]):
     """The open connections of a server, live: `len()`, iteration over a snapshot, `in`."""
 
-    __slots__ = ("_reactor",)
+    __slots__ = ("_service",)
 
-    def __init__(self, reactor: _speedups.Reactor) -> None:
-        self._reactor = reactor
+    def __init__(self, service: _speedups.Service) -> None:
+        self._service = service
 
     def __len__(self) -> int:
-        return _speedups.count_connections(self._reactor)
+        return _speedups.count_connections(self._service)
 
     def __iter__(self) -> Iterator[WebSocket]:
-        return iter(_speedups.list_connections(self._reactor))
+        return iter(_speedups.list_connections(self._service))
 
     def __contains__(self, ws: object) -> bool:
-        return ws in _speedups.list_connections(self._reactor)
+        return ws in _speedups.list_connections(self._service)
 
     def __repr__(self) -> str:
         return f"<{len(self)} connections>"
@@ -63,7 +63,8 @@ class Server:
     ) -> None:
         loop = asyncio.get_running_loop()
         self._log = Log(log, loop)
-        self._reactor = _speedups.Reactor(loop, Starter(loop), self._log, tick, max_pending, keeps_memory)
+        self._reactor = _speedups.Reactor(loop, self._log, tick, max_pending, keeps_memory)
+        self._starter = Starter(loop)
         self._names = [(sock.family, sock.getsockname()) for sock in sockets]
         self._socket_file = socket_file
         self._on_stop = on_stop
@@ -71,10 +72,10 @@ class Server:
         self._stopped: asyncio.Future[None] = loop.create_future()
         self._service = service
         self._is_parents = False  # this process is the child of a fork, and the server its parent's
-        self.connections = Connections(self._reactor)
+        self.connections = Connections(service)
         for sock in sockets:
             _speedups.listen(self._reactor, sock, service)
-        _speedups.attach(service, self._reactor)
+        _speedups.attach(service, self._reactor, self._starter)
         _running.add(self)
 
     @property
@@ -89,7 +90,7 @@ class Server:
 
     def stats(self) -> Stats:
         """As `App.stats`, for this server; all 0 in the child of a fork."""
-        return total(()) if self._is_parents else _speedups.stats(self._reactor, self._service)
+        return total(()) if self._is_parents else _speedups.stats(self._service)
 
     async def stop(self, timeout: float = STOP_TIMEOUT) -> None:
         """Accept no more, close every connection with 1001, and return when all have ended.
@@ -114,13 +115,13 @@ class Server:
             self._reactor.stop_listening()
             # Not in the middle of the turn in which the last one ends.
             self._reactor.on_empty = lambda: self._reactor.loop.call_soon(self._finish)
-            _speedups.close_all(self._reactor, self._service, GOING_AWAY, "server is stopping")
+            _speedups.close_all(self._service, GOING_AWAY, "server is stopping")
             self._stopping = True  # not before: what has failed on the way (for lack of memory, say) is done again
         if not self._reactor.socket_count:
             self._finish()
         if not await self._ended_within(timeout):
             for _ in range(2):  # the second time it is the `close` callbacks that the first has brought about
-                _speedups.terminate_all(self._reactor)
+                _speedups.terminate_all(self._service)
                 if await self._ended_within(CANCEL_TIMEOUT):
                     break
             else:
@@ -137,7 +138,8 @@ class Server:
         if self._socket_file is not None and not self._stopping:
             self._socket_file.remove()
         self._stopping = True
-        _speedups.abandon(self._reactor, self._service)
+        _speedups.abandon(self._service)
+        self._starter.close()
         with suppress(RuntimeError):  # from that loop, for those who wait in it
             self._stopped.set_result(None)
         self._leave()
@@ -161,6 +163,7 @@ class Server:
 
     def _conclude(self) -> None:
         self._reactor.on_empty = None
+        self._starter.close()
         self._leave()
         self._stopped.set_result(None)
         self._log.flush()  # last, as a log handler may raise
@@ -172,7 +175,7 @@ class Server:
 
     def _leave_to_parent(self) -> None:
         self._is_parents = True
-        _speedups.leave_to_parent(self._reactor)
+        _speedups.leave_to_parent(self._service)
         self._leave()
 
     async def wait_closed(self) -> None:

@@ -107,17 +107,17 @@ def test_wrong_arguments_of_the_core() -> None:
         (_speedups.Service, (), service_arguments(max_header_size=-1)),
         (_speedups.Service, (), service_arguments(handshake_timeout="1")),
         (_speedups.Reactor, (), {}),
-        (_speedups.Reactor, (None, None, None, 1.0, 1, False), {}),
-        (_speedups.Reactor, (object(), None, None, "1", 1, False), {}),
+        (_speedups.Reactor, (None, None, 1.0, 1, False), {}),
+        (_speedups.Reactor, (object(), None, "1", 1, False), {}),
         (_speedups.listen, (None, None, None), {}),
         (_speedups.count_connections, (None,), {}),
         (_speedups.list_connections, (5,), {}),
-        (_speedups.close_all, (None, None, 1001, ""), {}),
+        (_speedups.close_all, (None, 1001, ""), {}),
         (_speedups.terminate_all, (None,), {}),
-        (_speedups.abandon, (None, None), {}),
+        (_speedups.abandon, (None,), {}),
         (_speedups.Service, (), service_arguments(hub=None)),
-        (_speedups.stats, (None, None), {}),
-        (_speedups.attach, (None, None), {}),
+        (_speedups.stats, (None,), {}),
+        (_speedups.attach, (None, None, None), {}),
         (_speedups.detach, (None,), {}),
         (_speedups.detach, (_speedups.Service(**service_arguments()),), {}),
         (_speedups.Hub().publish, ("topic", _speedups.PreparedMessage()), {}),
@@ -144,7 +144,7 @@ def test_every_type_of_the_core_can_be_poked(loop_kind: str, traps: Any, no_leak
 
     async def main() -> None:
         loop = asyncio.get_running_loop()
-        reactor = _speedups.Reactor(loop, Starter(loop), Log(logging.getLogger("poked"), loop), 0.01, 1, False)
+        reactor = _speedups.Reactor(loop, Log(logging.getLogger("poked"), loop), 0.01, 1, False)
         service = _speedups.Service(**service_arguments())
         limits = service.head_limits  # type: ignore[attr-defined]
         sock = socket.socket()

@@ -13,7 +13,7 @@ from setuptools import Extension, setup
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
-PARTS = [ROOT / "fastws" / "core", ROOT / "tests" / "protocol"]
+PARTS = [ROOT / "fastws" / "core" / "protocol", ROOT / "tests" / "protocol"]
 SANITIZE = ["-fsanitize=address,undefined,fuzzer-no-link", "-fno-sanitize-recover=all", "-shared-libasan"]
 
 
@@ -33,7 +33,7 @@ def runtime(name: str) -> str:
 def nearer() -> str:
     """A folder with a copy of the core's message.pyx that receives pieces of 64 bytes straight into the message, not of
     64 KiB: the fuzzer's streams are short, and all that depends on this size should happen in them."""
-    text = (ROOT / "fastws" / "core" / "message.pyx").read_text()
+    text = (ROOT / "fastws" / "core" / "protocol" / "message.pyx").read_text()
     changed = re.sub(r"SMALL_WINDOW = 65536\b", "SMALL_WINDOW = 64", text)
     assert changed != text, "message.pyx has no SMALL_WINDOW of 65536 any more"
     copy = ROOT / "build" / "fuzz" / "core" / "message.pyx"
@@ -52,7 +52,7 @@ def build() -> None:
     extension = Extension(
         "fuzz._guided",
         ["tests/fuzz/_guided.pyx"],
-        include_dirs=["fastws/core", "fastws/_simd", "tests/fuzz"],
+        include_dirs=["fastws/_simd", "tests/fuzz"],
         libraries=["z"],
         depends=[
             str(path.relative_to(ROOT))

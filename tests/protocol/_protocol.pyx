@@ -1,7 +1,7 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, initializedcheck=False, cdivision=True
 """The protocol half of fastws alone, for tests: it compiles without the I/O half, so it cannot name a socket."""
 
-include "protocol_imports.pxi"
+include "imports.pxi"
 include "kernels.pyx"
 include "handshake.pyx"
 include "frame.pyx"

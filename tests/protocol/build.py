@@ -9,7 +9,7 @@ from setuptools import Extension, setup
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
-CORE = ROOT / "fastws" / "core"
+CORE = ROOT / "fastws" / "core" / "protocol"
 SIMD = ROOT / "fastws" / "_simd"
 
 os.chdir(ROOT)
@@ -17,7 +17,7 @@ Options.warning_errors = True
 extension = Extension(
     "protocol._protocol",
     [str(HERE.relative_to(ROOT) / "_protocol.pyx")],
-    include_dirs=["fastws/core", "fastws/_simd"],
+    include_dirs=["fastws/_simd"],
     libraries=["z"],
     depends=[str(path.relative_to(ROOT)) for path in sorted([*CORE.iterdir(), *SIMD.iterdir()])],
     extra_compile_args=["-O2", "-Wall", "-Werror"],

@@ -9,7 +9,7 @@ from setuptools import Extension, setup
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
-PARTS = [ROOT / "fastws" / "core", ROOT / "tests" / "protocol"]
+PARTS = [ROOT / "fastws" / "core" / "protocol", ROOT / "tests" / "protocol"]
 SOURCES = [*PARTS, ROOT / "fastws" / "_simd", HERE]
 
 os.chdir(ROOT)
@@ -17,7 +17,7 @@ Options.warning_errors = True
 extension = Extension(
     "simd._variants",
     ["tests/simd/_variants.pyx"],
-    include_dirs=["fastws/core", "fastws/_simd", "tests/simd"],
+    include_dirs=["fastws/_simd", "tests/simd"],
     libraries=["z"],
     depends=[str(path.relative_to(ROOT)) for folder in SOURCES for path in sorted(folder.glob("*.[hp]*"))],
     extra_compile_args=["-O2", "-Wall", "-Werror"],

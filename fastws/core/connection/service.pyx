@@ -1,8 +1,10 @@
 # What a server asks of its reactor, in WebSocket words.
 
-def attach(Service service not None, Reactor reactor not None):
-    """The service is that of a server on this reactor, and its connections hear what is published."""
+def attach(Service service not None, Reactor reactor not None, starter):
+    """The service is that of a server on this reactor, and its connections hear what is published. starter: a
+    fastws.tasks.Starter."""
     service.reactor = reactor
+    service.starter = starter
     service.hub.services.append(service)
 
 
@@ -18,46 +20,48 @@ def listen(Reactor reactor not None, sock, Service service not None):
     reactor.listen(listener)
 
 
-def leave_to_parent(Reactor reactor not None):
+def leave_to_parent(Service service not None):
     """For the child of a fork: the server is the parent's alone. Here its connections are over, without a callback."""
     cdef WebSocket ws
-    for ws in _everybody(reactor):
+    for ws in _members(service):
         ws.phase = PHASE_GONE
         ws.close_due = False
         callback_forget(ws)
-    reactor.leave_to_parent()
+    service.opened = 0
+    service.reactor.leave_to_parent()
 
 
-def count_connections(Reactor reactor not None):
+def count_connections(Service service not None):
     """How many connections are open: those whose `open` was called and whose end has not come."""
-    return reactor.opened
+    return service.opened
 
 
-def list_connections(Reactor reactor not None):
+def list_connections(Service service not None):
     """The open connections, newest first."""
     cdef WebSocket ws
-    return [ws for ws in _members(reactor.settled) if ws.phase == PHASE_OPEN or ws.phase == PHASE_CLOSING]
+    return [ws for ws in _members(service) if ws.phase == PHASE_OPEN or ws.phase == PHASE_CLOSING]
 
 
-def close_all(Reactor reactor not None, Service service not None, int code, str reason):
+def close_all(Service service not None, int code, str reason):
     """Starts the close handshake on every open connection; those that are still opening are dropped."""
     cdef WebSocket ws
     service.stopping = True
-    for ws in _everybody(reactor):
+    for ws in _members(service):
         try:
             if ws.phase <= PHASE_DECIDING:
                 ws.end("stopping")
             else:
                 ws.close(code, reason)
         except Exception as error:
-            reactor._failed(ws, error)
+            service.reactor._failed(ws, error)
 
 
-def abandon(Reactor reactor not None, Service service not None):
+def abandon(Service service not None):
     """Ends a server whose loop was closed before it was stopped. No callback is called, and nothing asked of the loop:
     the user's code was to run there."""
     cdef WebSocket ws
-    cdef list left = _everybody(reactor)
+    cdef list left = _members(service)
+    cdef Reactor reactor = service.reactor
     service.stopping = True
     reactor.on_empty = None
     reactor.close()
@@ -68,23 +72,24 @@ def abandon(Reactor reactor not None, Service service not None):
     reactor.put_off.clear()                 # there is no turn in which `close` would be called
 
 
-def terminate_all(Reactor reactor not None):
+def terminate_all(Service service not None):
     """Ends every connection at once and cancels the callbacks that have not ended."""
     cdef WebSocket ws
-    for ws in _everybody(reactor):
+    for ws in _members(service):
         try:
             ws.end("stopping")
             callback_cancel(ws)
         except Exception as error:
-            reactor._failed(ws, error)
+            service.reactor._failed(ws, error)
 
 
-def stats(Reactor reactor not None, Service service not None):
+def stats(Service service not None):
     """What a server holds and has done; see fastws.stats.Stats."""
     cdef WebSocket ws
     cdef size_t buffered = 0, for_compression = service.codec.memory()
     cdef Py_ssize_t opening = 0
-    for ws in _everybody(reactor):
+    cdef list members = _members(service)
+    for ws in members:
         opening += ws.phase <= PHASE_DECIDING
         buffered += ws.outbox.size + ws.held_start + ws.held_size
         buffered += ws.asides.waiting_size if ws.asides is not None else 0
@@ -94,13 +99,13 @@ def stats(Reactor reactor not None, Service service not None):
         if ws.inbox.body != NULL:
             buffered += <size_t>PyBytes_GET_SIZE(<object>ws.inbox.body)
     return {
-        "accepted": reactor.accepted,
+        "accepted": service.reactor.accepted,
         "answered": service.answered,
         "refused": service.refused.copy(),
         "closed": service.closed.copy(),
         "handshakes": opening,
-        "connections": reactor.opened,
-        "sockets": reactor.socket_count,
+        "connections": service.opened,
+        "sockets": len(members),
         "topics": len(service.topics),
         "buffered_bytes": buffered,
         "deflations": service.codec.deflations,
@@ -109,16 +114,24 @@ def stats(Reactor reactor not None, Service service not None):
     }
 
 
-cdef list _everybody(Reactor reactor):
-    return _members(reactor.settled) + _members(reactor.transient)
+cdef Reactor _reactor_of(Service service):
+    if service.reactor is None:
+        raise RuntimeError("the service belongs to no server yet")
+    return service.reactor
 
 
-cdef list _members(Roster roster):
-    cdef Socket socket = roster.newest
+cdef list _members(Service service):
+    """The service's sockets, those with a claim to stay first, newest first."""
+    cdef Reactor reactor = _reactor_of(service)
+    cdef Roster roster
+    cdef Socket socket
     cdef list found = []
-    while socket is not None:
-        found.append(socket)
-        socket = socket.next
+    for roster in (reactor.settled, reactor.transient):
+        socket = roster.newest
+        while socket is not None:
+            if (<WebSocket>socket).service is service:
+                found.append(socket)
+            socket = socket.next
     return found
 
 

@@ -31,15 +31,14 @@ cdef class ReaderContext:
 cdef class Reactor:
     """Holds every descriptor, shared buffer and deadline of one server on one loop.
 
-    loop: the running asyncio (or uvloop) event loop; starter: a fastws.tasks.Starter; log: a fastws.logs.Log;
-    tick: seconds that two sweeps of the deadlines are apart at least; max_transient: sockets without a claim to stay,
-    over which the oldest of them goes; keeps_memory: keep_freed_memory() was called, and has done something.
+    loop: the running asyncio (or uvloop) event loop; log: a fastws.logs.Log; tick: seconds that two sweeps of the
+    deadlines are apart at least; max_transient: sockets without a claim to stay, over which the oldest of them goes;
+    keeps_memory: keep_freed_memory() was called, and has done something.
     """
 
-    def __cinit__(self, loop, starter, log, double tick, Py_ssize_t max_transient, bint keeps_memory):
+    def __cinit__(self, loop, log, double tick, Py_ssize_t max_transient, bint keeps_memory):
         self.loop = loop
         self.may_nest = type(loop).__module__ != "uvloop"       # a subclass may do as it likes
-        self.starter = starter
         self.log = log
         self.tick = <uint32_t>(tick * 1000)
         self.thread = PyThread_get_thread_ident()
@@ -106,7 +105,6 @@ cdef class Reactor:
                 self._close_poller()
                 raise
             self._close_poller()
-            self.starter.close()
 
     cdef int leave_to_parent(self) except -1:
         """For the child of a fork: the parent goes on with the same sockets and the same poller, so the child closes
@@ -129,7 +127,6 @@ cdef class Reactor:
             listener.sock.close()
         if self.watched != NULL:
             memset(self.watched, 0, self.watched_room * sizeof(PyObject *))
-        self.opened = 0
         close(self.timer)
         poller_replace(self.poller)
         self.timer = self.poller = -1

@@ -116,7 +116,7 @@ cdef int _returned(WebSocket ws, result) except -1:
     try:
         asides = ws.aside()
         asides.busy = asides.stepping = True
-        task = ws.reactor.starter.start(result, ws._callback_ended)
+        task = ws.service.starter.start(result, ws._callback_ended)
         if task is not None:
             asides.task = task
             if asides.cancel_due:

@@ -106,7 +106,7 @@ cdef int _ask(WebSocket ws, callback, request) except -1:
     if ws.has_place:
         ws.reactor.settle(ws, True)         # it has done its part; now it is the application that takes its time
     try:
-        task = ws.reactor.starter.start(verdict, ws._upgrade_ended)
+        task = ws.service.starter.start(verdict, ws._upgrade_ended)
     except Exception as error:
         if ws.phase != PHASE_DECIDING:
             raise
@@ -199,9 +199,9 @@ cdef int opening_accept(WebSocket ws, accept) except -1:
     ws.handshake = None
     ws.subprotocol, ws.data = subprotocol, data
     compressing_begin(ws, deflation)
-    ws.reactor.next_id += 1
-    ws.id = ws.reactor.next_id
-    ws.reactor.opened += 1
+    ws.service.next_id += 1
+    ws.id = ws.service.next_id
+    ws.service.opened += 1
     ws.reactor._time()
     ws.heard_at = ws.reactor.now
     bucket_fill(&ws.messages, ws.route.max_message_rate, ws.heard_at)

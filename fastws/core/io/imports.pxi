@@ -1,34 +1,22 @@
-# What the I/O half and the connection use of C, CPython and the library.
+# What the I/O half uses of C, CPython and the library.
 
+cimport cython
 from cpython.buffer cimport PyBuffer_FillInfo
-from cpython.memoryview cimport PyMemoryView_FromObject
-from cpython.number cimport PyNumber_Index
+from cpython.mem cimport PyMem_Free, PyMem_Malloc, PyMem_Realloc
 from cpython.pythread cimport PyThread_get_thread_ident
-from cpython.ref cimport Py_DECREF, Py_INCREF
-from cpython.unicode cimport PyUnicode_FromObject
+from cpython.ref cimport Py_INCREF, Py_XDECREF
 from libc.errno cimport EAGAIN, EINTR, EMFILE, ENFILE, ENOBUFS, ENOMEM, errno
-from libc.string cimport memcmp, strerror
+from libc.stdlib cimport getenv
+from libc.string cimport memcmp, memcpy, memmove, memset, strerror
 from posix.time cimport CLOCK_MONOTONIC, clock_gettime, timespec
 from posix.unistd cimport close
 
-from asyncio import CancelledError, _get_running_loop as running_loop
-from collections import deque
-from collections.abc import Coroutine
+from asyncio import _get_running_loop as running_loop
 from contextvars import copy_context
 from socket import inet_ntop
 
-from fastws.constants import ReadyState, SendStatus
-from fastws.http import Accept, Request, Response, error_response
-from fastws.stats import CLOSED, REFUSED
-
 
 cdef extern from "Python.h":
-    bint PyCoro_CheckExact(object)
-    long long PyLong_AsLongLongAndOverflow(object, int *) except? -1
-    enum:
-        PY_VECTORCALL_ARGUMENTS_OFFSET
-    PyObject *PyObject_Vectorcall(object, PyObject **, size_t, PyObject *)
-    Py_ssize_t refcount "Py_REFCNT" (PyObject *)
     int list_append "PyList_Append" (list, object) noexcept
     void PyErr_Clear()
 
@@ -89,7 +77,3 @@ cdef extern from "<netinet/in.h>" nogil:
         uint16_t sin6_port
         in6_addr sin6_addr
     uint16_t ntohs(uint16_t)
-
-
-cdef tuple SEND_STATUS = (SendStatus.SENT, SendStatus.QUEUED, SendStatus.DROPPED)
-cdef tuple READY_STATE = (ReadyState.CONNECTING, ReadyState.OPEN, ReadyState.CLOSING, ReadyState.CLOSED)

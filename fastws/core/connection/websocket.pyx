@@ -364,7 +364,7 @@ cdef class WebSocket(Socket):
         limits_leave(self)
         self.service.closed[cause] += 1
         self.close_code, self.close_reason = <uint16_t>code, reason
-        self.reactor.opened -= 1
+        self.service.opened -= 1
         self.close_due = True
         inbox_clear(&self.inbox)
         compressing_end(self)

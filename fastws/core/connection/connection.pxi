@@ -1,0 +1,156 @@
+# The connection, declared: it joins the two halves, and is the only one that calls the user's code.
+
+cdef struct Payload:            # what the user gave to be sent
+    uint8_t opcode
+    size_t size                 # in bytes, of UTF-8 where it is str
+    PyObject *text              # a str that is still to be encoded, else NULL; borrowed
+    const uint8_t *data         # unless there is `text`
+    PyObject *keeper            # where it can never change: what it lies in, borrowed
+    Py_buffer view
+    bint is_view
+
+cdef class Hub
+
+cdef class Block:               # a Buffer that is filled with small frames
+    cdef Buffer buffer
+    cdef size_t filled
+
+cdef class PreparedMessage:     # a frame made once, which never changes
+    cdef Hub hub                # in whose blocks it lies, if it is small; None where it has memory of its own
+    cdef Buffer buffer          # in which it lies
+    cdef uint8_t *frame
+    cdef size_t size, head_size
+    # compressed, by whoever needs that first
+    cdef Buffer packed_buffer
+    cdef uint8_t *packed
+    cdef size_t packed_size     # 0 where there is none
+    cdef size_t reach           # no distance in it is more
+    cdef flag is_tried
+
+cdef struct Slot:               # a subscriber of a topic
+    PyObject *ws                # borrowed; NULL where it left while the topic was published to
+    uint32_t subscription       # which of its subscriptions this is
+
+cdef struct Subscription:       # of a connection
+    PyObject *topic             # held
+    uint32_t slot               # of the topic, in which it stands
+
+cdef class Topic:
+    cdef str name
+    cdef Slot *slots
+    cdef uint32_t count, holes  # slots, and those of them without a subscriber
+    cdef uint32_t publishing    # how often it is being published to just now
+
+cdef class Hub:                 # the topics of an App, over all its servers
+    cdef list services
+    cdef Block plain, packed    # where small published frames lie
+
+cdef struct Bucket:             # of tokens, for a rate
+    float tokens
+    uint32_t at                 # when they were counted, in milliseconds like Reactor.now
+
+cdef class Service:             # what the connections of a server are for
+    cdef readonly HeadLimits head_limits
+    cdef readonly object find_websocket, find_http
+    cdef readonly object allowed_hosts
+    cdef Hub hub
+    cdef Reactor reactor
+    cdef object starter         # starts coroutines (fastws.tasks)
+    cdef Codec codec
+    cdef Buffer inflated        # where a small message lies while it is delivered
+    cdef dict topics            # by name: those with subscribers
+    # how many may be here
+    cdef Py_ssize_t max_connections, max_connections_per_ip     # 0 is off
+    cdef Py_ssize_t placed      # connections that have a place
+    cdef dict placed_from       # by address, where there is a limit
+    cdef Py_ssize_t opened      # connections whose `open` has come and whose end has not
+    cdef uint64_t next_id
+    # what became of the others: counts by reason, see fastws/stats.py
+    cdef uint64_t answered
+    cdef dict refused, closed
+    cdef bint stopping
+    cdef uint32_t handshake_timeout, close_timeout, quarter_user_timeout    # milliseconds; 0 is off
+
+cdef class Route:               # the callbacks and limits of one WebSocket route
+    cdef readonly object upgrade, open, message, drain, ping, pong, close
+    cdef readonly object origins
+    cdef object agree           # negotiates compression; None without
+    cdef DeflateSettings deflate
+    cdef Limits limits
+    cdef size_t high_water, low_water, max_backpressure
+    cdef Py_ssize_t max_waiting
+    cdef uint32_t max_topics
+    cdef uint32_t close_timeout, message_timeout, ping_interval, ping_timeout, send_timeout     # ms; 0 is off
+    cdef float max_message_rate, max_control_rate       # per second; 0 is off
+    cdef bint text_as_utf8, binary_as_view, drop_when_slow, keep_request
+
+cdef enum Phase:
+    PHASE_HANDSHAKE             # the request is coming
+    PHASE_DECIDING              # an async upgrade or http callback runs
+    PHASE_OPEN
+    PHASE_CLOSING               # our Close is sent, the peer's is awaited
+    PHASE_DOWN                  # nothing more is parsed; the socket is being shut
+    PHASE_GONE                  # no socket any more; perhaps an async callback that has not ended
+
+cdef enum:                      # reasons for Socket.pauses
+    PAUSE_BY_APP = 1
+    PAUSE_OUTBOX = 2            # over high_water: the peer does not read its answers
+    PAUSE_WAITING = 4           # too many messages wait behind an async callback
+    PAUSE_DECIDING = 8
+
+cdef class Asides:              # what few connections need, and only for a while
+    cdef object task            # of the async callback that runs
+    cdef object waiting         # a deque of (callback, arguments, is_text, size), what comes behind it; () for nothing
+    cdef size_t waiting_size    # in bytes, of the messages among them
+    cdef list drain_waiters
+    cdef bytes pong             # owed to a peer that takes nothing: the latest only
+    cdef flag busy              # an async callback has begun and not ended
+    cdef flag stepping          # its first step runs just now
+    cdef flag cancel_due        # `task` is to be cancelled when the turn ends
+
+cdef class WebSocket(Socket):
+    cdef object __weakref__
+    cdef Service service
+    cdef Route route
+    cdef Handshake handshake
+    cdef Asides asides
+    cdef Deflation deflation    # None without compression
+    cdef Inbox inbox
+    cdef Phase phase
+    cdef uint16_t close_code
+    cdef uint16_t in_flight     # what was on its way at the last deadline of the end, in units of PROGRESS
+    cdef str close_reason
+    # When this phase began; while it is open and the peer has left: when that was, or a callback has ended since.
+    cdef uint32_t since
+    cdef uint32_t heard_at      # when the last byte came
+    cdef uint32_t pinged_at
+    cdef uint32_t message_at    # when the message in progress began
+    cdef uint32_t asked_at      # when our kernel was asked what it knows of the peer's
+    cdef Bucket messages, controls
+    cdef uint32_t pongs_asked   # by Pings of ours; these are free
+    cdef flag in_message, ping_sent, drain_due, close_due, peer_left, is_text_message
+    cdef flag has_place         # among max_connections
+    cdef flag calling           # a callback runs just now
+    cdef readonly uint64_t id
+    cdef public object data
+    cdef readonly str path, query_string, subprotocol
+    cdef readonly object path_params, request
+    cdef Subscription *subscriptions_at
+    cdef uint32_t subscribed    # how many of them
+    cdef uint8_t unanswered     # how many times in a row our kernel has said that the peer's does not answer
+    # receive
+    cdef Py_ssize_t read_frames(self, uint8_t *data, size_t n) except -1
+    cdef int handle(self, EventKind kind, Event *event) except -1
+    cdef int received(self, bint finished, bint rest) except -1
+    # close
+    cdef int closed_by_peer(self, Event *event) except -1
+    cdef bint is_busy(self) noexcept
+    cdef int enter(self, Phase phase) noexcept
+    cdef int end(self, str cause) except -1
+    cdef int end_if_finished(self) except -1
+    cdef int fail(self, str cause, unsigned int code, str reason) except -1
+    cdef int log_end(self, str cause, why) except -1
+    cdef int _fail(self, str cause, unsigned int code, str reason) except -1
+    cdef int finish(self, Phase phase, str cause, unsigned int code, str reason, bint clean) except -1
+    # helpers
+    cdef Asides aside(self)

@@ -1,0 +1,27 @@
+# What the connection uses of C, CPython and the library beside what the two halves use.
+
+from cpython.memoryview cimport PyMemoryView_FromObject
+from cpython.number cimport PyNumber_Index
+from cpython.ref cimport Py_DECREF
+from cpython.unicode cimport PyUnicode_FromObject
+
+from asyncio import CancelledError
+from collections import deque
+from collections.abc import Coroutine
+
+from fastws.constants import ReadyState, SendStatus
+from fastws.http import Accept, Request, Response, error_response
+from fastws.stats import CLOSED, REFUSED
+
+
+cdef extern from "Python.h":
+    bint PyCoro_CheckExact(object)
+    long long PyLong_AsLongLongAndOverflow(object, int *) except? -1
+    enum:
+        PY_VECTORCALL_ARGUMENTS_OFFSET
+    PyObject *PyObject_Vectorcall(object, PyObject **, size_t, PyObject *)
+    Py_ssize_t refcount "Py_REFCNT" (PyObject *)
+
+
+cdef tuple SEND_STATUS = (SendStatus.SENT, SendStatus.QUEUED, SendStatus.DROPPED)
+cdef tuple READY_STATE = (ReadyState.CONNECTING, ReadyState.OPEN, ReadyState.CLOSING, ReadyState.CLOSED)

@@ -1,0 +1,249 @@
+# The I/O half, declared: descriptors, bytes, deadlines. It knows no WebSocket words; the test-only extension in
+# tests/toy includes this file and its parts alone to prove it.
+
+from cpython.object cimport PyObject
+from libc.stddef cimport size_t
+from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
+
+
+cdef extern from "poller.h" nogil:
+    enum:
+        POLL_READ, POLL_WRITE, POLL_PEER_SHUT, POLL_HANGUP, POLL_ERROR
+    ctypedef struct poller_event:
+        uint32_t events
+    uint64_t poller_key(const poller_event *event)
+    int poller_open()
+    int poller_add(int poller, int fd, uint32_t interest, uint64_t key)
+    int poller_change(int poller, int fd, uint32_t interest, uint64_t key)
+    int poller_remove(int poller, int fd)
+    int poller_take(int poller, poller_event *events, int capacity)
+    void poller_replace(int poller)
+    int poller_timer_open(int poller, uint64_t key)
+    int poller_timer_set(int timer, uint32_t milliseconds)
+    void poller_timer_stop(int timer)
+
+cdef extern from "memory.h" nogil:
+    void memory_keep()
+    void memory_give_back()
+
+cdef struct Chunk:              # a stretch of unsent bytes: its own, or those of a Python object that it holds
+    Chunk *next
+    PyObject *owner
+    uint8_t *data
+    size_t start, end, capacity
+
+cdef struct Outbox:             # what a socket has not taken yet, in order
+    Chunk *first
+    Chunk *last
+    size_t size
+
+cdef struct Address:            # of a peer: 20 bytes rather than a Python object each
+    uint16_t family, port
+    uint8_t host[16]
+
+cdef class Buffer:              # memory that Python objects may look into
+    cdef uint8_t *data
+    cdef size_t size
+    cdef Py_ssize_t exports
+
+cdef class Window:              # a stretch of a Buffer, for memoryview()
+    cdef Buffer buffer
+    cdef Py_ssize_t exports
+    cdef bint ended             # no more of them
+    cdef uint8_t *data
+    cdef Py_ssize_t size
+
+ctypedef uint8_t flag           # a bint in one byte, for what there are very many of
+
+cdef class Reactor
+cdef class Endpoint
+cdef class Socket(Endpoint)
+
+cdef enum:                      # the socket's own reasons among Socket.pauses
+    PAUSE_FEEDING = 64          # a callback that handles its input runs the loop
+    PAUSE_AT_END = 128          # for good: the peer's last byte has been read
+
+ctypedef Socket (*make_socket)(Reactor reactor, object service)
+
+cdef class Endpoint:            # a descriptor at a reactor's poller
+    cdef Reactor reactor
+    cdef int fd
+    cdef uint32_t interest
+    cdef uint32_t generation    # tells it from others that have had its descriptor
+    cdef flag resting           # the kernel had no memory or descriptors for it; tried again in the next sweep
+    cdef uint64_t key(self) noexcept
+    cdef int on_ready(self, uint32_t events) except -1
+    cdef bint _watch(self, uint32_t interest) noexcept
+
+cdef class Listener(Endpoint):
+    cdef object sock
+    cdef object service
+    cdef make_socket make
+    cdef int burst, most
+    cdef uint32_t batch         # of the reactor, when it accepted last
+    cdef bint told
+    cdef uint32_t rested_at     # milliseconds, like Reactor.now
+    cdef uint32_t unprepared    # connections that came before its options were set, and so have not inherited them
+    cdef int _accept(self) except -1
+    cdef int _prepare(self, int fd) noexcept
+    cdef int _rest(self, int error) except -1
+    cdef int wake_up(self) except -1
+    cdef int shut_down(self) except -1
+
+cdef class Socket(Endpoint):
+    cdef Socket previous, next  # in its roster
+    cdef flag linked
+    cdef flag settled           # in Reactor.settled, else in Reactor.transient
+    cdef Address address
+    cdef uint16_t taken         # bytes of the outbox that the peer took since `stalled_at`, below PROGRESS
+    cdef Outbox outbox
+    cdef uint8_t *held          # input that could not be processed yet: held_size bytes, behind held_start that were
+    cdef uint32_t held_start, held_size     # together they are no more than the reactor reads at once
+    cdef uint32_t stalled_at    # since when the peer takes nothing worth mentioning, while `blocked`
+    cdef uint32_t paused_at     # since when there are `pauses`
+    cdef uint8_t pauses         # reasons not to read; 0 while reading
+    cdef flag blocked           # the kernel's send buffer is full
+    cdef flag dirty             # listed for the end of the turn
+    cdef flag resumed           # what is held is to be processed when this turn ends, and nothing read before that
+    cdef flag feeding           # its input is being processed
+    cdef flag hung_up           # input is thrown away, and our direction shut once the outbox is empty
+    cdef flag shut
+    cdef flag broken            # nothing more is sent; the poller will report the end
+    # receive: what a subclass answers
+    cdef Py_ssize_t on_input(self, uint8_t *data, size_t n) except -1
+    cdef uint8_t *on_window(self, size_t *room) except? NULL
+    cdef int on_windowed(self, size_t n) except -1
+    cdef int on_end(self) except -1
+    cdef int on_input_end(self) except -1
+    cdef int on_evicted(self) except -1
+    cdef int on_peer_shut(self) except -1
+    # send, time, turn: what a subclass answers
+    cdef int on_blocked(self) except -1
+    cdef int on_taken(self) except -1
+    cdef int on_resumed(self) except -1
+    cdef uint32_t due_in(self, uint32_t now) noexcept
+    cdef int on_due(self, uint32_t now) except -1
+    cdef int on_turn(self) except -1
+    cdef bint is_over(self) noexcept
+    # receive
+    cdef int _receive(self) except -1
+    cdef Py_ssize_t _feed(self, uint8_t *data, size_t n) except -1
+    cdef int _feed_held(self) except -1
+    cdef Py_ssize_t _feed_copy(self, size_t n) except -1
+    cdef int _hold(self, uint8_t *data, size_t n) except -1
+    cdef int _let_go(self, size_t n) except -1
+    cdef int come_back(self) except -1
+    cdef int pause(self, uint8_t reason) except -1
+    cdef int resume(self, uint8_t reason) except -1
+    # send
+    cdef uint8_t *reserve(self, size_t n) except NULL
+    cdef int write(self, const uint8_t *data, size_t n) except -1
+    cdef int refer(self, const uint8_t *data, size_t n, object owner) except -1
+    cdef int write_large(
+        self, const uint8_t *head, size_t head_size, const uint8_t *data, size_t n, object owner) except -1
+    cdef int uncork(self) except -1
+    cdef int flush(self) except -1
+    cdef bint _refused(self) noexcept
+    cdef int _break(self) noexcept
+    cdef int wake_up(self) noexcept
+    cdef int give_up(self) noexcept
+    cdef int _queue(self, const uint8_t *data, size_t n) noexcept
+    cdef int _block(self) except -1
+    cdef size_t unsent(self) noexcept
+    cdef size_t on_its_way(self) noexcept
+    cdef bint is_unanswered_for(self, uint32_t milliseconds) noexcept
+    cdef int mark(self) except -1
+    # end
+    cdef int _shut_if_sent(self) except -1
+    cdef int hang_up(self) except -1
+    cdef int drop(self) except -1
+
+cdef class Roster:              # sockets in the order in which they came
+    cdef Socket newest, oldest
+    cdef Py_ssize_t count
+    cdef int add(self, Socket socket) noexcept
+    cdef int remove(self, Socket socket) noexcept
+
+cdef class ReaderContext:
+    cdef object context
+    cdef bint entered
+
+cdef class Reactor:
+    cdef readonly object loop
+    cdef flag may_nest                  # it can be run inside a callback
+    cdef object log
+    cdef unsigned long thread           # in which the loop was last seen running
+    cdef uint32_t now                   # milliseconds, coarse, wraps
+    # who is polled
+    cdef int poller                     # -1 once it is closed
+    cdef uint32_t batch                 # counts the batches of events
+    cdef PyObject **watched             # endpoints by descriptor, borrowed; NULL where there is none
+    cdef uint32_t watched_room
+    cdef uint32_t generation            # of the endpoint that came last
+    # the one timer
+    cdef int timer
+    cdef uint32_t tick, sweep_at
+    cdef flag planned                   # a sweep is to come, at `sweep_at`
+    cdef flag rang                      # the timer has: a sweep is due
+    cdef flag caught_up                 # the last sweep was put off to read what had come; the next is not
+    # shared buffers
+    cdef Buffer input
+    cdef flag keeps_memory              # what large blocks have freed, for those to come; see memory.h
+    cdef flag took_much                 # a socket has taken a large block since _give_back() last looked
+    cdef flag to_give_back              # memory_give_back() is due in some sweep
+    cdef uint8_t *cork
+    cdef size_t corked
+    cdef Socket corked_for
+    cdef Socket fed                     # whose input is being processed, in `input` perhaps
+    # who is here
+    cdef Roster settled                 # those with a claim to stay
+    cdef Roster transient               # those without: they are still coming, or already going
+    cdef Py_ssize_t max_transient
+    cdef public object on_empty         # called when the last socket has gone
+    cdef list listeners
+    # what the end of the turn sees to
+    cdef list dirty                     # sockets with something to do
+    cdef Py_ssize_t seen                # how many of those have had their turn
+    cdef list put_off                   # those whose turn waits for the next, and who come first in it
+    cdef list lines                     # for the log: (kind, form, arguments, error)
+    cdef flag overlooked                # a socket is marked and could not be listed there
+    cdef flag turn_asked                # `turn_call` is to come
+    cdef flag in_turn                   # just now
+    cdef uint32_t turn_at               # when that began
+    cdef object turn_call
+    # counters
+    cdef uint64_t accepted
+    # begin and end
+    cdef int _close_poller(self) noexcept
+    cdef int leave_to_parent(self) except -1
+    cdef int _let_nest(self) except -1
+    # polled
+    cdef int watch(self, Endpoint endpoint, uint32_t interest) noexcept
+    cdef int unwatch(self, Endpoint endpoint) noexcept
+    cdef Endpoint _watched_as(self, uint64_t key)
+    cdef int listen(self, Listener listener) except -1
+    # here
+    cdef int link(self, Socket socket) noexcept
+    cdef int unlink(self, Socket socket) except -1
+    cdef int settle(self, Socket socket, bint settled) noexcept
+    cdef int _evict(self) except -1
+    # memory
+    cdef Buffer fresh_input(self)
+    cdef int took_large_block(self) noexcept
+    cdef uint32_t _give_back(self) noexcept
+    # turns
+    cdef int ask_turn(self) except -1
+    cdef bint is_here(self) except -1
+    cdef int overlook(self) noexcept
+    cdef int _mark_all(self, Roster roster) except -1
+    cdef int _run(self, bint take) except -1
+    cdef int _take(self) except -1
+    cdef int _turn(self) except -1
+    cdef int _failed(self, Endpoint endpoint, error) except -1
+    cdef int log_later(self, str kind, str form, tuple arguments, error) except -1
+    cdef int _write_lines(self) except -1
+    # time
+    cdef int _time(self) noexcept
+    cdef int _sweep(self) except -1
+    cdef int _catch_up(self) except -1
+    cdef int sweep_within(self, uint32_t left) noexcept
