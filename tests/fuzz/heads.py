@@ -35,7 +35,7 @@ WORD_LIST = [
     b"Expect: 100-continue\r\n", b"Proxy-Connection: ", b"\xff", b"\x85", b"x" * 60, b"%2f",
 ]  # fmt: skip
 #: A refusal consists of what stands there, so nothing of the request can be in it.
-REFUSALS = (Path(__file__).resolve().parents[2] / "fastws" / "core" / "handshake.pyx").read_text()
+REFUSALS = (Path(__file__).resolve().parents[2] / "fastws" / "core" / "protocol" / "handshake.pyx").read_text()
 
 
 def head_of(source: Source) -> bytes:
