@@ -6,8 +6,8 @@ from fastws.compression import Deflate
 from fastws.constants import ReadyState, SendStatus
 from fastws.http import Accept, Headers, Request, Response
 from fastws.options import Options
-from fastws.server import Server
-from fastws.stats import Stats
+from fastws.serving.server import Server
+from fastws.serving.stats import Stats
 
 __version__ = "0.1.0"
 

@@ -12,9 +12,9 @@ from fastws.compression import Agreement, Deflate
 from fastws.constants import ReadyState, SendStatus
 from fastws.frames import Frame
 from fastws.http import Request
-from fastws.logs import Log
-from fastws.stats import Stats
-from fastws.tasks import Starter
+from fastws.serving.logs import Log
+from fastws.serving.stats import Stats
+from fastws.serving.tasks import Starter
 
 @final
 class WebSocket:

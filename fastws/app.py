@@ -1,28 +1,20 @@
 """The application: routes, their callbacks and options, and the ways to run it."""
 
-import asyncio
 import inspect
-import logging
-import os
-import resource
-import signal
 import socket
-import threading
-from collections.abc import Awaitable, Callable, Coroutine
-from contextlib import suppress
+from collections.abc import Awaitable, Callable
 from functools import lru_cache, partial
-from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from fastws import _speedups
 from fastws.compression import negotiate
 from fastws.http import Request, Response
-from fastws.logs import write
 from fastws.options import Options
 from fastws.routing import Router
-from fastws.server import (
-    CANCEL_TIMEOUT,
-    STOP_TIMEOUT,
-    Server,
+from fastws.running import process
+from fastws.running.runner import Loop, run
+from fastws.serving.server import STOP_TIMEOUT, Server
+from fastws.serving.sockets import (
     SocketFile,
     find_the_vanished,
     listening,
@@ -31,7 +23,7 @@ from fastws.server import (
     speaks_tcp,
     tells_of_acknowledgements,
 )
-from fastws.stats import Stats, total
+from fastws.serving.stats import Stats, total
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
@@ -39,15 +31,8 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 HttpCallback = Callable[[Request], Response | Awaitable[Response]]
 Callbacks = dict[str, Callable[..., Any] | None]
-Loop = Literal["auto", "uvloop", "asyncio"]
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM)
 CALLBACKS = ("upgrade", "open", "message", "drain", "ping", "pong", "close")
-
-#: Connections in a process, and so open files, are never more than this.
-_MANY_FILES = 1 << 20
-
-log = logging.getLogger("fastws")
 
 
 class App:
@@ -60,7 +45,6 @@ class App:
         self._http: Router[HttpCallback] = Router()
         self._servers: list[Server] = []
         self._hub = _speedups.Hub()
-        self._keeps_memory = False  # what large messages have freed
         self._past = total(())  # what servers that have ended have counted
 
     # routes
@@ -141,7 +125,7 @@ class App:
         else:
             sockets = await open_sockets(host, port, backlog=backlog, reuse_port=reuse_port)
         options = self.options
-        max_connections, max_pending = _room(options)
+        max_connections, max_pending = process.room(options)
         service = _speedups.Service(
             hub=self._hub,
             find_websocket=self._websockets.find,
@@ -169,7 +153,7 @@ class App:
                 sockets,
                 tick=tick,
                 max_pending=max_pending,
-                keeps_memory=self._keeps_memory,
+                keeps_memory=process.keeps_memory(),
                 on_stop=self._ended,
                 socket_file=socket_file,
             )
@@ -199,42 +183,7 @@ class App:
         MALLOC_TRIM_THRESHOLD_, MALLOC_MMAP_THRESHOLD_ or GLIBC_TUNABLES is in the environment. The limit of open files
         is raised as far as the system lets the process raise it.
         """
-        if threading.current_thread() is not threading.main_thread() or _is_loop_running():
-            raise RuntimeError("app.run() is for the main thread, outside of a loop: here use `await app.start()`")
-        if not log.hasHandlers():
-            logging.basicConfig(level=logging.INFO, format="%(levelname)s: %(message)s")
-        self._keeps_memory = _speedups.keep_freed_memory()
-        _raise_open_files()
-        _replaced.update({number: signal.getsignal(number) for number in SIGNALS})
-        try:
-            _run(_new_loop(loop), lambda: self._serve(host, port, uds, backlog, shutdown_timeout))
-        finally:
-            _restore_signals()
-
-    async def _serve(self, host: str | None, port: int, uds: str | None, backlog: int, shutdown_timeout: float) -> None:
-        loop = asyncio.get_running_loop()
-        first, second = asyncio.Event(), asyncio.Event()
-
-        def interrupt() -> None:
-            (second if first.is_set() else first).set()
-
-        for number in SIGNALS:
-            loop.add_signal_handler(number, interrupt)
-        server = await self.start(host, port, uds=uds, backlog=backlog)
-        for url in server.urls:
-            write(log, logging.INFO, "fastws listening on %s", url)
-        await first.wait()
-        write(log, logging.INFO, "stopping: %d connections to close", len(server.connections))
-        stopping = asyncio.ensure_future(server.stop(shutdown_timeout))
-        forced = asyncio.ensure_future(second.wait())
-        await asyncio.wait((stopping, forced), return_when=asyncio.FIRST_COMPLETED)
-        if not stopping.done():
-            write(log, logging.INFO, "stopping at once")
-            for number in SIGNALS:
-                loop.remove_signal_handler(number)  # a third signal is the interpreter's: it gets out of anything
-            await server.stop(0)
-        forced.cancel()
-        await stopping
+        run(partial(self.start, host, port, uds=uds, backlog=backlog), loop, shutdown_timeout)
 
     # topics
 
@@ -267,71 +216,6 @@ class App:
         past = total((self._past, server.stats()))
         self._servers.remove(server)
         self._past = past
-
-
-#: The signal handlers in whose place `App.run` has its own.
-_replaced: dict[int, Any] = {}
-#: While a thread forks: `mask`, the signals that were blocked in it before.
-_forking = threading.local()
-
-
-def _restore_signals() -> None:
-    for number, handler in _replaced.items():
-        if handler is not None:  # not one that was set outside of Python, which cannot be had back
-            signal.signal(number, handler)
-    _replaced.clear()
-
-
-def _before_fork() -> None:
-    if _replaced:
-        _forking.mask = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
-
-
-def _restore_mask() -> None:
-    mask = vars(_forking).pop("mask", None)
-    if mask is not None:
-        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
-
-
-def _after_fork_in_child() -> None:
-    """The child shares the pipe by which the parent's loop learns of signals: one for the child would stop the parent.
-    None may come before this, so they are blocked from before the fork on."""
-    if _replaced:
-        signal.set_wakeup_fd(-1)
-        _restore_signals()
-    _restore_mask()
-
-
-os.register_at_fork(before=_before_fork, after_in_parent=_restore_mask, after_in_child=_after_fork_in_child)
-
-
-def _room(options: Options) -> tuple[int, int]:
-    """How many open connections, and how many other sockets, the limit of open files has room for."""
-    files = _open_files()
-    pending = min(options.max_pending_handshakes, max(1, files // 8))
-    if options.max_connections + pending > files:
-        write(
-            log,
-            logging.WARNING,
-            "max_connections=%d is more than RLIMIT_NOFILE=%d allows: raise that",
-            options.max_connections,
-            files,
-        )
-    # Some are left for the application's own files; Python, the loop and the server have a dozen.
-    return options.max_connections or max(1, files - pending - min(max(files // 16, 16), 256)), pending
-
-
-def _open_files() -> int:
-    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    return _MANY_FILES if soft == resource.RLIM_INFINITY else soft
-
-
-def _raise_open_files() -> None:
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = _MANY_FILES if hard == resource.RLIM_INFINITY else min(hard, _MANY_FILES)
-    if soft != resource.RLIM_INFINITY and soft < wanted:
-        with suppress(OSError, ValueError):  # a sandbox may forbid it; then there is room for fewer
-            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def _callbacks(handler: object) -> Callbacks:
@@ -381,48 +265,3 @@ def _route(callbacks: Callbacks, options: Options) -> _speedups.Route:
 
 def _is_async(callback: object) -> bool:
     return inspect.iscoroutinefunction(callback) or inspect.iscoroutinefunction(getattr(callback, "__call__", None))  # noqa: B004
-
-
-def _is_loop_running() -> bool:
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        return False
-    return True
-
-
-def _new_loop(kind: Loop) -> asyncio.AbstractEventLoop:
-    if kind not in ("auto", "uvloop", "asyncio"):
-        raise ValueError(f"loop={kind!r} is not known: give 'auto', 'uvloop' or 'asyncio'")
-    if kind != "asyncio":
-        try:
-            import uvloop
-        except ImportError:
-            if kind == "uvloop":
-                raise ImportError("uvloop is not installed: install it, or give loop='auto'") from None
-        else:
-            return uvloop.new_event_loop()
-    return asyncio.new_event_loop()
-
-
-def _run(loop: asyncio.AbstractEventLoop, main: Callable[[], Coroutine[Any, Any, None]]) -> None:
-    """`asyncio.run`, but for a task that ignores its cancellation or a thread that goes on: neither is waited for
-    longer than CANCEL_TIMEOUT."""
-    try:
-        asyncio.set_event_loop(loop)
-        loop.run_until_complete(main())
-    finally:
-        try:
-            loop.run_until_complete(_end_tasks())
-            loop.run_until_complete(loop.shutdown_asyncgens())
-        finally:
-            asyncio.set_event_loop(None)
-            loop.close()
-
-
-async def _end_tasks() -> None:
-    tasks = asyncio.all_tasks() - {asyncio.current_task()}
-    for task in tasks:
-        task.cancel()
-    if tasks:
-        await asyncio.wait(tasks, timeout=CANCEL_TIMEOUT)

@@ -11,7 +11,7 @@ from typing import Any, NoReturn
 
 import fastws
 from fastws.options import NAMES, Kind, Options
-from fastws.server import STOP_TIMEOUT
+from fastws.serving.server import STOP_TIMEOUT
 
 #: What uvicorn calls the same.
 ALIASES = {

@@ -10,7 +10,7 @@ import pytest
 from harness import RawClient, Serving, echo, eventually, request_bytes
 
 import fastws
-from fastws.stats import total
+from fastws.serving.stats import total
 
 # Decorators
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from fastws import logs
-from fastws.logs import LINES, Log
+from fastws.serving.logs import LINES, Log
 
 
 def lines(caplog: pytest.LogCaptureFixture) -> list[str]:

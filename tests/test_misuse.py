@@ -15,8 +15,7 @@ from harness import RawClient, Recorder, Serving, eventually, on_loop, open_fds
 
 import fastws
 from fastws import _speedups
-from fastws.logs import Log
-from fastws.tasks import Starter
+from fastws.serving.logs import Log
 
 READ_ONLY = [
     *("id", "path", "path_params", "query_string", "subprotocol", "request"),

@@ -10,7 +10,7 @@ import pytest
 from harness import BINARY, CLOSE, PING, TEXT, RawClient, Serving, build, eventually, make_app, request_bytes
 
 import fastws
-from fastws.stats import CLOSED, REFUSED, total
+from fastws.serving.stats import CLOSED, REFUSED, total
 
 
 class Handler:

@@ -9,7 +9,7 @@ from functools import partial
 import pytest
 from harness.tasks import Bench, raises, returns
 
-from fastws.tasks import TASK_NAME
+from fastws.serving.tasks import TASK_NAME
 
 BEFORE_EAGER = sys.version_info < (3, 12)
 

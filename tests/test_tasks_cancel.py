@@ -7,7 +7,7 @@ import sys
 import pytest
 from harness.tasks import Bench, returns
 
-from fastws.tasks import Starter
+from fastws.serving.tasks import Starter
 
 # Cancellation
 

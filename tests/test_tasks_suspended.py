@@ -6,7 +6,7 @@ import contextvars
 import pytest
 from harness.tasks import returns
 
-from fastws.tasks import TASK_NAME
+from fastws.serving.tasks import TASK_NAME
 
 VAR = contextvars.ContextVar("VAR", default="unset")
 

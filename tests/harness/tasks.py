@@ -8,7 +8,7 @@ class Bench:
     """Starts coroutines from plain callbacks of a loop and keeps what `done` was told."""
 
     def __init__(self, loop, entry):
-        from fastws.tasks import Starter
+        from fastws.serving.tasks import Starter
 
         self.loop, self.entry = loop, entry
         self.starter = Starter(loop)

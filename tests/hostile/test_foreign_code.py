@@ -37,8 +37,8 @@ from harness import (
 )
 
 import fastws
-import fastws.tasks
-from fastws.logs import LINES
+import fastws.serving.tasks
+from fastws.serving.logs import LINES
 
 BAD_FRAME = b"\x83\x80\x00\x00\x00\x00"  # there is no opcode 3
 OFFER = [("Sec-WebSocket-Extensions", "permessage-deflate")]
@@ -660,17 +660,17 @@ def test_a07_peers_that_vanish_together_cost_nobody_else(serve: Serving, act: st
 
 
 class Interrupting:
-    """A profiler: raises where a signal's handler can, for the n-th time: when a function of fastws.tasks begins, and
-    after a call that Starter.start has made."""
+    """A profiler: raises where a signal's handler can, for the n-th time: when a function of fastws.serving.tasks
+    begins, and after a call that Starter.start has made."""
 
     def __init__(self, number: int) -> None:
         self.left = number
 
     def __call__(self, frame: FrameType, event: str, argument: Any) -> None:
-        ours = frame.f_code.co_filename == fastws.tasks.__file__
+        ours = frame.f_code.co_filename == fastws.serving.tasks.__file__
         if event == "return" and ours and frame.f_back is not None:
             frame = frame.f_back
-        starts = frame.f_code is fastws.tasks.Starter.start.__code__
+        starts = frame.f_code is fastws.serving.tasks.Starter.start.__code__
         if (event == "call" and ours) or (event in ("return", "c_return") and starts):
             self.left -= 1
             if self.left < 0:

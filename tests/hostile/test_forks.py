@@ -21,7 +21,7 @@ from harness.frames import CLOSE
 from programs import Program, reserve_port
 
 import fastws
-from fastws.stats import total
+from fastws.serving.stats import total
 
 
 class Room:

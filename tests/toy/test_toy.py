@@ -19,7 +19,7 @@ Run = Callable[[Callable[[], Any]], None]
 
 @dataclass
 class Log:
-    """In place of fastws.logs.Log."""
+    """In place of fastws.serving.logs.Log."""
 
     lines: list[str] = field(default_factory=list)
 
@@ -284,11 +284,11 @@ def test_who_is_told_that_the_last_has_gone(run: Run) -> None:
 
 
 @pytest.mark.parametrize("family", [socket.AF_INET, socket.AF_INET6, socket.AF_UNIX])
-def test_addresses(run: Run, family: int, tmp_path: Any) -> None:
-    name: Any = str(tmp_path / "toy") if family == socket.AF_UNIX else ("::1" if family == socket.AF_INET6 else "127.0.0.1", 0)
+def test_addresses(run: Run, family: socket.AddressFamily, tmp_path: Any) -> None:
+    names = {socket.AF_INET: ("127.0.0.1", 0), socket.AF_INET6: ("::1", 0), socket.AF_UNIX: str(tmp_path / "toy")}
 
     async def main() -> None:
-        async with toy(family, name) as served:
+        async with toy(family, names[family]) as served:
             client = await served.connect()
             expected = client.sock.getsockname()[:2] if family != socket.AF_UNIX else None
             assert served.peers[0].remote_address == expected

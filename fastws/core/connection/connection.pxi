@@ -55,7 +55,7 @@ cdef class Service:             # what the connections of a server are for
     cdef readonly object allowed_hosts
     cdef Hub hub
     cdef Reactor reactor
-    cdef object starter         # starts coroutines (fastws.tasks)
+    cdef object starter         # starts coroutines (fastws.serving.tasks)
     cdef Codec codec
     cdef Buffer inflated        # where a small message lies while it is delivered
     cdef dict topics            # by name: those with subscribers

@@ -11,7 +11,7 @@ from collections.abc import Coroutine
 
 from fastws.constants import ReadyState, SendStatus
 from fastws.http import Accept, Request, Response, error_response
-from fastws.stats import CLOSED, REFUSED
+from fastws.serving.stats import CLOSED, REFUSED
 
 
 cdef extern from "Python.h":

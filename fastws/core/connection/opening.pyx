@@ -211,7 +211,7 @@ cdef int opening_accept(WebSocket ws, accept) except -1:
 
 
 cdef int opening_failed(WebSocket ws, str cause) except -1:
-    """It will never be an open connection. `cause` is one of fastws.stats.REFUSED."""
+    """It will never be an open connection. `cause` is one of fastws.serving.stats.REFUSED."""
     limits_leave(ws)
     ws.service.refused[cause] += 1
     return 0

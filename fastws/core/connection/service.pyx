@@ -2,7 +2,7 @@
 
 def attach(Service service not None, Reactor reactor not None, starter):
     """The service is that of a server on this reactor, and its connections hear what is published. starter: a
-    fastws.tasks.Starter."""
+    fastws.serving.tasks.Starter."""
     service.reactor = reactor
     service.starter = starter
     service.hub.services.append(service)

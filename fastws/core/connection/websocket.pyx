@@ -355,7 +355,7 @@ cdef class WebSocket(Socket):
     cdef int finish(self, Phase phase, str cause, unsigned int code, str reason, bint clean) except -1:
         """The WebSocket connection is over, whatever becomes of the socket. `close` follows when the turn ends; after
         a clean end only once the callbacks before it are through, after any other they are cancelled. `cause` is one of
-        fastws.stats.CLOSED.
+        fastws.serving.stats.CLOSED.
 
         What may raise comes first, so that afterwards it has either ended or not. No code of the application's runs
         here: the lines of the log, the cancellation of a task and the waiters of drained() come when the turn ends. So

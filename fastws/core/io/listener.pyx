@@ -64,7 +64,7 @@ cdef class Listener(Endpoint):
 
     cdef int _prepare(self, int fd) noexcept:
         """Gives a connection the options that later ones inherit. It came before the listening socket had them
-        (fastws.server): a service manager may start the server for its first connection."""
+        (fastws.serving.server): a service manager may start the server for its first connection."""
         cdef int[4] of_tcp = [TCP_NODELAY, TCP_KEEPIDLE, TCP_KEEPINTVL, TCP_KEEPCNT]
         cdef int name
         for name in of_tcp:

@@ -31,9 +31,9 @@ cdef class ReaderContext:
 cdef class Reactor:
     """Holds every descriptor, shared buffer and deadline of one server on one loop.
 
-    loop: the running asyncio (or uvloop) event loop; log: a fastws.logs.Log; tick: seconds that two sweeps of the
-    deadlines are apart at least; max_transient: sockets without a claim to stay, over which the oldest of them goes;
-    keeps_memory: keep_freed_memory() was called, and has done something.
+    loop: the running asyncio (or uvloop) event loop; log: a fastws.serving.logs.Log; tick: seconds that two sweeps of
+    the deadlines are apart at least; max_transient: sockets without a claim to stay, over which the oldest of them
+    goes; keeps_memory: keep_freed_memory() was called, and has done something.
     """
 
     def __cinit__(self, loop, log, double tick, Py_ssize_t max_transient, bint keeps_memory):

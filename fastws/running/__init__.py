@@ -1,0 +1,1 @@
+"""A process that serves: its loop, its signals, its limits, its graceful end."""

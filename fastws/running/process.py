@@ -1,0 +1,57 @@
+"""What a process has for its servers: open files, and memory for large messages."""
+
+import logging
+import resource
+from contextlib import suppress
+
+from fastws import _speedups
+from fastws.options import Options
+from fastws.serving.logs import write
+
+#: Connections in a process, and so open files, are never more than this.
+_MANY_FILES = 1 << 20
+
+log = logging.getLogger("fastws")
+
+_keeps_memory = False
+
+
+def keep_memory() -> None:
+    """Have the C library keep what large messages free, for those to come, until a server gives it back; see
+    `_speedups.keep_freed_memory`. For a process that does nothing but serve."""
+    global _keeps_memory  # noqa: PLW0603 as the allocator is the process's
+    _keeps_memory = _speedups.keep_freed_memory()
+
+
+def keeps_memory() -> bool:
+    """Whether what large messages have freed is kept, and so to be given back by a server that has no more of them."""
+    return _keeps_memory
+
+
+def room(options: Options) -> tuple[int, int]:
+    """How many open connections, and how many other sockets, the limit of open files has room for."""
+    files = _open_files()
+    pending = min(options.max_pending_handshakes, max(1, files // 8))
+    if options.max_connections + pending > files:
+        write(
+            log,
+            logging.WARNING,
+            "max_connections=%d is more than RLIMIT_NOFILE=%d allows: raise that",
+            options.max_connections,
+            files,
+        )
+    # Some are left for the application's own files; Python, the loop and the server have a dozen.
+    return options.max_connections or max(1, files - pending - min(max(files // 16, 16), 256)), pending
+
+
+def _open_files() -> int:
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return _MANY_FILES if soft == resource.RLIM_INFINITY else soft
+
+
+def raise_open_files() -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _MANY_FILES if hard == resource.RLIM_INFINITY else min(hard, _MANY_FILES)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        with suppress(OSError, ValueError):  # a sandbox may forbid it; then there is room for fewer
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))

@@ -1,0 +1,102 @@
+"""Runs a server until a signal ends it: `App.run`, and so the command line."""
+
+import asyncio
+import logging
+import threading
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any, Literal
+
+from fastws.running import process
+from fastws.running.signals import SIGNALS, keep_signals, restore_signals
+from fastws.serving.logs import write
+from fastws.serving.server import CANCEL_TIMEOUT, Server
+
+Loop = Literal["auto", "uvloop", "asyncio"]
+
+log = logging.getLogger("fastws")
+
+
+def run(start: Callable[[], Awaitable[Server]], loop: Loop, shutdown_timeout: float) -> None:
+    """Serve what `start` starts, as `App.run` says."""
+    if threading.current_thread() is not threading.main_thread() or _is_loop_running():
+        raise RuntimeError("app.run() is for the main thread, outside of a loop: here use `await app.start()`")
+    if not log.hasHandlers():
+        logging.basicConfig(level=logging.INFO, format="%(levelname)s: %(message)s")
+    process.keep_memory()
+    process.raise_open_files()
+    keep_signals()
+    try:
+        _run(_new_loop(loop), lambda: _serve(start, shutdown_timeout))
+    finally:
+        restore_signals()
+
+
+async def _serve(start: Callable[[], Awaitable[Server]], shutdown_timeout: float) -> None:
+    loop = asyncio.get_running_loop()
+    first, second = asyncio.Event(), asyncio.Event()
+
+    def interrupt() -> None:
+        (second if first.is_set() else first).set()
+
+    for number in SIGNALS:
+        loop.add_signal_handler(number, interrupt)
+    server = await start()
+    for url in server.urls:
+        write(log, logging.INFO, "fastws listening on %s", url)
+    await first.wait()
+    write(log, logging.INFO, "stopping: %d connections to close", len(server.connections))
+    stopping = asyncio.ensure_future(server.stop(shutdown_timeout))
+    forced = asyncio.ensure_future(second.wait())
+    await asyncio.wait((stopping, forced), return_when=asyncio.FIRST_COMPLETED)
+    if not stopping.done():
+        write(log, logging.INFO, "stopping at once")
+        for number in SIGNALS:
+            loop.remove_signal_handler(number)  # a third signal is the interpreter's: it gets out of anything
+        await server.stop(0)
+    forced.cancel()
+    await stopping
+
+
+def _is_loop_running() -> bool:
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True
+
+
+def _new_loop(kind: Loop) -> asyncio.AbstractEventLoop:
+    if kind not in ("auto", "uvloop", "asyncio"):
+        raise ValueError(f"loop={kind!r} is not known: give 'auto', 'uvloop' or 'asyncio'")
+    if kind != "asyncio":
+        try:
+            import uvloop
+        except ImportError:
+            if kind == "uvloop":
+                raise ImportError("uvloop is not installed: install it, or give loop='auto'") from None
+        else:
+            return uvloop.new_event_loop()
+    return asyncio.new_event_loop()
+
+
+def _run(loop: asyncio.AbstractEventLoop, main: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    """`asyncio.run`, but for a task that ignores its cancellation or a thread that goes on: neither is waited for
+    longer than CANCEL_TIMEOUT."""
+    try:
+        asyncio.set_event_loop(loop)
+        loop.run_until_complete(main())
+    finally:
+        try:
+            loop.run_until_complete(_end_tasks())
+            loop.run_until_complete(loop.shutdown_asyncgens())
+        finally:
+            asyncio.set_event_loop(None)
+            loop.close()
+
+
+async def _end_tasks() -> None:
+    tasks = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in tasks:
+        task.cancel()
+    if tasks:
+        await asyncio.wait(tasks, timeout=CANCEL_TIMEOUT)

@@ -1,0 +1,1 @@
+"""A server in a running event loop: its sockets, its log, its figures, the callbacks' tasks."""

@@ -1,0 +1,146 @@
+"""Listening sockets: opened on an address or a path, or given, and made ready to be served from."""
+
+import asyncio
+import errno
+import os
+import socket
+import stat
+from typing import Any
+
+INTERNET = (socket.AF_INET, socket.AF_INET6)
+
+
+class SocketFile:
+    """The file of a Unix socket, which outlives its server."""
+
+    def __init__(self, path: str) -> None:
+        self._path = os.path.abspath(path)  # the server may change its directory
+        self._identity = self._look()
+
+    def _look(self) -> tuple[int, int] | None:
+        try:
+            found = os.stat(self._path)
+        except FileNotFoundError:
+            return None
+        return found.st_dev, found.st_ino
+
+    def remove(self) -> None:
+        """Remove it, unless a server that was started since has put its own there."""
+        if self._look() == self._identity is not None:
+            os.unlink(self._path)
+
+
+def open_unix_socket(path: str, backlog: int) -> tuple[socket.socket, SocketFile | None]:
+    """A listening Unix socket and its file, in place of one that an earlier server left; OSError if something else is
+    there. A path that begins with a NUL is an abstract name, without a file (unix(7))."""
+    if path.startswith("\0"):
+        return open_socket(socket.AF_UNIX, path, backlog), None
+    try:
+        is_socket = stat.S_ISSOCK(os.stat(path).st_mode)
+    except FileNotFoundError:
+        pass
+    else:
+        if not is_socket:
+            raise FileExistsError(errno.EEXIST, f"cannot listen on {path}: a file that is no socket is there")
+        os.unlink(path)
+    return open_socket(socket.AF_UNIX, path, backlog), SocketFile(path)
+
+
+async def open_sockets(host: str | None, port: int, *, backlog: int, reuse_port: bool) -> list[socket.socket]:
+    """Listening sockets on all addresses of a host; OSError, with the address in it, where one cannot be had."""
+    if not 0 <= port <= 65_535:  # getaddrinfo() would take it modulo 65,536
+        raise ValueError(f"port={port} is out of range: give 0 to 65535, 0 for any that is free")
+    try:
+        found = await asyncio.get_running_loop().getaddrinfo(
+            host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )
+    except (socket.gaierror, UnicodeError) as error:  # the latter for a name that cannot be one, too long say
+        reason = error.strerror if isinstance(error, socket.gaierror) else error
+        raise OSError(errno.EADDRNOTAVAIL, f"cannot listen on {host} port {port}: {reason}") from None
+    sockets: list[socket.socket] = []
+    absent: OSError | None = None
+    try:
+        for family, address in dict.fromkeys((entry[0], entry[4]) for entry in found):
+            # With port 0 the second family gets the port that the first was given.
+            chosen = sockets[0].getsockname()[1] if sockets and port == 0 else address[1]
+            try:
+                sockets.append(open_socket(family, (address[0], chosen, *address[2:]), backlog, reuse_port))
+            except OSError as error:
+                # "localhost" is ::1, too, where IPv6 is off.
+                if error.errno not in (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL):
+                    raise
+                absent = error
+        if absent is not None and not sockets:
+            raise absent
+    except BaseException:
+        for opened in sockets:
+            opened.close()
+        raise
+    return sockets
+
+
+def open_socket(family: int, address: Any, backlog: int, reuse_port: bool = False) -> socket.socket:
+    """A listening, non-blocking socket."""
+    sock: socket.socket | None = None
+    try:
+        sock = socket.socket(family, socket.SOCK_STREAM)
+        if family != socket.AF_UNIX:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        if reuse_port:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        sock.bind(address)
+        return listening(sock, backlog)
+    except OSError as error:
+        if sock is not None:
+            sock.close()
+        where = f"{address[0]} port {address[1]}" if isinstance(address, tuple) else address
+        raise OSError(error.errno, f"cannot listen on {where}: {error.strerror or error}") from None
+
+
+def listening(sock: socket.socket, backlog: int) -> socket.socket:
+    """The bound socket, ready to accept. It may be listening already, as where systemd has opened it."""
+    sock.setblocking(False)
+    if speaks_tcp(sock):
+        # Connections of ours that linger in TIME_WAIT inherit it, and only then can the next server bind.
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        # Accepted sockets inherit it (tcp(7) on Linux), which saves a system call for each.
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    sock.listen(backlog)
+    return sock
+
+
+def speaks_tcp(sock: socket.socket) -> bool:
+    """Whether it has the options of TCP. Multipath TCP has most of them; SCTP and Unix sockets have none."""
+    return sock.family in INTERNET and sock.proto in (0, socket.IPPROTO_TCP, socket.IPPROTO_MPTCP)
+
+
+def tells_of_acknowledgements(sock: socket.socket) -> bool:
+    """Whether the kernel tells when the peer acknowledged something last. Of Multipath TCP it tells only what the first
+    path knows."""
+    return speaks_tcp(sock) and sock.proto != socket.IPPROTO_MPTCP
+
+
+def find_the_vanished(sock: socket.socket, seconds: float) -> None:
+    """Have the kernel ask the peer's system whether it is there, once nothing has been under way for half of `seconds`,
+    and end the connection if no answer comes within the rest. It does not ask while something is under way; then the
+    server looks itself (deadlines.pyx). Accepted sockets inherit this from the listening one.
+    """
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    half = min(max(1, round(seconds / 2)), 32_767)  # the most that Linux takes
+    between = max(1, half // 4)
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, half)
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, between)
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, max(1, round((seconds - half) / between)))
+
+
+def url(family: int, name: Any) -> str:
+    """`name` is what getsockname() gives; "vsock:3:8765" is one of a family that nobody has URLs for."""
+    if family in INTERNET:
+        return f"http://[{name[0]}]:{name[1]}" if ":" in name[0] else f"http://{name[0]}:{name[1]}"
+    if family == socket.AF_UNIX:
+        # An abstract Unix socket has bytes for a name, with a NUL in front, which is written as an @.
+        return f"unix:{name}" if isinstance(name, str) else f"unix:@{os.fsdecode(name[1:])}"
+    parts = name if isinstance(name, tuple) else (name,)
+    return ":".join(map(str, (getattr(family, "name", f"family {family}").removeprefix("AF_").lower(), *parts)))
