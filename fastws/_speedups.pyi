@@ -3,15 +3,16 @@ server.py build."""
 
 import asyncio
 import socket
-from collections.abc import Awaitable, Callable, Collection, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Final, final
 
 from typing_extensions import Buffer
 
-from fastws.compression import Agreement, Deflate
+from fastws.compression import Agreement
 from fastws.constants import ReadyState, SendStatus
 from fastws.frames import Frame
 from fastws.http import Request
+from fastws.options import Options
 from fastws.serving.logs import Log
 from fastws.serving.stats import Stats
 from fastws.serving.tasks import Starter
@@ -57,34 +58,8 @@ class WebSocket:
 class Route:
     def __init__(
         self,
-        *,
-        upgrade: Callable[..., Any] | None,
-        open: Callable[..., Any] | None,
-        message: Callable[..., Any] | None,
-        drain: Callable[..., Any] | None,
-        ping: Callable[..., Any] | None,
-        pong: Callable[..., Any] | None,
-        close: Callable[..., Any] | None,
-        origins: Collection[str] | None,
-        max_message_size: int,
-        max_fragments: int,
-        high_water: int,
-        low_water: int,
-        max_backpressure: int,
-        max_waiting: int,
-        max_topics: int,
-        max_message_rate: float,
-        max_control_rate: float,
-        close_timeout: float,
-        message_timeout: float,
-        ping_interval: float,
-        ping_timeout: float,
-        send_timeout: float,
-        text_as_utf8: bool,
-        binary_as_view: bool,
-        drop_when_slow: bool,
-        keep_request: bool,
-        deflate: Deflate | None,
+        callbacks: dict[str, Callable[..., Any] | None],
+        options: Options,
         agree: Callable[[bytes, bool], Agreement | None] | None,
     ) -> None: ...
 
@@ -122,18 +97,12 @@ class Hub:
 class Service:
     def __init__(
         self,
+        options: Options,
         *,
         hub: Hub,
         find_websocket: Callable[[str], tuple[Route, Mapping[str, str]] | None],
         find_http: Callable[[str], tuple[Callable[..., Any], Mapping[str, str]] | None],
-        allowed_hosts: Collection[str] | None,
-        max_header_size: int,
-        max_request_line: int,
-        max_headers: int,
         max_connections: int,
-        max_connections_per_ip: int,
-        handshake_timeout: float,
-        close_timeout: float,
         user_timeout: float,
     ) -> None: ...
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 from fastws import _speedups
 from fastws.compression import negotiate
 from fastws.http import Request, Response
-from fastws.options import Options
+from fastws.options import AppOptions, Options, RouteOptions
 from fastws.routing import Router
 from fastws.running import process
 from fastws.running.runner import Loop, run
@@ -26,7 +26,7 @@ from fastws.serving.sockets import (
 from fastws.serving.stats import Stats, total
 
 if TYPE_CHECKING:
-    from typing_extensions import Buffer
+    from typing_extensions import Buffer, Unpack
 
 T = TypeVar("T")
 HttpCallback = Callable[[Request], Response | Awaitable[Response]]
@@ -36,12 +36,13 @@ CALLBACKS = ("upgrade", "open", "message", "drain", "ping", "pong", "close")
 
 
 class App:
-    """A set of routes. `App(**options)` sets the defaults of every route; see `fastws.Options`."""
+    """A set of routes. `App(**options)` sets the options of the App, and the defaults of its routes: see
+    `fastws.Options`. TypeError for an unknown option or a value of a wrong type, ValueError for one out of range."""
 
-    def __init__(self, **options: Any) -> None:
-        self.options = Options().replaced(options)
+    def __init__(self, **options: "Unpack[AppOptions]") -> None:
+        self.options = Options(**options)
         self._websockets: Router[_speedups.Route] = Router()
-        self._routes: list[tuple[str, Callbacks, dict[str, object]]] = []  # with the options of their own
+        self._routes: list[tuple[str, Callbacks, RouteOptions]] = []  # with the options of their own
         self._http: Router[HttpCallback] = Router()
         self._servers: list[Server] = []
         self._hub = _speedups.Hub()
@@ -49,7 +50,7 @@ class App:
 
     # routes
 
-    def websocket(self, path: str, **options: Any) -> Callable[[T], T]:
+    def websocket(self, path: str, **options: "Unpack[RouteOptions]") -> Callable[[T], T]:
         """Serve WebSocket connections at `path` with the decorated handler. In "/chat/{room}", the parameter is one
         segment, decoded: a "%2F" in it is a slash of its value. "{rest:path}" at the end is all that remains.
 
@@ -80,17 +81,35 @@ class App:
 
         return register
 
-    def configure(self, **options: Any) -> None:
-        """Change options of the app, its routes made before included; what a route sets for itself stays. For what is
-        known at the start only, from a command line say. Errors as from `App()`; RuntimeError while a server runs."""
+    @property
+    def routes(self) -> dict[str, RouteOptions]:
+        """The paths of the WebSocket routes, each with the options that it sets for itself."""
+        return {path: cast(RouteOptions, dict(own)) for path, _, own in self._routes}
+
+    def configure(self, path: str | None = None, /, **options: "Unpack[AppOptions]") -> None:
+        """Change options of the app, its routes made before included; what a route sets for itself stays. With a path,
+        change those of that route instead. For what is known at the start only, from a command line say.
+
+        Errors as from `App()` and `websocket()`; ValueError for a path without a route, RuntimeError while a server
+        runs. Where one is raised, nothing has changed.
+        """
         self._abandon_lost()
         if self._servers:
             raise RuntimeError("configure() is for before the start: stop the server first")
-        changed = self.options.replaced(options)
+        changed = self.options if path is not None else self.options.replaced(options)
+        routes = self._routes
+        if path is not None:
+            if path not in (known := [route[0] for route in routes]):
+                raise ValueError(f"there is no route {path!r}: the routes are {', '.join(map(repr, known)) or 'none'}")
+            changed.for_route(options)
+            routes = [
+                (one, callbacks, cast(RouteOptions, {**own, **options}) if one == path else own)
+                for one, callbacks, own in routes
+            ]
         websockets: Router[_speedups.Route] = Router()
-        for path, callbacks, own in self._routes:
-            websockets.add(path, _route(callbacks, changed.for_route(own)))
-        self.options, self._websockets = changed, websockets
+        for one, callbacks, own in routes:
+            websockets.add(one, _route(callbacks, changed.for_route(own)))
+        self.options, self._routes, self._websockets = changed, routes, websockets
 
     # running
 
@@ -127,17 +146,11 @@ class App:
         options = self.options
         max_connections, max_pending = process.room(options)
         service = _speedups.Service(
+            options,
             hub=self._hub,
             find_websocket=self._websockets.find,
             find_http=self._http.find,
-            allowed_hosts=options.allowed_hosts,
-            max_header_size=options.max_header_size,
-            max_request_line=options.max_request_line,
-            max_headers=options.max_headers,
             max_connections=max_connections,
-            max_connections_per_ip=options.max_connections_per_ip,
-            handshake_timeout=options.handshake_timeout,
-            close_timeout=options.close_timeout,
             user_timeout=options.tcp_user_timeout if all(map(tells_of_acknowledgements, sockets)) else 0,
         )
         every = (options, *(options.for_route(own) for *_, own in self._routes))
@@ -236,31 +249,9 @@ def _route(callbacks: Callbacks, options: Options) -> _speedups.Route:
     if options.binary == "view" and _is_async(callbacks["message"]):
         raise TypeError('binary="view" ends with the callback, so `message` cannot be an async def: use binary="bytes"')
     deflate = options.deflate
-    return _speedups.Route(
-        **callbacks,
-        origins=options.origins,
-        max_message_size=options.max_message_size,
-        max_fragments=options.max_fragments,
-        high_water=options.high_water,
-        low_water=options.low_water,
-        max_backpressure=options.max_backpressure,
-        max_waiting=options.max_waiting,
-        max_topics=options.max_topics,
-        max_message_rate=options.max_message_rate,
-        max_control_rate=options.max_control_rate,
-        close_timeout=options.close_timeout,
-        message_timeout=options.message_timeout,
-        ping_interval=options.ping_interval,
-        ping_timeout=options.ping_timeout,
-        send_timeout=options.send_timeout,
-        text_as_utf8=options.text == "utf8",
-        binary_as_view=options.binary == "view",
-        drop_when_slow=options.slow_consumer == "drop",
-        keep_request=options.keep_request,
-        deflate=deflate,
-        # Most clients offer the same.
-        agree=None if deflate is None else lru_cache(maxsize=64)(partial(negotiate, deflate)),
-    )
+    # Most clients offer the same.
+    agree = None if deflate is None else lru_cache(maxsize=64)(partial(negotiate, deflate))
+    return _speedups.Route(callbacks, options, agree)
 
 
 def _is_async(callback: object) -> bool:

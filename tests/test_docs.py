@@ -93,7 +93,7 @@ def test_what_the_tables_name_is_there(cell: str) -> None:
         if callback:
             assert callback[1] in fastws.app.CALLBACKS
         elif option and option[1] not in ("SENT", "QUEUED", "DROPPED"):
-            assert option[1] in fastws.Options.__dataclass_fields__ or option[1] in fastws.app.CALLBACKS, code
+            assert option[1] in fastws.options.TABLE or option[1] in fastws.app.CALLBACKS, code
         else:
             assert named or callback or option, f"what is {code}?"
 

@@ -8,6 +8,7 @@ import gc
 import logging
 import pickle
 import socket
+import types
 from typing import Any
 
 import pytest
@@ -68,43 +69,37 @@ def test_a_websocket_is_made_by_the_server_only() -> None:
     assert open_fds() == before  # not even standard input is closed
 
 
-def route_arguments(**changes: Any) -> dict[str, Any]:
-    arguments: dict[str, Any] = dict.fromkeys(("upgrade", "open", "message", "drain", "ping", "pong", "close"))
-    arguments |= {"origins": None, "max_message_size": 1, "max_fragments": 1, "high_water": 1, "low_water": 1}
-    arguments |= {"max_backpressure": 1, "max_waiting": 1, "max_topics": 1, "close_timeout": 1, "message_timeout": 1}
-    arguments |= {"ping_interval": 1, "ping_timeout": 1, "send_timeout": 1, "text_as_utf8": False}
-    arguments |= {"binary_as_view": False, "drop_when_slow": False, "keep_request": False}
-    arguments |= {"max_message_rate": 0, "max_control_rate": 0, "deflate": None, "agree": None}
-    return arguments | changes
+CALLBACKS = dict.fromkeys(("upgrade", "open", "message", "drain", "ping", "pong", "close"))
+
+
+def options(**changes: Any) -> Any:
+    """In place of fastws.Options, which would refuse what is wrong."""
+    return types.SimpleNamespace(**{**vars(fastws.Options()), "deflate": None, **changes})
 
 
 def service_arguments(**changes: Any) -> dict[str, Any]:
-    arguments: dict[str, Any] = {
-        "hub": _speedups.Hub(),
-        "find_websocket": print,
-        "find_http": print,
-        "allowed_hosts": None,
-    }
-    arguments |= {"max_header_size": 1, "max_request_line": 1, "max_headers": 1}
-    arguments |= {"max_connections": 1, "max_connections_per_ip": 1}
-    return arguments | {"handshake_timeout": 1, "close_timeout": 1, "user_timeout": 1} | changes
+    arguments: dict[str, Any] = {"hub": _speedups.Hub(), "find_websocket": print, "find_http": print}
+    return {**arguments, "max_connections": 1, "user_timeout": 1, **changes}
 
 
 def test_wrong_arguments_of_the_core() -> None:
     before = open_fds()
-    _speedups.Route(**route_arguments())
-    _speedups.Service(**service_arguments())
+    _speedups.Route(CALLBACKS, options(), None)
+    _speedups.Service(options(), **service_arguments())
     cases: list[tuple[Any, tuple[Any, ...], dict[str, Any]]] = [
         (_speedups.Route, (), {}),
-        (_speedups.Route, (None,), route_arguments()),
-        (_speedups.Route, (), route_arguments(max_message_size=-1)),
-        (_speedups.Route, (), route_arguments(max_fragments=2**32)),
-        (_speedups.Route, (), route_arguments(high_water="1")),
-        (_speedups.Route, (), route_arguments(close_timeout=None)),
-        (_speedups.Route, (), route_arguments(unknown=1)),
+        (_speedups.Route, (None, options(), None), {}),
+        (_speedups.Route, (CALLBACKS, None, None), {}),
+        (_speedups.Route, (CALLBACKS, options(max_message_size=-1), None), {}),
+        (_speedups.Route, (CALLBACKS, options(max_fragments=2**32), None), {}),
+        (_speedups.Route, (CALLBACKS, options(high_water="1"), None), {}),
+        (_speedups.Route, (CALLBACKS, options(close_timeout=None), None), {}),
+        (_speedups.Route, (CALLBACKS, types.SimpleNamespace(), None), {}),
         (_speedups.Service, (), {}),
-        (_speedups.Service, (), service_arguments(max_header_size=-1)),
-        (_speedups.Service, (), service_arguments(handshake_timeout="1")),
+        (_speedups.Service, (None,), service_arguments()),
+        (_speedups.Service, (options(max_header_size=-1),), service_arguments()),
+        (_speedups.Service, (options(handshake_timeout="1"),), service_arguments()),
+        (_speedups.Service, (options(),), service_arguments(user_timeout="1")),
         (_speedups.Reactor, (), {}),
         (_speedups.Reactor, (None, None, 1.0, 1, False), {}),
         (_speedups.Reactor, (object(), None, "1", 1, False), {}),
@@ -114,11 +109,11 @@ def test_wrong_arguments_of_the_core() -> None:
         (_speedups.close_all, (None, 1001, ""), {}),
         (_speedups.terminate_all, (None,), {}),
         (_speedups.abandon, (None,), {}),
-        (_speedups.Service, (), service_arguments(hub=None)),
+        (_speedups.Service, (options(),), service_arguments(hub=None)),
         (_speedups.stats, (None,), {}),
         (_speedups.attach, (None, None, None), {}),
         (_speedups.detach, (None,), {}),
-        (_speedups.detach, (_speedups.Service(**service_arguments()),), {}),
+        (_speedups.detach, (_speedups.Service(options(), **service_arguments()),), {}),
         (_speedups.Hub().publish, ("topic", _speedups.PreparedMessage()), {}),
         (_speedups.Hub().publish, ("topic", "data", None, 1), {}),
     ]
@@ -127,7 +122,7 @@ def test_wrong_arguments_of_the_core() -> None:
             function(*arguments, **options)
     for refuse in (copy.copy, pickle.dumps):
         with pytest.raises(TypeError):
-            refuse(_speedups.Route(**route_arguments()))
+            refuse(_speedups.Route(CALLBACKS, options(), None))
     gc.collect()  # the traceback of a reactor that could not be made holds it
     assert open_fds() == before
 
@@ -144,7 +139,7 @@ def test_every_type_of_the_core_can_be_poked(loop_kind: str, traps: Any, no_leak
     async def main() -> None:
         loop = asyncio.get_running_loop()
         reactor = _speedups.Reactor(loop, Log(logging.getLogger("poked"), loop), 0.01, 1, False)
-        service = _speedups.Service(**service_arguments())
+        service = _speedups.Service(options(), **service_arguments())
         limits = service.head_limits  # type: ignore[attr-defined]
         sock = socket.socket()
         simple = [(), (None,), (64,), (1, 1, 1), (reactor,), (reactor, None), (reactor, service), (limits,)]

@@ -333,7 +333,7 @@ def test_unix_socket_that_cannot_be(run: Any, tmp_path: Path, name: str) -> None
     ],
 )
 def test_urls(family: int, name: Any, url: str) -> None:
-    assert sockets.url(family, name) == url
+    assert fastws.serving.sockets.url(family, name) == url
 
 
 def test_a_socket_to_virtual_machines(run: Any) -> None:

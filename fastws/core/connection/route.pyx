@@ -2,9 +2,11 @@
 
 @cython.final
 cdef class Service:
-    """What the connections of a server are for. Durations in seconds; 0 is off, also of a maximum.
+    """What the connections of a server are for.
 
-    find_websocket, find_http: path to look up -> (Route or http callback, path parameters), or None.
+    options: the App's fastws.Options; find_websocket, find_http: path to look up -> (Route or http callback, path
+    parameters), or None; max_connections: as many as there is room for; user_timeout: seconds, 0 where the kernel does
+    not tell what a peer has acknowledged.
     """
 
     def __cinit__(self, *args, **options):
@@ -16,21 +18,19 @@ cdef class Service:
         self.closed = dict.fromkeys(CLOSED, 0)
 
     def __init__(
-        self, *, Hub hub not None, find_websocket, find_http, allowed_hosts,
-        size_t max_header_size, size_t max_request_line, size_t max_headers,
-        Py_ssize_t max_connections, Py_ssize_t max_connections_per_ip,
-        double handshake_timeout, double close_timeout, double user_timeout,
+        self, options not None, *, Hub hub not None, find_websocket, find_http, Py_ssize_t max_connections,
+        double user_timeout,
     ):
         self.hub = hub
         self.max_connections = max_connections
-        self.max_connections_per_ip = max_connections_per_ip
-        self.head_limits = HeadLimits(max_header_size, max_request_line, max_headers)
+        self.max_connections_per_ip = options.max_connections_per_ip
+        self.head_limits = HeadLimits(options.max_header_size, options.max_request_line, options.max_headers)
         self.find_websocket = find_websocket
         self.find_http = find_http
-        self.allowed_hosts = allowed_hosts
-        self.handshake_timeout = _milliseconds(handshake_timeout)
+        self.allowed_hosts = options.allowed_hosts
+        self.handshake_timeout = _milliseconds(options.handshake_timeout)
         self.quarter_user_timeout = _milliseconds(user_timeout / 4)
-        self.close_timeout = _milliseconds(close_timeout)
+        self.close_timeout = _milliseconds(options.close_timeout)
 
     def _deliver(self, topic, PreparedMessage message not None, int wish):
         """For a publisher in another thread."""
@@ -39,39 +39,36 @@ cdef class Service:
 
 @cython.final
 cdef class Route:
-    """The callbacks (or None each) and the limits of a WebSocket route. Seconds, and rates per second; 0 is off.
+    """The callbacks and limits of a WebSocket route.
 
-    deflate: a fastws.Deflate; agree: (offers, whether to accept client takeover) -> Agreement or None. Or None both."""
+    callbacks: by name, None for those that there are not; options: the route's fastws.Options; agree: (offers, whether
+    to accept client takeover) -> Agreement or None; None where there is no compression.
+    """
 
-    def __init__(
-        self, *, upgrade, open, message, drain, ping, pong, close, origins,
-        uint64_t max_message_size, uint32_t max_fragments, size_t high_water, size_t low_water,
-        size_t max_backpressure, Py_ssize_t max_waiting, uint32_t max_topics,
-        double max_message_rate, double max_control_rate,
-        double close_timeout, double message_timeout, double ping_interval, double ping_timeout, double send_timeout,
-        bint text_as_utf8, bint binary_as_view, bint drop_when_slow, bint keep_request, deflate, agree,
-    ):
-        self.upgrade, self.open, self.message, self.drain = upgrade, open, message, drain
-        self.ping, self.pong, self.close = ping, pong, close
-        self.origins = origins
-        self.limits.max_message_size = max_message_size
-        self.limits.max_fragments = max_fragments
-        self.high_water, self.low_water = high_water, low_water
-        self.max_backpressure = max_backpressure
-        self.max_waiting = max_waiting
-        self.max_topics = max_topics
-        self.max_message_rate, self.max_control_rate = max_message_rate, max_control_rate
-        self.close_timeout = _milliseconds(close_timeout)
-        self.message_timeout = _milliseconds(message_timeout)
-        self.ping_interval = _milliseconds(ping_interval)
-        self.ping_timeout = _milliseconds(ping_timeout)
-        self.send_timeout = _milliseconds(send_timeout)
-        self.text_as_utf8 = text_as_utf8
-        self.binary_as_view = binary_as_view
-        self.drop_when_slow = drop_when_slow
-        self.keep_request = keep_request
+    def __init__(self, dict callbacks not None, options not None, agree):
+        self.upgrade, self.open, self.message = callbacks["upgrade"], callbacks["open"], callbacks["message"]
+        self.drain, self.ping, self.pong = callbacks["drain"], callbacks["ping"], callbacks["pong"]
+        self.close = callbacks["close"]
+        self.origins = options.origins
+        self.limits.max_message_size = options.max_message_size
+        self.limits.max_fragments = options.max_fragments
+        self.high_water, self.low_water = options.high_water, options.low_water
+        self.max_backpressure = options.max_backpressure
+        self.max_waiting = options.max_waiting
+        self.max_topics = options.max_topics
+        self.max_message_rate, self.max_control_rate = options.max_message_rate, options.max_control_rate
+        self.close_timeout = _milliseconds(options.close_timeout)
+        self.message_timeout = _milliseconds(options.message_timeout)
+        self.ping_interval = _milliseconds(options.ping_interval)
+        self.ping_timeout = _milliseconds(options.ping_timeout)
+        self.send_timeout = _milliseconds(options.send_timeout)
+        self.text_as_utf8 = options.text == "utf8"
+        self.binary_as_view = options.binary == "view"
+        self.drop_when_slow = options.slow_consumer == "drop"
+        self.keep_request = options.keep_request
+        self.agree = agree
+        deflate = options.deflate
         if deflate is not None:
-            self.agree = agree
             self.deflate.level = deflate.level
             self.deflate.window_bits = deflate.window_bits
             self.deflate.mem_level = deflate.mem_level

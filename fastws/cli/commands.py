@@ -1,0 +1,239 @@
+"""The commands. Flags are named as uvicorn's where they mean the same."""
+
+import logging
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import click
+
+import fastws
+from fastws.cli import config
+from fastws.cli.config import OF_THE_OPERATOR, source_of, variable
+from fastws.cli.loading import load_app
+from fastws.options import SECTIONS, Kind
+from fastws.serving.server import STOP_TIMEOUT
+
+#: What uvicorn calls the same.
+ALIASES = {
+    "max_connections": "--limit-concurrency",
+    "max_message_size": "--ws-max-size",
+    "ping_interval": "--ws-ping-interval",
+    "ping_timeout": "--ws-ping-timeout",
+}
+RUNNING = "Running"
+
+
+class _Flag(click.Option):
+    """A flag, a FASTWS_ variable and a name in a file, in a section of the help."""
+
+    def __init__(self, name: str, section: str, *aliases: str, **settings: Any) -> None:
+        flags = [f"--{name.replace('_', '-')}", *aliases]
+        super().__init__([*flags, name], envvar=variable(name), **settings)
+        self.section = section
+
+
+class _Parsed(click.ParamType):  # type: ignore[type-arg]  # it is generic only in recent ones
+    """What a Kind of option parses. What a file has is of some type already, and is judged with all the others."""
+
+    def __init__(self, kind: Kind) -> None:
+        self.name = kind.metavar
+        self._kind = kind
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if not isinstance(value, str):
+            return value
+        try:
+            return self._kind.parse(value)
+        except ValueError:
+            self.fail(f"{value!r} is not {self.name}", param, ctx)
+
+
+class _Command(click.Command):
+    """Its help has the options in their sections."""
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        for section in ("", RUNNING, *SECTIONS):
+            shown = [one for one in self.get_params(ctx) if getattr(one, "section", "") == section]
+            if rows := [row for one in shown if (row := one.get_help_record(ctx))]:
+                with formatter.section(section or "Options"):
+                    formatter.write_dl(rows)
+
+
+def _read_config(ctx: click.Context, param: click.Parameter, path: str | None) -> str | None:
+    if path is not None:
+        ctx.default_map = config.read_file(path, SETTINGS)
+    return path
+
+
+def _running() -> list[click.Parameter]:
+    return [
+        _Flag("host", RUNNING, default="127.0.0.1", show_default=True, help="Address to listen on."),
+        _Flag(
+            "port",
+            RUNNING,
+            type=click.IntRange(0, 65535),
+            default=8765,
+            show_default=True,
+            help="Port to listen on; 0 takes a free one.",
+        ),
+        _Flag("uds", RUNNING, metavar="PATH", help="Unix socket to listen on instead."),
+        _Flag(
+            "loop",
+            RUNNING,
+            type=click.Choice(["auto", "uvloop", "asyncio"]),
+            default="auto",
+            show_default=True,
+            help="Event loop.",
+        ),
+        _Flag(
+            "backlog",
+            RUNNING,
+            type=click.IntRange(1, 2**31 - 1),
+            default=4096,
+            show_default=True,
+            help="Connections that wait to be accepted.",
+        ),
+        _Flag(
+            "log_level",
+            RUNNING,
+            type=click.Choice(["critical", "error", "warning", "info", "debug"]),
+            default="info",
+            show_default=True,
+            help="What to tell.",
+        ),
+        _Flag(
+            "timeout_graceful_shutdown",
+            RUNNING,
+            type=click.FloatRange(0, 1_000_000),
+            metavar="SECONDS",
+            default=STOP_TIMEOUT,
+            show_default=True,
+            help="How long connections may take to close when the server stops.",
+        ),
+    ]
+
+
+#: What is said of a process rather than of an App.
+SETTINGS = frozenset(str(one.name) for one in _running()) | {"app", "app_dir"}
+
+
+def _options() -> list[click.Parameter]:
+    """A flag for each option. Without one, what the App says holds."""
+    return [
+        _Flag(
+            name,
+            option.section,
+            *([ALIASES[name]] if name in ALIASES else []),
+            type=click.Choice(option.kind.choices) if option.kind.choices else _Parsed(option.kind),
+            metavar=option.kind.metavar or None,
+            help=f"{option.what}  [default: the App's, or {option.default}]",
+        )
+        for name, option in OF_THE_OPERATOR.items()
+    ]
+
+
+def _serving(name: str, what: str, load: Callable[..., fastws.App], *parameters: click.Parameter) -> _Command:
+    """A command that serves the App that load() returns."""
+    file = click.Option(
+        ["--config"],
+        metavar="FILE",
+        is_eager=True,
+        callback=_read_config,
+        envvar=variable("config"),
+        help='A TOML file with the options below; those of a route in tables [route."/path"].',
+    )
+    check = click.Option(["--check-config"], is_flag=True, help="Say whether all is right, and do not serve.")
+    show = click.Option(["--print-config"], is_flag=True, help="Show every option and who set it; do not serve.")
+    return _Command(
+        name,
+        callback=click.pass_context(lambda ctx, **given: _serve(ctx, load, given)),
+        params=[*parameters, file, check, show, *_running(), *_options()],
+        help=f"{what}\n\nEach option is also a variable, FASTWS_MAX_MESSAGE_SIZE say. A flag comes before a variable, "
+        "that before a file, that before what the application gives to its App(). What a route sets for itself stays.",
+    )
+
+
+def _serve(ctx: click.Context, load: Callable[..., fastws.App], given: dict[str, Any]) -> int:
+    app = load(given)
+    before = app.options
+    try:
+        app.configure(**{name: given[name] for name in OF_THE_OPERATOR if source_of(ctx, name)})
+        for path, own in (ctx.default_map or {}).get("route", {}).items():
+            app.configure(path, **own)
+    except (TypeError, ValueError) as error:
+        option = str(error).partition("=")[0].partition(" ")[0]
+        source = source_of(ctx, option) if option in given else None
+        raise click.UsageError(f"{error}" + (f" (in {source})" if source else "")) from None
+    if given["print_config"]:
+        settings = {name: given[name] for name in (str(one.name) for one in _running())}
+        print(config.describe(app, before, ctx, settings), end="")
+    elif given["check_config"]:
+        print("fastws: the configuration is right")
+    else:
+        return _run(app, given)
+    return 0
+
+
+def _run(app: fastws.App, given: dict[str, Any]) -> int:
+    # The application's own logging, set up while it was imported, is left as it is.
+    logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s")
+    logging.getLogger("fastws").setLevel(given["log_level"].upper())
+    try:
+        app.run(
+            host=given["host"],
+            port=given["port"],
+            uds=given["uds"],
+            loop=given["loop"],
+            backlog=given["backlog"],
+            shutdown_timeout=given["timeout_graceful_shutdown"],
+        )
+    except (OSError, ImportError) as error:
+        return _fail(1, str(getattr(error, "strerror", None) or error))
+    return 0
+
+
+def _fail(code: int, message: str) -> int:
+    print(f"fastws: {message}", file=sys.stderr)
+    return code
+
+
+def _load_demo(given: dict[str, Any]) -> fastws.App:
+    from fastws.demo import app
+
+    host = f"[{given['host']}]" if ":" in given["host"] else given["host"]
+    print("Open the address below in a browser: a chat room and an echo meter. Ctrl-C ends it.")
+    print("The echo from a command line:  pip install websockets")
+    print(f"  python -m websockets ws://{host}:{given['port'] or 'PORT'}/echo", flush=True)
+    return app
+
+
+@click.group()
+@click.version_option(fastws.__version__, message="fastws %(version)s")
+def cli() -> None:
+    """A WebSocket server."""
+
+
+cli.add_command(
+    _serving(
+        "serve",
+        "Serve an application: APP is module:name, where its fastws.App is.",
+        lambda given: load_app(given["app"], given["app_dir"]),
+        click.Argument(["app"], metavar="APP", envvar=variable("app")),
+        _Flag("app_dir", "", metavar="DIR", default=".", show_default=True, help="Where to look for the module first."),
+    )
+)
+cli.add_command(_serving("demo", "Serve a page with a chat room and an echo meter.", _load_demo))
+
+
+def run(argv: Sequence[str] | None) -> int:
+    """See `fastws.cli.main`. A mistake is told in one line."""
+    for warning in config.look_at_environment(SETTINGS):
+        print(f"fastws: {warning}", file=sys.stderr)
+    try:
+        code = cli.main(args=argv if argv is None else list(argv), prog_name="fastws", standalone_mode=False)
+    except click.exceptions.NoArgsIsHelpError:
+        return _fail(2, "say what to do: `fastws serve module:app`, `fastws demo`, or `fastws --help`")
+    except click.ClickException as error:
+        return _fail(2, error.format_message())
+    return code if isinstance(code, int) else 0
