@@ -1,6 +1,5 @@
 """The command line, as a user meets it: in a process of its own."""
 
-import dataclasses
 import importlib.metadata
 import os
 import re
@@ -12,9 +11,9 @@ import threading
 
 import pytest
 
-import fastws
-from fastws.cli import ALIASES, OF_THE_CODE
-from fastws.options import NAMES
+from fastws.cli.commands import ALIASES
+from fastws.cli.config import OF_THE_OPERATOR, SWITCHES, variable
+from fastws.options import TABLE
 
 ECHO = """\
 import fastws
@@ -35,8 +34,11 @@ def command(*arguments):
     return [sys.executable, "-m", "fastws", *arguments]
 
 
-def run(*arguments, cwd):
-    return subprocess.run(command(*arguments), cwd=cwd, capture_output=True, text=True, timeout=30, check=False)
+def run(*arguments, cwd, **variables):
+    environment = {**os.environ, **variables}
+    return subprocess.run(
+        command(*arguments), cwd=cwd, env=environment, capture_output=True, text=True, timeout=30, check=False
+    )
 
 
 @pytest.fixture
@@ -138,9 +140,9 @@ def test_serve_with_other_limits(app_dir):
 
 def test_every_limit_has_a_flag(app_dir):
     told = run("serve", "--help", cwd=app_dir).stdout
-    for option in dataclasses.fields(fastws.Options):
-        assert (f"  --{option.name.replace('_', '-')}" in told) == (option.name not in OF_THE_CODE), option.name
-    assert set(ALIASES) < NAMES
+    for name in TABLE:
+        assert (f"  --{name.replace('_', '-')}" in told) == (name in OF_THE_OPERATOR), name
+    assert set(ALIASES) < OF_THE_OPERATOR.keys() < TABLE.keys()
 
 
 def test_log_level_warning_says_nothing(app_dir):
@@ -158,7 +160,7 @@ def test_port_in_use(app_dir):
         port = taken.getsockname()[1]
         result = run("serve", "served_app:app", "--port", str(port), cwd=app_dir)
     assert result.returncode == 1
-    assert re.fullmatch(rf"fastws: cannot serve on 127\.0\.0\.1 port {port}: .*[Aa]ddress.* in use.*\n", result.stderr)
+    assert re.fullmatch(rf"fastws: cannot listen on 127\.0\.0\.1 port {port}: [Aa]ddress.* in use\n", result.stderr)
 
 
 def test_an_address_that_is_not_here(app_dir):
@@ -174,8 +176,8 @@ def test_an_address_that_is_not_here(app_dir):
     ("arguments", "message"),
     [
         ([], "say what to do"),
-        (["dance"], "invalid choice: 'dance'"),
-        (["serve"], "module:app"),
+        (["dance"], "No such command 'dance'"),
+        (["serve"], "Missing argument 'APP'"),
         (["serve", "served_app"], "'served_app' does not name an application: write module:app"),
         (["serve", ":app"], "':app' does not name"),
         (["serve", "served_app:"], "'served_app:' does not name"),
@@ -187,19 +189,20 @@ def test_an_address_that_is_not_here(app_dir):
         (["serve", "served_app:nothing"], "module 'served_app' has no 'nothing'"),
         (["serve", "served_app:Holder.nothing"], "module 'served_app' has no 'Holder.nothing'"),
         (["serve", "served_app:other"], "'served_app:other' is a int, not a fastws.App"),
-        (["serve", "served_app:app", "--port", "65536"], "argument --port: '65536' is not a port"),
-        (["serve", "served_app:app", "--port", "-1"], "argument --port"),
-        (["serve", "served_app:app", "--port", "http"], "argument --port: 'http' is not a port"),
-        (["serve", "served_app:app", "--backlog", "0"], "argument --backlog"),
-        (["serve", "served_app:app", "--loop", "trio"], "argument --loop"),
-        (["serve", "served_app:app", "--timeout-graceful-shutdown", "soon"], "'soon' is not a number of seconds"),
-        (["serve", "served_app:app", "--timeout-graceful-shutdown", "nan"], "'nan' is not a number of seconds"),
-        (["serve", "served_app:app", "--max-message-size", "1e6"], "--max-message-size/--ws-max-size: invalid int"),
-        (["serve", "served_app:app", "--ping-interval", "x"], "argument --ping-interval/--ws-ping-interval: invalid"),
+        (["serve", "served_app:app", "--port", "65536"], "'--port': 65536 is not in the range 0<=x<=65535"),
+        (["serve", "served_app:app", "--port", "-1"], "'--port': -1 is not in the range"),
+        (["serve", "served_app:app", "--port", "http"], "'--port': 'http' is not a valid int"),
+        (["serve", "served_app:app", "--backlog", "0"], "'--backlog': 0 is not in the range"),
+        (["serve", "served_app:app", "--loop", "trio"], "'--loop': 'trio' is not one of"),
+        (["serve", "served_app:app", "--timeout-graceful-shutdown", "soon"], "'soon' is not a valid float"),
+        (["serve", "served_app:app", "--timeout-graceful-shutdown", "nan"], "nan is not in the range"),
+        (["serve", "served_app:app", "--max-message-size", "1e6"], "'--ws-max-size': '1e6' is not BYTES"),
+        (["serve", "served_app:app", "--ping-interval", "x"], "'--ws-ping-interval': 'x' is not SECONDS"),
         (["serve", "served_app:app", "--ping-interval", "nan"], "ping_interval=nan is out of range: give 0 to 1000000"),
         (["serve", "served_app:app", "--low-water", "70000"], "low_water=70000 is out of range: give 0 to 65536"),
-        (["serve", "served_app:app", "--slow-consumer", "shoot"], "argument --slow-consumer: invalid choice"),
-        (["serve", "served_app:app", "--text", "utf8"], "unrecognized arguments: --text utf8"),
+        (["serve", "served_app:app", "--slow-consumer", "shoot"], "'--slow-consumer': 'shoot' is not one of"),
+        (["serve", "served_app:app", "--text", "utf8"], "No such option '--text'"),
+        (["serve", "served_app:app", "--config", "none.toml"], "cannot read none.toml: No such file"),
     ],
 )
 def test_mistakes_give_one_line(app_dir, arguments, message):
@@ -218,6 +221,146 @@ def test_errors_inside_the_users_module_keep_their_traceback(app_dir, line):
     assert result.returncode == 1
     assert "Traceback" in result.stderr
     assert f'broken_app.py", line 2, in <module>\n    {line}' in result.stderr
+
+
+# Variables and files
+
+
+def shown(app_dir, *arguments, **variables):
+    """What --print-config says of each option: its value and who set it."""
+    result = run("serve", "served_app:app", "--print-config", *arguments, cwd=app_dir, **variables)
+    assert result.returncode == 0, result.stderr
+    lines = re.findall(r"^(?:# )?(\w+) (?:= (.*)|is not set)  # (.+)$", result.stdout, re.MULTILINE)
+    return {name: (value, source) for name, value, source in lines}, result.stdout
+
+
+def test_a_flag_comes_before_a_variable_before_a_file_before_the_app(app_dir):
+    """Each is told by one more than the one after it."""
+    app = ECHO.replace("fastws.App()", "fastws.App(ping_timeout=1, ping_interval=1, max_headers=1, max_topics=1)")
+    (app_dir / "served_app.py").write_text(app)
+    (app_dir / "our.toml").write_text("ping_timeout = 2\nping_interval = 2.0\nmax_headers = 2\nbacklog = 2\n")
+    variables = {"FASTWS_PING_TIMEOUT": "3", "FASTWS_PING_INTERVAL": "3", "FASTWS_BACKLOG": "3"}
+    found, _ = shown(app_dir, "--config", "our.toml", "--ws-ping-timeout", "4", **variables)
+    assert found["ping_timeout"] == ("4.0", "a flag")
+    assert found["ping_interval"] == ("3.0", "FASTWS_PING_INTERVAL")
+    assert found["max_headers"] == ("2", "our.toml")
+    assert found["max_topics"] == ("1", "App()")
+    assert found["max_fragments"] == ("16384", "default")
+    assert found["backlog"] == ("3", "FASTWS_BACKLOG")
+    assert found["origins"] == ("", "default")
+    assert found.keys() >= OF_THE_OPERATOR.keys()
+
+
+def test_options_of_a_route(app_dir):
+    app = ECHO.replace('websocket("/echo")', 'websocket("/echo", max_message_size=1, max_topics=1)')
+    (app_dir / "served_app.py").write_text(app)
+    (app_dir / "our.toml").write_text(
+        'max_topics = 5\n[route."/echo"]\nmax_message_size = 2\ncompression = "deflate"\n'
+    )
+    _, told = shown(app_dir, "--config", "our.toml", "--max-message-size", "3")
+    assert "max_message_size = 3  # a flag\n" in told
+    own = '[route."/echo"]\nmax_message_size = 2  # our.toml\nmax_topics = 1  # websocket()\n'
+    assert told.endswith(own + 'compression = "deflate"  # our.toml\n')
+
+
+def test_what_is_printed_is_a_file(app_dir):
+    """It says the same when it is read."""
+    flags = ["--compression", "deflate", "--origins", "https://a.example,https://b.example", "--max-headers", "7"]
+    first, told = shown(app_dir, *flags)
+    (app_dir / "our.toml").write_text(told)
+    second, _ = shown(app_dir, "--config", "our.toml")
+    assert {name: value for name, (value, _) in first.items()} == {name: value for name, (value, _) in second.items()}
+    assert first["origins"] == ('["https://a.example", "https://b.example"]', "a flag")
+
+
+def test_settings_of_compression_in_a_file(app_dir):
+    (app_dir / "our.toml").write_text("compression = { level = 9, threshold = 5 }\n")
+    found, _ = shown(app_dir, "--config", "our.toml")
+    assert "level = 9" in found["compression"][0] and "threshold = 5" in found["compression"][0]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("max_mesage_size = 5", "our.toml: unknown option 'max_mesage_size': did you mean max_message_size?"),
+        ('text = "utf8"', "our.toml: unknown option 'text'"),
+        ("max_topics = -1", "max_topics=-1 is out of range: give 0 to 65536 (in our.toml)"),
+        ('max_topics = "many"', "'many' is not N"),
+        ("max_topics = true", "max_topics is a number, got True: give 0 to 65536 (in our.toml)"),
+        ("max_topics 5", "our.toml is no TOML: "),
+        ("route = 5", "options of a route stand in a table of their own"),
+        ('[route."/nowhere"]\nmax_topics = 5', "there is no route '/nowhere': the routes are '/echo'"),
+        ('[route."/echo"]\nmax_headers = 5', "our.toml: unknown option 'max_headers'"),
+        ('[route."/echo"]\nmax_topics = -1', "max_topics=-1 is out of range"),
+        ("compression = { levle = 9 }", "our.toml, compression: unknown option 'levle': did you mean level?"),
+        ("compression = { level = 90 }", "our.toml, compression: level=90"),
+        ("port = 70000", "70000 is not in the range"),
+    ],
+)
+def test_mistakes_in_a_file_give_one_line(app_dir, text, message):
+    (app_dir / "our.toml").write_text(f"{text}\n")
+    result = run("serve", "served_app:app", "--check-config", cwd=app_dir, FASTWS_CONFIG="our.toml")
+    assert (result.returncode, result.stdout) == (2, "")
+    assert message in result.stderr
+    assert result.stderr.startswith("fastws: ")
+    assert result.stderr.count("\n") == 1
+
+
+def test_a_wrong_variable_is_named(app_dir):
+    result = run("serve", "served_app:app", cwd=app_dir, FASTWS_MAX_TOPICS="-1")
+    assert (result.returncode, result.stderr) == (
+        2,
+        "fastws: max_topics=-1 is out of range: give 0 to 65536 (in FASTWS_MAX_TOPICS)\n",
+    )
+
+
+def test_check_config_does_not_serve(app_dir):
+    result = run("serve", "served_app:app", "--check-config", cwd=app_dir)
+    assert (result.returncode, result.stdout, result.stderr) == (0, "fastws: the configuration is right\n", "")
+
+
+def test_variables_of_others(app_dir):
+    """For a service called "fastws" Kubernetes sets such ones in every container."""
+    kubernetes = {
+        "FASTWS_PORT": "tcp://10.0.0.1:80",
+        "FASTWS_SERVICE_HOST": "10.0.0.1",
+        "FASTWS_PORT_80_TCP_PORT": "80",
+    }
+    found, _ = shown(app_dir, **kubernetes)
+    assert found["port"] == ("8765", "default")
+    result = run("serve", "served_app:app", "--check-config", cwd=app_dir, FASTWS_MAX_MESAGE_SIZE="5", **kubernetes)
+    assert result.returncode == 0
+    assert result.stderr == "fastws: FASTWS_MAX_MESAGE_SIZE is not known: did you mean FASTWS_MAX_MESSAGE_SIZE?\n"
+
+
+def test_no_option_is_called_like_a_switch():
+    assert not {variable(name) for name in TABLE} & SWITCHES
+
+
+def test_an_option_more_is_everywhere(app_dir):
+    """One more row of the table is a flag, a variable, a name in a file, and a line of the documentation."""
+    (app_dir / "more.py").write_text("""\
+import fastws.options as options
+row = options.Option(5, options._whole(0, 9), options.TOPICS, "How much. On breach: nothing.")
+options.AppOptions.__annotations__["how_much"] = __import__("typing").Annotated[int, row]
+options.TABLE = options._rows(options.AppOptions)
+import sys
+from fastws.cli import main
+sys.exit(main())
+""")
+
+    def shown(*arguments, **variables):
+        environment = {**os.environ, **variables}
+        arguments = [sys.executable, "more.py", "serve", "served_app:app", *arguments]
+        result = subprocess.run(arguments, cwd=app_dir, env=environment, capture_output=True, text=True, check=False)
+        return result.stdout
+
+    (app_dir / "our.toml").write_text("how_much = 7\n")
+    assert "--how-much N" in shown("--help")
+    assert "how_much = 5  # default\n" in shown("--print-config")
+    assert "how_much = 6  # a flag\n" in shown("--print-config", "--how-much", "6")
+    assert "how_much = 8  # FASTWS_HOW_MUCH\n" in shown("--print-config", FASTWS_HOW_MUCH="8")
+    assert "how_much = 7  # our.toml\n" in shown("--print-config", "--config", "our.toml")
 
 
 # Help and version
