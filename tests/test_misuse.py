@@ -72,7 +72,7 @@ def test_a_websocket_is_made_by_the_server_only() -> None:
 CALLBACKS = dict.fromkeys(("upgrade", "open", "message", "drain", "ping", "pong", "close"))
 
 
-def options(**changes: Any) -> Any:
+def all_options(**changes: Any) -> Any:
     """In place of fastws.Options, which would refuse what is wrong."""
     return types.SimpleNamespace(**{**vars(fastws.Options()), "deflate": None, **changes})
 
@@ -84,22 +84,22 @@ def service_arguments(**changes: Any) -> dict[str, Any]:
 
 def test_wrong_arguments_of_the_core() -> None:
     before = open_fds()
-    _speedups.Route(CALLBACKS, options(), None)
-    _speedups.Service(options(), **service_arguments())
+    _speedups.Route(CALLBACKS, all_options(), None)
+    _speedups.Service(all_options(), **service_arguments())
     cases: list[tuple[Any, tuple[Any, ...], dict[str, Any]]] = [
         (_speedups.Route, (), {}),
         (_speedups.Route, (None, options(), None), {}),
         (_speedups.Route, (CALLBACKS, None, None), {}),
-        (_speedups.Route, (CALLBACKS, options(max_message_size=-1), None), {}),
-        (_speedups.Route, (CALLBACKS, options(max_fragments=2**32), None), {}),
-        (_speedups.Route, (CALLBACKS, options(high_water="1"), None), {}),
-        (_speedups.Route, (CALLBACKS, options(close_timeout=None), None), {}),
+        (_speedups.Route, (CALLBACKS, all_options(max_message_size=-1), None), {}),
+        (_speedups.Route, (CALLBACKS, all_options(max_fragments=2**32), None), {}),
+        (_speedups.Route, (CALLBACKS, all_options(high_water="1"), None), {}),
+        (_speedups.Route, (CALLBACKS, all_options(close_timeout=None), None), {}),
         (_speedups.Route, (CALLBACKS, types.SimpleNamespace(), None), {}),
         (_speedups.Service, (), {}),
         (_speedups.Service, (None,), service_arguments()),
-        (_speedups.Service, (options(max_header_size=-1),), service_arguments()),
-        (_speedups.Service, (options(handshake_timeout="1"),), service_arguments()),
-        (_speedups.Service, (options(),), service_arguments(user_timeout="1")),
+        (_speedups.Service, (all_options(max_header_size=-1),), service_arguments()),
+        (_speedups.Service, (all_options(handshake_timeout="1"),), service_arguments()),
+        (_speedups.Service, (all_options(),), service_arguments(user_timeout="1")),
         (_speedups.Reactor, (), {}),
         (_speedups.Reactor, (None, None, 1.0, 1, False), {}),
         (_speedups.Reactor, (object(), None, "1", 1, False), {}),
@@ -109,11 +109,11 @@ def test_wrong_arguments_of_the_core() -> None:
         (_speedups.close_all, (None, 1001, ""), {}),
         (_speedups.terminate_all, (None,), {}),
         (_speedups.abandon, (None,), {}),
-        (_speedups.Service, (options(),), service_arguments(hub=None)),
+        (_speedups.Service, (all_options(),), service_arguments(hub=None)),
         (_speedups.stats, (None,), {}),
         (_speedups.attach, (None, None, None), {}),
         (_speedups.detach, (None,), {}),
-        (_speedups.detach, (_speedups.Service(options(), **service_arguments()),), {}),
+        (_speedups.detach, (_speedups.Service(all_options(), **service_arguments()),), {}),
         (_speedups.Hub().publish, ("topic", _speedups.PreparedMessage()), {}),
         (_speedups.Hub().publish, ("topic", "data", None, 1), {}),
     ]
@@ -122,7 +122,7 @@ def test_wrong_arguments_of_the_core() -> None:
             function(*arguments, **options)
     for refuse in (copy.copy, pickle.dumps):
         with pytest.raises(TypeError):
-            refuse(_speedups.Route(CALLBACKS, options(), None))
+            refuse(_speedups.Route(CALLBACKS, all_options(), None))
     gc.collect()  # the traceback of a reactor that could not be made holds it
     assert open_fds() == before
 
@@ -139,7 +139,7 @@ def test_every_type_of_the_core_can_be_poked(loop_kind: str, traps: Any, no_leak
     async def main() -> None:
         loop = asyncio.get_running_loop()
         reactor = _speedups.Reactor(loop, Log(logging.getLogger("poked"), loop), 0.01, 1, False)
-        service = _speedups.Service(options(), **service_arguments())
+        service = _speedups.Service(all_options(), **service_arguments())
         limits = service.head_limits  # type: ignore[attr-defined]
         sock = socket.socket()
         simple = [(), (None,), (64,), (1, 1, 1), (reactor,), (reactor, None), (reactor, service), (limits,)]

@@ -27,6 +27,8 @@ from harness import (
     until,
 )
 
+from fastws.serving import sockets
+
 
 def test_port_0(run: Any) -> None:
     async def main() -> None:
@@ -333,7 +335,7 @@ def test_unix_socket_that_cannot_be(run: Any, tmp_path: Path, name: str) -> None
     ],
 )
 def test_urls(family: int, name: Any, url: str) -> None:
-    assert fastws.serving.sockets.url(family, name) == url
+    assert sockets.url(family, name) == url
 
 
 def test_a_socket_to_virtual_machines(run: Any) -> None:
