@@ -33,7 +33,7 @@ extension = Extension(
     "fastws._speedups",
     ["fastws/_speedups.pyx"],
     depends=[*glob("fastws/core/*/*"), *glob("fastws/_simd/*.h"), "fastws/_speedups.pxd"],
-    include_dirs=["fastws/core/io", "fastws/_simd"],
+    include_dirs=["fastws/core/io", "fastws/core/connection", "fastws/_simd"],
     libraries=["z"],
     extra_compile_args=["-O3", "-fvisibility=hidden", "-Wall"] + (["-Werror"] if strict else []),
 )

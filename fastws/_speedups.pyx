@@ -36,6 +36,7 @@ include "core/connection/payload.pyx"       # what is given to send, and frames 
 include "core/connection/topics.pyx"        # who is subscribed to what
 include "core/connection/compressing.pyx"   # compression of a connection
 include "core/connection/opening.pyx"       # request -> 101 and `open`, or a refusal
+include "core/connection/ending.pyx"        # how it ends: the table of ending.h, carried out
 include "core/connection/callbacks.pyx"     # calling the user's code, in order
 include "core/connection/sending.pyx"       # messages into the outbox; slow peers
 include "core/connection/deadlines.pyx"     # what must come in time

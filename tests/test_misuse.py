@@ -88,7 +88,7 @@ def test_wrong_arguments_of_the_core() -> None:
     _speedups.Service(all_options(), **service_arguments())
     cases: list[tuple[Any, tuple[Any, ...], dict[str, Any]]] = [
         (_speedups.Route, (), {}),
-        (_speedups.Route, (None, options(), None), {}),
+        (_speedups.Route, (None, all_options(), None), {}),
         (_speedups.Route, (CALLBACKS, None, None), {}),
         (_speedups.Route, (CALLBACKS, all_options(max_message_size=-1), None), {}),
         (_speedups.Route, (CALLBACKS, all_options(max_fragments=2**32), None), {}),

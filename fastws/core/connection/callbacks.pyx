@@ -153,7 +153,7 @@ cdef int callback_ended(WebSocket ws, error) except -1:
     asides.busy = asides.cancel_due = False
     asides.task = None
     if isinstance(error, CancelledError):
-        ws.fail("error", 1011, "cancelled")     # does nothing where it was us, because the connection had ended
+        ending_fail(ws, "error", 1011, "cancelled")     # does nothing where it was us, because the connection had ended
     elif error is not None:
         callback_raised(ws, error)
     return 0 if asides.stepping else callback_go_on(ws)
@@ -176,7 +176,7 @@ cdef int callback_go_on(WebSocket ws) except -1:
             if callback is ws.route.message:
                 _end_view(None, arguments[1])
     except BaseException:                   # a KeyboardInterrupt, say: it goes to the loop, and the rest comes after it
-        ws.fail("error", 1011, "interrupted")
+        ending_fail(ws, "error", 1011, "interrupted")
         ws.mark()
         raise
     if ws.peer_left:
@@ -261,6 +261,6 @@ cdef int _wait(WebSocket ws, callback, tuple arguments, bint is_text, size_t siz
 
 cdef int callback_raised(WebSocket ws, error) except -1:
     """The user's code raised: that is told once, with its traceback, and costs this connection only."""
-    ws.fail("error", 1011, "internal error")
+    ending_fail(ws, "error", 1011, "internal error")
     return ws.reactor.log_later(
         None, "exception in a callback; the connection is closed with 1011", (), error)

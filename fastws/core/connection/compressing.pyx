@@ -84,7 +84,7 @@ cdef bint _unpacked(WebSocket ws, Event *event, EventKind kind) except -1:
         ws.come_back()
         return False
     if kind == EVENT_FAULT:
-        ws.fail(cause_of_fault(event.fault), event.code, fault_text(event.fault))
+        ending_fault(ws, event)
         return False
     if event.length >= MUCH:
         ws.reactor.took_large_block()

@@ -84,13 +84,21 @@ cdef class Route:               # the callbacks and limits of one WebSocket rout
     cdef float max_message_rate, max_control_rate       # per second; 0 is off
     cdef bint text_as_utf8, binary_as_view, drop_when_slow, keep_request
 
-cdef enum Phase:
-    PHASE_HANDSHAKE             # the request is coming
-    PHASE_DECIDING              # an async upgrade or http callback runs
-    PHASE_OPEN
-    PHASE_CLOSING               # our Close is sent, the peer's is awaited
-    PHASE_DOWN                  # nothing more is parsed; the socket is being shut
-    PHASE_GONE                  # no socket any more; perhaps an async callback that has not ended
+cdef extern from "ending.h" nogil:
+    cdef enum Phase "phase":
+        PHASE_HANDSHAKE, PHASE_DECIDING, PHASE_OPEN, PHASE_CLOSING, PHASE_DOWN, PHASE_GONE, PHASES
+    cdef enum Ending "ending":
+        END_CLOSE, END_PEER_CLOSE, END_FAIL, END_LOSS, END_CUT, END_TERMINATE, ENDINGS
+    enum:
+        NO_FRAME, SENDS_CLOSE, ECHOES_CODE
+        UNCOUNTED, REFUSED_AS, CLOSED_AS
+        CAUSE_GIVEN, CAUSE_LEFT, CAUSE_LOST, CAUSE_OURS
+        CODE_GIVEN, CODE_KEPT, CODE_1006
+        CALLBACKS_COME, CALLBACKS_FORGOTTEN, CALLBACKS_CANCELLED
+        STAYS, HANGS_UP, DROPPED_AT_ONCE "DROPPED"
+    cdef struct ending_step:
+        uint8_t happens, next, frame, counts, cause, code, callbacks, socket, logged
+    const ending_step ending_steps[6][6]
 
 cdef enum:                      # reasons for Socket.pauses
     PAUSE_BY_APP = 1
@@ -142,15 +150,9 @@ cdef class WebSocket(Socket):
     cdef Py_ssize_t read_frames(self, uint8_t *data, size_t n) except -1
     cdef int handle(self, EventKind kind, Event *event) except -1
     cdef int received(self, bint finished, bint rest) except -1
-    # close
-    cdef int closed_by_peer(self, Event *event) except -1
+    # end
     cdef bint is_busy(self) noexcept
     cdef int enter(self, Phase phase) noexcept
-    cdef int end(self, str cause) except -1
     cdef int end_if_finished(self) except -1
-    cdef int fail(self, str cause, unsigned int code, str reason) except -1
-    cdef int log_end(self, str cause, why) except -1
-    cdef int _fail(self, str cause, unsigned int code, str reason) except -1
-    cdef int finish(self, Phase phase, str cause, unsigned int code, str reason, bint clean) except -1
     # helpers
     cdef Asides aside(self)

@@ -26,7 +26,7 @@ cdef uint32_t deadline_in(WebSocket ws, uint32_t now) noexcept:
     """Milliseconds to the nearest deadline: 0 where it has come, NEVER where there is none."""
     cdef Route route = ws.route
     cdef uint32_t left = NEVER
-    if ws.phase <= PHASE_DECIDING:
+    if phase_is_opening(ws.phase):
         return time_left(now, ws.since, ws.service.handshake_timeout)
     if ws.phase != PHASE_OPEN:
         return ending_in(ws, now, ws.service.close_timeout if route is None else route.close_timeout)
@@ -49,15 +49,15 @@ cdef uint32_t deadline_in(WebSocket ws, uint32_t now) noexcept:
 
 cdef int deadline_came(WebSocket ws, uint32_t now) except -1:
     cdef Route route = ws.route
-    if ws.phase <= PHASE_DECIDING:
-        return ws.end("handshake_timeout")
+    if phase_is_opening(ws.phase):
+        return ending_cut(ws, "handshake_timeout")
     if ws.phase != PHASE_OPEN:
         if ws.blocked:
             ws.flush()                      # the poller reports room once a third of the send buffer is free
         if deadline_in(ws, now) or _is_arriving(ws, now):
             return ws.on_taken()
         callback_cancel(ws)
-        return ws.end("close_timeout")
+        return ending_cut(ws, "close_timeout")
     if (
         ws.deflation is not None
         and ws.deflation.history.size
@@ -70,7 +70,7 @@ cdef int deadline_came(WebSocket ws, uint32_t now) except -1:
         ws.asked_at = now
         ws.unanswered = ws.unanswered + 1 if ws.is_unanswered_for(ws.service.quarter_user_timeout) else 0
         if ws.unanswered > 4:               # as much as four quarters have passed since the first time
-            return ws.end("lost")
+            return ending_cut(ws, "lost")
         if deadline_in(ws, now):
             return 0
     if ws.blocked and (ws.pauses or not time_left(now, ws.stalled_at, route.send_timeout)):
@@ -78,15 +78,15 @@ cdef int deadline_came(WebSocket ws, uint32_t now) except -1:
         if ws.broken:
             return ws.on_end()
         if not time_left(now, ws.stalled_at, route.send_timeout):
-            return ws.end("send_timeout")
+            return ending_cut(ws, "send_timeout")
         if not ws.pauses or deadline_in(ws, now):
             return ws.on_taken()
     if ws.pauses:
         return ws.on_end()                  # the peer has left, and the callback behind which it waits goes on
     if ws.in_message and not time_left(now, ws.message_at, route.message_timeout):
-        return ws.fail("message_timeout", 1008, "message_timeout")
+        return ending_fail(ws, "message_timeout", 1008, "message_timeout")
     if ws.ping_sent:
-        return ws.fail("ping_timeout", 1011, "ping_timeout")
+        return ending_fail(ws, "ping_timeout", 1011, "ping_timeout")
     ws.ping_sent = True
     ws.pinged_at = now
     ws.pongs_asked += 1

@@ -54,11 +54,11 @@ cdef bint limits_allow(WebSocket ws, EventKind kind) except -1:
     cdef Route route = ws.route
     if kind == EVENT_MESSAGE:
         if route.max_message_rate and not bucket_take(&ws.messages, route.max_message_rate, ws.reactor.now):
-            ws.fail("max_message_rate", 1008, "over max_message_rate")
+            ending_fail(ws, "max_message_rate", 1008, "over max_message_rate")
             return False
     elif kind == EVENT_PONG and ws.pongs_asked:
         ws.pongs_asked -= 1
     elif route.max_control_rate and not bucket_take(&ws.controls, route.max_control_rate, ws.reactor.now):
-        ws.fail("max_control_rate", 1008, "over max_control_rate")
+        ending_fail(ws, "max_control_rate", 1008, "over max_control_rate")
         return False
     return True

@@ -82,7 +82,7 @@ cdef bint _is_wanted(WebSocket ws) except -1:
             ws.flush()
         if ws.outbox.size > ws.route.max_backpressure:
             if not ws.route.drop_when_slow:
-                ws.fail("max_backpressure", 1008, "slow consumer: over max_backpressure")
+                ending_fail(ws, "max_backpressure", 1008, "slow consumer: over max_backpressure")
             return False
     return True
 

@@ -39,7 +39,7 @@ def count_connections(Service service not None):
 def list_connections(Service service not None):
     """The open connections, newest first."""
     cdef WebSocket ws
-    return [ws for ws in _members(service) if ws.phase == PHASE_OPEN or ws.phase == PHASE_CLOSING]
+    return [ws for ws in _members(service) if phase_is_connected(ws.phase)]
 
 
 def close_all(Service service not None, int code, str reason):
@@ -48,8 +48,8 @@ def close_all(Service service not None, int code, str reason):
     service.stopping = True
     for ws in _members(service):
         try:
-            if ws.phase <= PHASE_DECIDING:
-                ws.end("stopping")
+            if phase_is_opening(ws.phase):
+                ending_cut(ws, "stopping")
             else:
                 ws.close(code, reason)
         except Exception as error:
@@ -67,7 +67,7 @@ def abandon(Service service not None):
     reactor.close()
     for ws in left:
         ws.asides = None                    # the callback that runs, and who waits in drained()
-        ws.end("stopping")
+        ending_cut(ws, "stopping")
     reactor.dirty.clear()
     reactor.put_off.clear()                 # there is no turn in which `close` would be called
 
@@ -77,7 +77,7 @@ def terminate_all(Service service not None):
     cdef WebSocket ws
     for ws in _members(service):
         try:
-            ws.end("stopping")
+            ending_cut(ws, "stopping")
             callback_cancel(ws)
         except Exception as error:
             service.reactor._failed(ws, error)
@@ -90,7 +90,7 @@ def stats(Service service not None):
     cdef Py_ssize_t opening = 0
     cdef list members = _members(service)
     for ws in members:
-        opening += ws.phase <= PHASE_DECIDING
+        opening += phase_is_opening(ws.phase)
         buffered += ws.outbox.size + ws.held_start + ws.held_size
         buffered += ws.asides.waiting_size if ws.asides is not None else 0
         if ws.deflation is not None:
@@ -133,19 +133,3 @@ cdef list _members(Service service):
                 found.append(socket)
             socket = socket.next
     return found
-
-
-cdef str cause_of_close(Service service):
-    """What the end of a connection is counted as where we sent the Close, or ended it without one."""
-    return "stopping" if service.stopping else "by_app"
-
-
-cdef str cause_of_fault(Fault fault):
-    """What the end of a connection is counted as where the peer broke a rule."""
-    if fault == FAULT_MESSAGE_SIZE:
-        return "max_message_size"
-    if fault == FAULT_FRAGMENTS:
-        return "max_fragments"
-    if fault == FAULT_DEFLATE:
-        return "invalid_compression"
-    return "invalid_text" if fault == FAULT_UTF8 or fault == FAULT_CLOSE_UTF8 else "protocol_error"

@@ -45,7 +45,7 @@ cdef class WebSocket(Socket):
         self.ping_sent = False
         if self.phase == PHASE_HANDSHAKE:
             used = opening_read(self, data, n)
-        if (self.phase == PHASE_OPEN or self.phase == PHASE_CLOSING) and not self.pauses:
+        if phase_is_connected(self.phase) and not self.pauses:
             used += self.read_frames(data + used, n - <size_t>used)
         return used
 
@@ -60,7 +60,7 @@ cdef class WebSocket(Socket):
             self.come_back()                # after the others, whom more than this would hold up
             if compressing_unpack_on(self, &event):
                 callback_message(self, &event)
-            return <Py_ssize_t>n if self.phase > PHASE_CLOSING else 0
+            return <Py_ssize_t>n if phase_is_over(self.phase) else 0
         while not self.pauses and not self.resumed:
             kind = inbox_next(&self.inbox, &self.route.limits, &cursor, data + n, &event)
             if kind == EVENT_NONE:
@@ -74,7 +74,7 @@ cdef class WebSocket(Socket):
                     self.come_back()
             else:
                 self.handle(kind, &event)
-            if self.phase > PHASE_CLOSING:
+            if phase_is_over(self.phase):
                 return <Py_ssize_t>n        # RFC 6455 section 7.1.7: nothing more is parsed
             events += 1
             if events == EVENTS_AT_ONCE:
@@ -114,9 +114,9 @@ cdef class WebSocket(Socket):
                 return 0 if event.deflated and not compressing_unpack(self, event) else callback_message(self, event)
             Py_XDECREF(event.body)          # after our Close, what still comes is not delivered
         elif kind == EVENT_FAULT:
-            return self.fail(cause_of_fault(event.fault), event.code, fault_text(event.fault))
+            return ending_fault(self, event)
         elif kind == EVENT_CLOSE:
-            return self.closed_by_peer(event)
+            return ending_happens(self, END_PEER_CLOSE, "by_peer", event.code, close_reason(event))
         elif self.phase == PHASE_OPEN and limits_allow(self, kind):
             if kind == EVENT_PING:
                 body = control_body(event)
@@ -128,9 +128,7 @@ cdef class WebSocket(Socket):
         return 0
 
     cdef int on_end(self) except -1:
-        if self.phase == PHASE_CLOSING:
-            return self.end(cause_of_close(self.service))
-        return self.end("lost" if self.phase == PHASE_OPEN else "left")
+        return ending_happens(self, END_LOSS, None, 0, None)
 
     cdef int on_input_end(self) except -1:
         """A half-close is no hang-up (RFC 9112 section 9.6): what came before it is still answered."""
@@ -145,41 +143,12 @@ cdef class WebSocket(Socket):
         and nothing of the answers is unsent. Called wherever a callback has ended or the outbox may be empty."""
         if not self.pauses & PAUSE_AT_END or self.fd < 0 or self.unsent():
             return 0
-        if self.phase < PHASE_DOWN and self.is_busy():
+        if not phase_is_over(self.phase) and self.is_busy():
             return 0
         return self.on_end()
 
     cdef int on_evicted(self) except -1:
-        return self.end("max_pending_handshakes")
-
-    cdef int end(self, str cause) except -1:
-        """Ends the connection without a close handshake, or without the rest of it."""
-        cdef Phase phase
-        if self.phase == PHASE_OPEN or self.phase == PHASE_CLOSING:
-            self.mark()
-        phase = self.phase
-        if phase == PHASE_CLOSING:
-            self.finish(PHASE_GONE, cause, self.close_code, self.close_reason, False)
-        elif phase == PHASE_OPEN:
-            self.finish(PHASE_GONE, cause, CLOSE_ABNORMAL, "", False)
-        else:
-            if phase <= PHASE_DECIDING:
-                opening_failed(self, cause)
-            self.enter(PHASE_GONE)
-            if phase == PHASE_DECIDING:
-                callback_cancel(self)
-        self.drop()
-        if phase < PHASE_DOWN and cause not in ("left", "lost", "by_app", "stopping"):
-            self.log_end(cause, cause)
-        return 0
-
-    cdef int log_end(self, str cause, why) except -1:
-        """Where there is no stack or no memory to make a line for the log, the end is counted all the same."""
-        try:
-            self.reactor.log_later(cause, "closed %s: %s", (self.remote_address, why), None)
-        except Exception:
-            pass
-        return 0
+        return ending_cut(self, "max_pending_handshakes")
 
     cdef int on_peer_shut(self) except -1:
         """What it has sent is still delivered, if the callbacks get that far within close_timeout each. A plain HTTP
@@ -287,92 +256,16 @@ cdef class WebSocket(Socket):
         """
         cdef uint16_t number = close_number(code)
         cdef str text = close_text(reason)
-        cdef bytes body = close_body(number, text)
-        if self.phase != PHASE_OPEN:
-            return
-        check_thread(self)
-        self.mark()
-        if self.phase != PHASE_OPEN:
-            return
-        self.close_code, self.close_reason = number, text
-        self.enter(PHASE_CLOSING)
-        callback_forget(self)               # nothing is delivered from now on
-        compressing_forget(self)
-        sending_close(self, body)
-        self.resume(0xFF)                   # or the peer's answer would not be read
+        close_body(number, text)            # a mistake is told also where nothing happens
+        if self.phase == PHASE_OPEN:
+            check_thread(self)
+            ending_happens(self, END_CLOSE, None, number, text)
 
     def terminate(self):
         """Ends the connection at once, without a close handshake; unsent bytes are lost."""
-        if self.phase == PHASE_GONE:
-            return
-        check_thread(self)
-        self.mark()
-        if self.phase == PHASE_OPEN or self.phase == PHASE_CLOSING:
-            self.finish(PHASE_GONE, cause_of_close(self.service), CLOSE_ABNORMAL, "", True)
-            callback_forget(self)           # and what has begun is not cancelled
-        else:
-            self.enter(PHASE_GONE)
-        self.drop()
-
-    cdef int closed_by_peer(self, Event *event) except -1:
-        cdef bytes body
-        self.mark()
-        if self.phase > PHASE_CLOSING:
-            return 0
-        if self.phase == PHASE_OPEN:
-            body = close_body(event.code, "")       # RFC 6455 section 5.5.1: echo the code
-            self.finish(PHASE_DOWN, "by_peer", event.code, close_reason(event), True)
-            sending_close(self, body)
-        else:
-            self.finish(PHASE_DOWN, cause_of_close(self.service), self.close_code, self.close_reason, True)
-        return self.hang_up()
-
-    cdef int fail(self, str cause, unsigned int code, str reason) except -1:
-        """RFC 6455 section 7.1.7: says why, parses nothing more, lets the peer hang up. Without the memory to say why,
-        the connection just ends."""
-        try:
-            self._fail(cause, code, reason)
-        except Exception as error:
-            self.reactor._failed(self, error)
-        return 0
-
-    cdef int _fail(self, str cause, unsigned int code, str reason) except -1:
-        cdef bytes body
-        if self.phase != PHASE_OPEN and self.phase != PHASE_CLOSING:
-            return 0
-        self.mark()
-        if self.phase == PHASE_CLOSING:
-            self.finish(PHASE_DOWN, cause_of_close(self.service), self.close_code, self.close_reason, False)
-            return self.hang_up()
-        if self.phase != PHASE_OPEN:
-            return 0
-        body = close_body(code, reason)
-        self.finish(PHASE_DOWN, cause, code, reason, False)
-        sending_close(self, body)
-        self.hang_up()
-        return 0 if cause == "error" else self.log_end(cause, f"{code}, {reason}")      # an error has its traceback
-
-    cdef int finish(self, Phase phase, str cause, unsigned int code, str reason, bint clean) except -1:
-        """The WebSocket connection is over, whatever becomes of the socket. `close` follows when the turn ends; after
-        a clean end only once the callbacks before it are through, after any other they are cancelled. `cause` is one of
-        fastws.serving.stats.CLOSED.
-
-        What may raise comes first, so that afterwards it has either ended or not. No code of the application's runs
-        here: the lines of the log, the cancellation of a task and the waiters of drained() come when the turn ends. So
-        the caller has marked the connection before it looked at its phase: see mark().
-        """
-        limits_leave(self)
-        self.service.closed[cause] += 1
-        self.close_code, self.close_reason = <uint16_t>code, reason
-        self.service.opened -= 1
-        self.close_due = True
-        inbox_clear(&self.inbox)
-        compressing_end(self)
-        self.enter(phase)
-        if not clean and self.asides is not None:
-            callback_forget(self)
-            self.asides.cancel_due = True
-        return 0
+        if self.phase != PHASE_GONE:
+            check_thread(self)
+            ending_happens(self, END_TERMINATE, None, 0, None)
 
     cdef bint is_over(self) noexcept:
         return not self.close_due and not self.is_busy()
@@ -417,10 +310,10 @@ cdef class WebSocket(Socket):
 
     cdef int enter(self, Phase phase) noexcept:
         self.phase = phase
-        if phase > PHASE_OPEN:
+        if phase == PHASE_CLOSING or phase_is_over(phase):
             topics_leave(self)
         # A GONE connection has no descriptor, so evicting it frees nothing: count it as settled.
-        self.reactor.settle(self, phase == PHASE_OPEN or phase == PHASE_CLOSING or phase == PHASE_GONE)
+        self.reactor.settle(self, phase_is_connected(phase) or phase == PHASE_GONE)
         self.reactor._time()
         self.since = self.reactor.now
         return self.reactor.sweep_within(self.due_in(self.since))
@@ -447,7 +340,7 @@ cdef class WebSocket(Socket):
     @property
     def ready_state(self):
         """CONNECTING, OPEN, CLOSING or CLOSED, as in the W3C WebSocket API."""
-        if self.phase <= PHASE_DECIDING:
+        if phase_is_opening(self.phase):
             return READY_STATE[0]
         if self.phase == PHASE_OPEN:
             return READY_STATE[1]
