@@ -1,6 +1,7 @@
 """The commands. Flags are named as uvicorn's where they mean the same."""
 
 import logging
+import math
 import sys
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -47,6 +48,14 @@ class _Parsed(click.ParamType):  # type: ignore[type-arg]  # it is generic only 
             return self._kind.parse(value)
         except ValueError:
             self.fail(f"{value!r} is not {self.name}", param, ctx)
+
+
+class _Seconds(click.FloatRange):
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        seconds: float = super().convert(value, param, ctx)
+        if math.isnan(seconds):  # it is in every range
+            self.fail(f"{value} is no number of seconds", param, ctx)
+        return seconds
 
 
 class _Command(click.Command):
@@ -105,7 +114,7 @@ def _running() -> list[click.Parameter]:
         _Flag(
             "timeout_graceful_shutdown",
             RUNNING,
-            type=click.FloatRange(0, 1_000_000),
+            type=_Seconds(0, 1_000_000),
             metavar="SECONDS",
             default=STOP_TIMEOUT,
             show_default=True,

@@ -14,6 +14,10 @@ cdef inline bint phase_is_over(Phase phase) noexcept nogil:
     return phase == PHASE_DOWN or phase == PHASE_GONE
 
 
+cdef inline const ending_step *_step(Phase phase, Ending what) noexcept nogil:
+    return &ending_steps[<int>phase][<int>what]
+
+
 cdef int ending_happens(WebSocket ws, Ending what, str cause, uint16_t code, str reason) except -1:
     """Does what the table says. `cause` is one of fastws.serving.stats.CLOSED or REFUSED; it, `code` and `reason` count
     only where the table asks for them.
@@ -22,13 +26,13 @@ cdef int ending_happens(WebSocket ws, Ending what, str cause, uint16_t code, str
     runs here: the lines of the log, the cancellation of a task, the waiters of drained() and `close` come when the turn
     ends. Only marking the connection may run any; so it comes before the phase is looked at.
     """
-    cdef const ending_step *step = &ending_steps[ws.phase][what]
+    cdef const ending_step *step = _step(ws.phase, what)
     cdef bytes body = None
     if not step.happens:
         return 0
     if phase_is_connected(ws.phase) or ws.asides is not None:
         ws.mark()
-        step = &ending_steps[ws.phase][what]
+        step = _step(ws.phase, what)
         if not step.happens:
             return 0
     if step.frame != NO_FRAME:
@@ -119,8 +123,8 @@ def ending_table():
     phases = ["handshake", "deciding", "open", "closing", "down", "gone"]
     endings = ["close", "peer close", "fail", "loss", "cut", "terminate"]
     table = {}
-    for phase in range(PHASES):
-        for what in range(ENDINGS):
+    for phase in range(<int>PHASES):
+        for what in range(<int>ENDINGS):
             step = &ending_steps[phase][what]
             table[phases[phase], endings[what]] = None if not step.happens else {
                 "next": phases[step.next],
