@@ -170,7 +170,9 @@ class App:
                 on_stop=self._ended,
                 socket_file=socket_file,
             )
-        except OSError:
+        except BaseException:
+            if socket_file is not None:
+                socket_file.remove()
             for one in sockets:
                 one.close()
             raise

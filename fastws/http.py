@@ -316,12 +316,12 @@ def normalize_origin(origin: str) -> str | None:
     return f"{scheme}://{host}:{port or _DEFAULT_PORTS.get(scheme, '')}"
 
 
-def origin_allowed(origin: str, host: str, allowed: Collection[str] | None, *, secure: bool = False) -> bool:
+def origin_allowed(origin: str, host: str, allowed: Collection[str] | None) -> bool:
     """Whether a page of `origin` may connect (RFC 6455 10.2).
 
-    `allowed` None: only one of the same host and port as the Host header. Where that names no port, it is 443 if the
-    connection is known to be `secure`, else the default of the origin's scheme, for TLS may end at a proxy.
-    Otherwise: one that is listed; "*" stands for all, and "null" only for itself.
+    `allowed` None: only one of the same host and port as the Host header. Where that names no port, it is the default
+    of the origin's scheme, for TLS may end at a proxy. Otherwise: one that is listed; "*" stands for all, and "null"
+    only for itself.
     """
     if allowed is not None:
         if "*" in allowed or origin in allowed:
@@ -333,7 +333,7 @@ def origin_allowed(origin: str, host: str, allowed: Collection[str] | None, *, s
     if normal is None or named is None:
         return False
     scheme = normal.partition(":")[0]
-    port = named[2] or ("443" if secure else _DEFAULT_PORTS.get(scheme))
+    port = named[2] or _DEFAULT_PORTS.get(scheme)
     return scheme in ("http", "https") and normal == f"{scheme}://{named[1]}:{port}"
 
 

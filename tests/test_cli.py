@@ -59,8 +59,8 @@ class Served:
         self.stderr = ""
         for line in self.process.stderr:
             self.stderr += line
-            if match := re.search(r"fastws listening on http://(.+):(\d+)$", line):
-                self.host, self.port = match[1], int(match[2])
+            if match := re.search(r"fastws listening on http://(.+):(\d+) \((\w+)\)$", line):
+                self.host, self.port, self.loop = match[1], int(match[2]), match[3]
                 return
         self.end()
         pytest.fail(f"it did not listen: {self.stderr}")
@@ -99,6 +99,7 @@ class Served:
 def test_serve(app_dir, loop):
     with Served("served_app:app", "--port", "0", "--loop", loop, cwd=app_dir) as served:
         assert served.host == "127.0.0.1"
+        assert served.loop == ("asyncio" if loop == "asyncio" else "uvloop")
         assert served.get("/healthz").endswith(b"\r\n\r\nok")
         assert served.stop() == 0
     assert served.stderr.count("listening on") == 1

@@ -164,12 +164,6 @@ def test_other_host(origin, host):
     assert not origin_allowed(origin, host, None)
 
 
-def test_same_host_over_tls():
-    assert origin_allowed("https://example.com", "example.com", None, secure=True)
-    assert origin_allowed("https://example.com:8443", "example.com:8443", None, secure=True)
-    assert not origin_allowed("http://example.com", "example.com", None, secure=True)
-
-
 @pytest.mark.parametrize(
     ("origin", "allowed"),
     [

@@ -99,7 +99,7 @@ class Process:
         self.stderr = ""
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
-        listening = r"listening on http://127\.0\.0\.1:(\d+)\n"
+        listening = r"listening on http://127\.0\.0\.1:(\d+) \(\w+\)\n"
         eventually(lambda: re.search(listening, self.stderr) or self.popen.poll() is not None, 20)
         found = re.search(listening, self.stderr)
         assert found, f"it did not listen: {self.stderr}"
@@ -154,7 +154,7 @@ def test_a_signal_closes_with_1001(start: Any, way: str, loop: str, number: int)
     assert process.wait() == 0
     assert time.monotonic() - began < 3 * PATIENCE
     assert process.lines() == [
-        f"fastws listening on http://127.0.0.1:{process.port}",
+        f"fastws listening on http://127.0.0.1:{process.port} ({loop})",
         "stopping: 4 connections to close",
     ]
 

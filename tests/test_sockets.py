@@ -284,6 +284,28 @@ def test_something_else_in_the_place_of_a_unix_socket(run: Any, tmp_path: Path, 
     assert path.is_dir() if kind == "directory" else path.read_text() == "data"
 
 
+def test_a_start_that_fails_leaves_no_file(run: Any, tmp_path: Path) -> None:
+    """There is a descriptor for the socket, and none for the poller."""
+    path = tmp_path / "socket"
+
+    async def main() -> None:
+        app = echo_app()
+        free = os.dup(0)
+        os.close(free)
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (free + 1, hard))
+        try:
+            with pytest.raises(OSError, match="opening a poller"):
+                await app.start(uds=str(path))
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        assert not path.exists()
+        async with await app.start(uds=str(path)):
+            await unix_echoes(str(path))
+
+    run(main)
+
+
 def test_unix_socket_and_a_change_of_directory(run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
 

@@ -42,7 +42,7 @@ async def _serve(start: Callable[[], Awaitable[Server]], shutdown_timeout: float
         loop.add_signal_handler(number, interrupt)
     server = await start()
     for url in server.urls:
-        write(log, logging.INFO, "fastws listening on %s", url)
+        write(log, logging.INFO, "fastws listening on %s (%s)", url, type(loop).__module__.partition(".")[0])
     await first.wait()
     write(log, logging.INFO, "stopping: %d connections to close", len(server.connections))
     stopping = asyncio.ensure_future(server.stop(shutdown_timeout))

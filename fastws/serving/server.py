@@ -38,7 +38,7 @@ class Connections(Collection[WebSocket]):
         return iter(_speedups.list_connections(self._service))
 
     def __contains__(self, ws: object) -> bool:
-        return ws in _speedups.list_connections(self._service)
+        return _speedups.is_connection(self._service, ws)
 
     def __repr__(self) -> str:
         return f"<{len(self)} connections>"
@@ -70,8 +70,12 @@ class Server:
         self._service = service
         self._is_parents = False  # this process is the child of a fork, and the server its parent's
         self.connections = Connections(service)
-        for sock in sockets:
-            _speedups.listen(self._reactor, sock, service)
+        try:
+            for sock in sockets:
+                _speedups.listen(self._reactor, sock, service)
+        except BaseException:
+            self._reactor.close()
+            raise
         _speedups.attach(service, self._reactor, self._starter)
         _running.add(self)
 

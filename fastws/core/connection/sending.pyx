@@ -177,9 +177,13 @@ cdef object sending_drained(WebSocket ws):
 cdef int sending_release(WebSocket ws) except -1:
     """Wakes all that wait in drained()."""
     cdef list waiters = ws.asides.drain_waiters
-    while waiters:
-        future = waiters.pop(0)
-        if not future.done():
-            future.set_result(None)
+    cdef Py_ssize_t done = 0
+    try:
+        for future in waiters:
+            done += 1
+            if not future.done():
+                future.set_result(None)
+    finally:
+        del waiters[:done]
     ws.asides.drain_waiters = None
     return 0

@@ -42,6 +42,11 @@ def list_connections(Service service not None):
     return [ws for ws in _members(service) if phase_is_connected(ws.phase)]
 
 
+def is_connection(Service service not None, ws):
+    """Whether it is one of those that list_connections() lists."""
+    return isinstance(ws, WebSocket) and (<WebSocket>ws).service is service and phase_is_connected((<WebSocket>ws).phase)
+
+
 def close_all(Service service not None, int code, str reason):
     """Starts the close handshake on every open connection; those that are still opening are dropped."""
     cdef WebSocket ws
