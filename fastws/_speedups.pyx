@@ -26,7 +26,7 @@ include "core/io/address.pyx"               # peers' addresses
 include "core/io/outbox.pyx"                # bytes not taken yet
 include "core/io/socket.pyx"                # read, cork, queue, pause, shut
 include "core/io/listener.pyx"              # accept
-include "core/io/roster.pyx"                # who is here
+include "core/io/crowd.pyx"                 # who is here: the sockets of one server
 include "core/io/reactor.pyx"               # the poller on the running loop, turns, the one timer
 
 # The connection joins the two, and alone calls the user's code.

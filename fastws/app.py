@@ -166,7 +166,6 @@ class App:
                 sockets,
                 tick=tick,
                 max_pending=max_pending,
-                keeps_memory=process.keeps_memory(),
                 on_stop=self._ended,
                 socket_file=socket_file,
             )

@@ -101,9 +101,11 @@ def test_wrong_arguments_of_the_core() -> None:
         (_speedups.Service, (all_options(handshake_timeout="1"),), service_arguments()),
         (_speedups.Service, (all_options(),), service_arguments(user_timeout="1")),
         (_speedups.Reactor, (), {}),
-        (_speedups.Reactor, (None, None, 1.0, 1, False), {}),
-        (_speedups.Reactor, (object(), None, "1", 1, False), {}),
-        (_speedups.listen, (None, None, None), {}),
+        (_speedups.Reactor, (None, False), {}),
+        (_speedups.Reactor, (object(), False), {}),
+        (_speedups.join, (None, None, None, None, 1.0, 1), {}),
+        (_speedups.listen, (None, None), {}),
+        (_speedups.leave, (None,), {}),
         (_speedups.count_connections, (None,), {}),
         (_speedups.list_connections, (5,), {}),
         (_speedups.close_all, (None, 1001, ""), {}),
@@ -111,7 +113,7 @@ def test_wrong_arguments_of_the_core() -> None:
         (_speedups.abandon, (None,), {}),
         (_speedups.Service, (all_options(),), service_arguments(hub=None)),
         (_speedups.stats, (None,), {}),
-        (_speedups.attach, (None, None, None), {}),
+        (_speedups.attach, (None,), {}),
         (_speedups.detach, (None,), {}),
         (_speedups.detach, (_speedups.Service(all_options(), **service_arguments()),), {}),
         (_speedups.Hub().publish, ("topic", _speedups.PreparedMessage()), {}),
@@ -138,21 +140,22 @@ def test_every_type_of_the_core_can_be_poked(loop_kind: str, traps: Any, no_leak
 
     async def main() -> None:
         loop = asyncio.get_running_loop()
-        reactor = _speedups.Reactor(loop, Log(logging.getLogger("poked"), loop), 0.01, 1, False)
+        reactor = _speedups.Reactor(loop, False)
         service = _speedups.Service(all_options(), **service_arguments())
+        _speedups.join(service, reactor, None, Log(logging.getLogger("poked"), loop), 0.01, 1)  # type: ignore[arg-type]
         limits = service.head_limits  # type: ignore[attr-defined]
         sock = socket.socket()
-        simple = [(), (None,), (64,), (1, 1, 1), (reactor,), (reactor, None), (reactor, service), (limits,)]
+        simple = [(), (None,), (64,), (1, 1, 1), (reactor,), (reactor, None), (service,), (service, None), (limits,)]
         for kind in kinds:
-            for arguments in (*simple, (reactor, sock, service)):
+            for arguments in (*simple, (service, sock)):
                 try:
                     made = kind.__new__(kind, *arguments)
                 except (TypeError, AttributeError, ValueError, OverflowError):
                     continue
                 poke(made)
         sock.close()
-        reactor.close()
-        reactor.close()
+        _speedups.leave(service)
+        _speedups.leave(service)
         poke(reactor)
         await asyncio.sleep(0.05)
 

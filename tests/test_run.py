@@ -290,9 +290,7 @@ def test_uvloop_asked_for_and_not_there(tmp_path: Path) -> None:
     program = "import sys; sys.modules['uvloop'] = None; from fastws.cli import main; sys.exit(main(sys.argv[1:]))"
     done = python(program, tmp_path, "serve", "served:app", "--port", "0", "--loop", "uvloop")
     assert done.returncode == 1
-    assert done.stderr == (
-        "fastws: uvloop is not installed: install it, or give loop='auto'\n"
-    )
+    assert done.stderr == ("fastws: uvloop is not installed: install it, or give loop='auto'\n")
 
 
 @pytest.mark.parametrize(

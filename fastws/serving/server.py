@@ -12,6 +12,7 @@ from types import TracebackType
 from fastws import _speedups
 from fastws._speedups import WebSocket
 from fastws.serving.logs import Log, write
+from fastws.serving.reactors import reactor_of
 from fastws.serving.sockets import INTERNET, SocketFile, url
 from fastws.serving.stats import Stats, total
 from fastws.serving.tasks import Starter
@@ -54,13 +55,12 @@ class Server:
         *,
         tick: float,
         max_pending: int,
-        keeps_memory: bool,
         on_stop: Callable[["Server"], None],
         socket_file: SocketFile | None = None,
     ) -> None:
         loop = asyncio.get_running_loop()
         self._log = Log(log, loop)
-        self._reactor = _speedups.Reactor(loop, self._log, tick, max_pending, keeps_memory)
+        self._loop = loop
         self._starter = Starter(loop)
         self._names = [(sock.family, sock.getsockname()) for sock in sockets]
         self._socket_file = socket_file
@@ -70,13 +70,14 @@ class Server:
         self._service = service
         self._is_parents = False  # this process is the child of a fork, and the server its parent's
         self.connections = Connections(service)
+        _speedups.join(service, reactor_of(loop), self._starter, self._log, tick, max_pending)
         try:
             for sock in sockets:
-                _speedups.listen(self._reactor, sock, service)
+                _speedups.listen(service, sock)
         except BaseException:
-            self._reactor.close()
+            _speedups.leave(service)
             raise
-        _speedups.attach(service, self._reactor, self._starter)
+        _speedups.attach(service)
         _running.add(self)
 
     @property
@@ -105,7 +106,7 @@ class Server:
             return
         if self.is_abandoned():
             self.abandon()
-        if not self._stopped.done() and asyncio.get_running_loop() is not self._reactor.loop:
+        if not self._stopped.done() and asyncio.get_running_loop() is not self._loop:
             raise RuntimeError(
                 "a server belongs to its event loop: use asyncio.run_coroutine_threadsafe(server.stop(), loop)"
             )
@@ -113,12 +114,12 @@ class Server:
             file, self._socket_file = self._socket_file, None
             if file is not None:
                 file.remove()  # while its socket is open, no other file can have its inode
-            self._reactor.stop_listening()
+            self._service.stop_listening()
             # Not in the middle of the turn in which the last one ends.
-            self._reactor.on_empty = lambda: self._reactor.loop.call_soon(self._finish)
+            self._service.on_empty = lambda: self._loop.call_soon(self._finish)
             _speedups.close_all(self._service, GOING_AWAY, "server is stopping")
             self._stopping = True  # not before: what has failed on the way (for lack of memory, say) is done again
-        if not self._reactor.socket_count:
+        if not self._service.socket_count:
             self._finish()
         if not await self._ended_within(timeout):
             for _ in range(2):  # the second time it is the `close` callbacks that the first has brought about
@@ -132,7 +133,7 @@ class Server:
 
     def is_abandoned(self) -> bool:
         """Whether its loop was closed before it was stopped, so that it still listens and serves nobody."""
-        return self._reactor.loop.is_closed() and not self._stopped.done()
+        return self._loop.is_closed() and not self._stopped.done()
 
     def abandon(self) -> None:
         """End it without its loop, and so without calling anybody's `close`."""
@@ -154,7 +155,7 @@ class Server:
     def _finish(self) -> None:
         if not self._is_parents and not self._stopped.done():
             try:
-                self._reactor.close()  # writes what is to be logged
+                _speedups.leave(self._service)  # writes what is to be logged
             except MemoryError:  # it is whole still, and closed when stop() is called again
                 raise
             except BaseException:  # a log handler's: the rest is done all the same
@@ -163,7 +164,7 @@ class Server:
             self._conclude()
 
     def _conclude(self) -> None:
-        self._reactor.on_empty = None
+        self._service.on_empty = None
         self._starter.close()
         self._leave()
         self._stopped.set_result(None)

@@ -14,6 +14,7 @@ from harness import BINARY, CONT, PING, TEXT, build, request_bytes
 from harness.frames import build_close
 
 import fastws
+from fastws.serving.reactors import reactor_of
 
 from .world import DEFLATE, AsyncCallbacks, Callbacks, Peer, World
 
@@ -105,7 +106,7 @@ class Trial(World):
 
     def wake(self) -> None:
         """What the loop calls: events are taken, then the turn ends."""
-        self.server._reactor._wake()
+        reactor_of(self.loop)._wake()
 
     def blocked(self, path: str = "/") -> Peer:
         """A peer that takes nothing more."""
@@ -125,7 +126,7 @@ def _turn_of(trial: Trial, action: Action) -> Action:
 
     def run() -> None:
         action()
-        trial.server._reactor._end_turn()
+        reactor_of(trial.loop)._end_turn()
 
     return run
 

@@ -17,7 +17,7 @@ include "address.pyx"
 include "outbox.pyx"
 include "socket.pyx"
 include "listener.pyx"
-include "roster.pyx"
+include "crowd.pyx"
 include "reactor.pyx"
 
 from cpython.bytes cimport PyBytes_AS_STRING
@@ -51,7 +51,7 @@ cdef class Peer(Socket):
 
     def stay(self):
         """It has a claim to stay."""
-        self.reactor.settle(self, True)
+        self.crowd.settle(self, True)
 
     def end(self):
         self.drop()
@@ -147,18 +147,31 @@ cdef class Peer(Socket):
         return 0
 
 
-cdef Socket make_peer(Reactor reactor, object service):
-    cdef Peer peer = Peer.__new__(Peer, reactor)
-    (<list>service).append(peer)
+cdef class Peers(Crowd):
+    """Those of one server, in the order in which they came."""
+
+    cdef readonly list came
+
+    def __cinit__(self):
+        self.came = []
+
+    def join(self, Reactor reactor not None, log, double tick, Py_ssize_t max_transient):
+        reactor.add(self, log, tick, max_transient)
+
+    def leave(self):
+        self.reactor.remove(self)
+
+    def serve(self, sock):
+        cdef Listener listener = Listener(self, sock)
+        listener.make = make_peer
+        self.listen(listener)
+
+    @property
+    def accepted_count(self):
+        return self.accepted
+
+
+cdef Socket make_peer(Crowd crowd):
+    cdef Peer peer = Peer.__new__(Peer, crowd)
+    (<Peers>crowd).came.append(peer)
     return peer
-
-
-def listen(Reactor reactor, sock, list peers):
-    """Serves a listening socket; who comes is appended to `peers`."""
-    cdef Listener listener = Listener(reactor, sock, peers)
-    listener.make = make_peer
-    reactor.listen(listener)
-
-
-def accepted(Reactor reactor):
-    return reactor.accepted

@@ -48,12 +48,20 @@ class Client:
 
 
 class Toy:
-    def __init__(self, reactor: Any, sock: socket.socket, log: Log) -> None:
+    def __init__(self, reactor: Any, sock: socket.socket, log: Log, tick: float, max_transient: int) -> None:
         self.reactor, self.log = reactor, log
         self.name, self.family = sock.getsockname(), sock.family
-        self.peers: list[Any] = []  # in the order in which they came
+        self.crowd = _toy.Peers()
+        self.peers: list[Any] = self.crowd.came
         self.clients: list[socket.socket] = []
-        _toy.listen(reactor, sock, self.peers)
+        self.crowd.join(reactor, log, tick, max_transient)
+        self.crowd.serve(sock)
+
+    def leave(self) -> None:
+        self.crowd.leave()
+        for client in self.clients:
+            client.close()
+        assert self.crowd.socket_count == 0
 
     async def connect(self) -> Client:
         """A client whose peer has been accepted."""
@@ -72,20 +80,17 @@ async def until(check: Callable[[], Any]) -> None:
 
 
 @contextlib.asynccontextmanager
-async def toy(family: int = socket.AF_INET, name: Any = ("127.0.0.1", 0), **options: Any) -> AsyncIterator[Toy]:
-    log = Log()
-    settings = {"tick": 0.01, "max_transient": 1000, "keeps_memory": False} | options
-    reactor = _toy.Reactor(asyncio.get_running_loop(), log, *settings.values())
+async def toy(
+    family: int = socket.AF_INET, name: Any = ("127.0.0.1", 0), *, max_transient: int = 1000, reactor: Any = None
+) -> AsyncIterator[Toy]:
+    reactor = reactor or _toy.Reactor(asyncio.get_running_loop(), False)
     sock = socket.socket(family)
     sock.setblocking(False)
     sock.bind(name)
     sock.listen()
-    served = Toy(reactor, sock, log)
+    served = Toy(reactor, sock, Log(), 0.01, max_transient)
     yield served
-    reactor.close()
-    for client in served.clients:
-        client.close()
-    assert reactor.socket_count == 0
+    served.leave()
 
 
 def test_a_line_that_comes_in_pieces_is_held(run: Run) -> None:
@@ -225,7 +230,7 @@ def test_the_last_bytes_arrive_though_the_peer_goes_on_sending(run: Run) -> None
             await client.send(b"bye\n" + b"say ignored\n" * 50_000)
             assert await client.recv(100) == b"bye\n"
             client.sock.close()
-            await until(lambda: served.reactor.socket_count == 0)
+            await until(lambda: served.crowd.socket_count == 0)
 
     run(main)
 
@@ -258,8 +263,8 @@ def test_an_event_finds_nobody_else(run: Run) -> None:
                     expected = b"say %d\n" % number
                     assert await client.recv(len(expected)) == expected
                 client.sock.close()
-            await until(lambda: served.reactor.socket_count == 0)
-            assert _toy.accepted(served.reactor) == 200
+            await until(lambda: served.crowd.socket_count == 0)
+            assert served.crowd.accepted_count == 200
 
     run(main)
 
@@ -270,14 +275,14 @@ def test_who_is_told_that_the_last_has_gone(run: Run) -> None:
     async def main() -> None:
         async with toy() as served:
             clients = [await served.connect() for _ in range(3)]
-            served.reactor.on_empty = lambda: told.append(served.reactor.socket_count)
+            served.crowd.on_empty = lambda: told.append(served.crowd.socket_count)
             for client in clients[1:]:
                 client.sock.close()
-            await until(lambda: served.reactor.socket_count == 1)
+            await until(lambda: served.crowd.socket_count == 1)
             assert told == []
             clients[0].sock.close()
             await until(lambda: told)
-            served.reactor.on_empty = None
+            served.crowd.on_empty = None
         assert set(told) == {0}
 
     run(main)
@@ -296,13 +301,35 @@ def test_addresses(run: Run, family: socket.AddressFamily, tmp_path: Any) -> Non
     run(main)
 
 
-def test_a_reactor_that_closes_drops_everybody(run: Run) -> None:
+def test_several_servers_on_one_reactor(run: Run) -> None:
+    """Each has its own peers, limits and end; the reactor ends with the last."""
+
+    async def main() -> None:
+        async with toy() as first:
+            async with toy(reactor=first.reactor, max_transient=1) as second:
+                client = await first.connect()
+                others = [await second.connect() for _ in range(2)]
+                assert await others[0].recv(1) == b""
+                assert [peer.events for peer in second.peers] == [["evicted"], []]
+                assert (first.crowd.socket_count, second.crowd.socket_count) == (1, 1)
+                await others[1].send(b"say two\n")
+                assert await others[1].recv(8) == b"say two\n"
+            assert first.reactor.is_open
+            assert await others[1].recv(1) == b""
+            await client.send(b"say one\n")
+            assert await client.recv(8) == b"say one\n"
+        assert not first.reactor.is_open
+
+    run(main)
+
+
+def test_a_server_that_leaves_drops_everybody(run: Run) -> None:
     async def main() -> None:
         async with toy() as served:
             clients = [await served.connect() for _ in range(3)]
             await clients[0].send(b"say half")
             await until(lambda: served.peers[0].held_bytes)
-            served.reactor.close()
+            served.crowd.leave()
             assert [await client.recv(1) for client in clients] == [b""] * 3
 
     run(main)

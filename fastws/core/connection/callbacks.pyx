@@ -42,7 +42,7 @@ cdef int _message_view(WebSocket ws, Event *event) except -1:
         if ws.is_busy():
             return _wait(ws, ws.route.message, (ws, message), False, event.length)
     else:
-        window = window_on(ws.service.inflated if event.deflated else ws.reactor.input, event.data, event.length)
+        window = window_on(service_of(ws).inflated if event.deflated else ws.reactor.input, event.data, event.length)
         message = PyMemoryView_FromObject(window)
     ws.is_text_message = False
     try:
@@ -116,7 +116,7 @@ cdef int _returned(WebSocket ws, result) except -1:
     try:
         asides = ws.aside()
         asides.busy = asides.stepping = True
-        task = ws.service.starter.start(result, ws._callback_ended)
+        task = service_of(ws).starter.start(result, ws._callback_ended)
         if task is not None:
             asides.task = task
             if asides.cancel_due:
@@ -187,7 +187,7 @@ cdef int callback_go_on(WebSocket ws) except -1:
     if not asides.waiting:
         asides.waiting = ()                 # an empty deque takes 760 bytes
     if ws.phase == PHASE_GONE and ws.is_over():
-        ws.reactor.unlink(ws)
+        ws.crowd.unlink(ws)
     return ws.end_if_finished()
 
 
@@ -232,7 +232,7 @@ cdef int callback_turn(WebSocket ws) except -1:
                 asides.task.cancel()    # calls cancel() of what it awaits
             except (Exception, CancelledError) as error:
                 asides.cancel_due = isinstance(error, MemoryError)
-                ws.reactor.log_later(None, "exception in cancelling a callback", (), error)
+                ws.crowd.log_later(None, "exception in cancelling a callback", (), error)
             if asides.cancel_due:
                 ws.mark()
     if asides.drain_waiters is not None and (ws.phase != PHASE_OPEN or ws.outbox.size <= ws.route.low_water):
@@ -262,5 +262,5 @@ cdef int _wait(WebSocket ws, callback, tuple arguments, bint is_text, size_t siz
 cdef int callback_raised(WebSocket ws, error) except -1:
     """The user's code raised: that is told once, with its traceback, and costs this connection only."""
     ending_fail(ws, "error", 1011, "internal error")
-    return ws.reactor.log_later(
+    return ws.crowd.log_later(
         None, "exception in a callback; the connection is closed with 1011", (), error)

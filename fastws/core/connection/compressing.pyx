@@ -24,7 +24,7 @@ cdef Deflation compressing_agree(WebSocket ws, bytes offers):
     cdef Route route = ws.route
     if route.agree is None or offers is None:
         return None
-    has_room = ws.service.codec.reserved + inflater_memory(15) <= route.deflate.max_inflater_memory
+    has_room = service_of(ws).codec.reserved + inflater_memory(15) <= route.deflate.max_inflater_memory
     agreement = route.agree(offers, has_room)
     return None if agreement is None else Deflation(agreement)
 
@@ -40,7 +40,7 @@ cdef int compressing_begin(WebSocket ws, Deflation deflation) noexcept:
         ws.deflation = deflation
         ws.inbox.takes_deflate = True
         if deflation.client_takeover:
-            ws.service.codec.reserved += inflater_memory(deflation.client_window_bits)
+            (<Service>ws.crowd).codec.reserved += inflater_memory(deflation.client_window_bits)
     return 0
 
 
@@ -48,7 +48,7 @@ cdef int compressing_end(WebSocket ws) noexcept:
     """The connection is over."""
     if ws.deflation is not None:
         if ws.deflation.client_takeover:
-            ws.service.codec.reserved -= inflater_memory(ws.deflation.client_window_bits)
+            (<Service>ws.crowd).codec.reserved -= inflater_memory(ws.deflation.client_window_bits)
         deflation_end(ws.deflation)
     return 0
 
@@ -56,7 +56,7 @@ cdef int compressing_end(WebSocket ws) noexcept:
 cdef bint compressing_unpack(WebSocket ws, Event *event) except -1:
     """Inflates a message. False where it is not to be delivered now: it takes longer, and others have their turn first;
     or it cannot be inflated, and the connection has been failed."""
-    cdef Service service = ws.service
+    cdef Service service = service_of(ws)
     cdef Work work = Work(INFLATE_FROM, INFLATE_TO)
     if service.inflated is None or service.inflated.exports:
         try:
@@ -76,7 +76,7 @@ cdef bint compressing_is_unfinished(WebSocket ws) noexcept:
 cdef bint compressing_unpack_on(WebSocket ws, Event *event) except -1:
     """Goes on with the message that is unfinished, as compressing_unpack() begins it."""
     cdef Work work = Work(INFLATE_FROM, INFLATE_TO)
-    return _unpacked(ws, event, ws.service.codec.unpack_on(ws.deflation, &ws.route.limits, &work, event))
+    return _unpacked(ws, event, service_of(ws).codec.unpack_on(ws.deflation, &ws.route.limits, &work, event))
 
 
 cdef bint _unpacked(WebSocket ws, Event *event, EventKind kind) except -1:
@@ -106,7 +106,7 @@ cdef bint compressing_wanted(WebSocket ws, size_t n, int wish) noexcept:
 
 cdef bint compressing_write(WebSocket ws, const Payload *payload) except -1:
     """Sends a message compressed; False where that is no use."""
-    cdef Codec codec = ws.service.codec
+    cdef Codec codec = service_of(ws).codec
     cdef DeflateSettings *settings = &ws.route.deflate
     cdef const uint8_t *data = payload.data
     cdef size_t n = payload.size, size, head_size
@@ -143,11 +143,11 @@ cdef bint compressing_refer(WebSocket ws, PreparedMessage message) except -1:
     cdef DeflateSettings *settings = &ws.route.deflate
     if not message.is_tried:
         message.is_tried = True
-        _prepare_packed(message, ws.service, settings)
+        _prepare_packed(message, service_of(ws), settings)
     if message.packed_size == 0 or message.reach > <size_t>1 << ws.deflation.window_bits:
         return False
     ws.refer(message.packed, message.packed_size, message.packed_buffer)
-    ws.service.codec.sent_shared(
+    service_of(ws).codec.sent_shared(
         settings, ws.deflation, message.frame + message.head_size, message.size - message.head_size)
     return True
 

@@ -49,12 +49,11 @@ cdef struct Bucket:             # of tokens, for a rate
     float tokens
     uint32_t at                 # when they were counted, in milliseconds like Reactor.now
 
-cdef class Service:             # what the connections of a server are for
+cdef class Service(Crowd):      # what the connections of a server are for
     cdef readonly HeadLimits head_limits
     cdef readonly object find_websocket, find_http
     cdef readonly object allowed_hosts
     cdef Hub hub
-    cdef Reactor reactor
     cdef object starter         # starts coroutines (fastws.serving.tasks)
     cdef Codec codec
     cdef Buffer inflated        # where a small message lies while it is delivered
@@ -118,7 +117,6 @@ cdef class Asides:              # what few connections need, and only for a whil
 
 cdef class WebSocket(Socket):
     cdef object __weakref__
-    cdef Service service
     cdef Route route
     cdef Handshake handshake
     cdef Asides asides

@@ -18,7 +18,7 @@ cdef uint32_t ending_in(WebSocket ws, uint32_t now, uint32_t timeout) noexcept:
 cdef uint32_t asking_in(WebSocket ws, uint32_t now) noexcept:
     """Milliseconds until our kernel is asked what it knows of the peer's: whenever no byte has come for a quarter of
     tcp_user_timeout."""
-    cdef uint32_t quarter = ws.service.quarter_user_timeout
+    cdef uint32_t quarter = service_of(ws).quarter_user_timeout
     return max(time_left(now, ws.heard_at, quarter), time_left(now, ws.asked_at, quarter))
 
 
@@ -27,9 +27,9 @@ cdef uint32_t deadline_in(WebSocket ws, uint32_t now) noexcept:
     cdef Route route = ws.route
     cdef uint32_t left = NEVER
     if phase_is_opening(ws.phase):
-        return time_left(now, ws.since, ws.service.handshake_timeout)
+        return time_left(now, ws.since, service_of(ws).handshake_timeout)
     if ws.phase != PHASE_OPEN:
-        return ending_in(ws, now, ws.service.close_timeout if route is None else route.close_timeout)
+        return ending_in(ws, now, service_of(ws).close_timeout if route is None else route.close_timeout)
     if ws.blocked:
         left = time_left(now, ws.stalled_at, route.send_timeout)
     if ws.deflation is not None and ws.deflation.history.size:
@@ -68,7 +68,7 @@ cdef int deadline_came(WebSocket ws, uint32_t now) except -1:
             return 0
     if not asking_in(ws, now):
         ws.asked_at = now
-        ws.unanswered = ws.unanswered + 1 if ws.is_unanswered_for(ws.service.quarter_user_timeout) else 0
+        ws.unanswered = ws.unanswered + 1 if ws.is_unanswered_for(service_of(ws).quarter_user_timeout) else 0
         if ws.unanswered > 4:               # as much as four quarters have passed since the first time
             return ending_cut(ws, "lost")
         if deadline_in(ws, now):

@@ -27,6 +27,7 @@ cdef int ending_happens(WebSocket ws, Ending what, str cause, uint16_t code, str
     ends. Only marking the connection may run any; so it comes before the phase is looked at.
     """
     cdef const ending_step *step = _step(ws.phase, what)
+    cdef Service service = service_of(ws)
     cdef bytes body = None
     if not step.happens:
         return 0
@@ -42,8 +43,8 @@ cdef int ending_happens(WebSocket ws, Ending what, str cause, uint16_t code, str
         opening_failed(ws, cause)
     elif step.counts == CLOSED_AS:
         limits_leave(ws)
-        ws.service.closed[cause] += 1
-        ws.service.opened -= 1
+        service.closed[cause] += 1
+        service.opened -= 1
         ws.close_due = True
         inbox_clear(&ws.inbox)
         compressing_end(ws)
@@ -76,14 +77,14 @@ cdef str _cause(WebSocket ws, const ending_step *step, str given):
     if step.cause == CAUSE_LOST:
         return "lost"
     if step.cause == CAUSE_OURS:
-        return "stopping" if ws.service.stopping else "by_app"
+        return "stopping" if service_of(ws).stopping else "by_app"
     return given
 
 
 cdef int _log(WebSocket ws, str cause, str why) except -1:
     """Where there is no stack or no memory to make a line for the log, the end is counted all the same."""
     try:
-        ws.reactor.log_later(cause, "closed %s: %s", (ws.remote_address, why), None)
+        ws.crowd.log_later(cause, "closed %s: %s", (ws.remote_address, why), None)
     except Exception:
         pass
     return 0

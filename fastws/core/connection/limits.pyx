@@ -2,7 +2,7 @@
 
 cdef str limits_place(WebSocket ws):
     """Takes a place among the connections for a request that is complete; or names the option that is against it."""
-    cdef Service service = ws.service
+    cdef Service service = service_of(ws)
     if service.max_connections and service.placed >= service.max_connections:
         return "max_connections"
     if service.max_connections_per_ip:
@@ -18,7 +18,7 @@ cdef str limits_place(WebSocket ws):
 
 cdef int limits_leave(WebSocket ws) except -1:
     """Gives the place back, if it has one."""
-    cdef Service service = ws.service
+    cdef Service service = service_of(ws)
     if not ws.has_place:
         return 0
     if service.max_connections_per_ip:

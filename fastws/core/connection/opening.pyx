@@ -8,7 +8,7 @@ cdef Py_ssize_t opening_read(WebSocket ws, const uint8_t *data, size_t n) except
     cdef Handshake handshake = ws.handshake
     cdef HeadState state
     if handshake is None:
-        handshake = ws.handshake = Handshake(ws.service.head_limits)
+        handshake = ws.handshake = Handshake(service_of(ws).head_limits)
     state = handshake.scan(data, n)
     if state == HEAD_MORE:
         return 0
@@ -29,7 +29,7 @@ cdef Py_ssize_t opening_read(WebSocket ws, const uint8_t *data, size_t n) except
 cdef int _decide(WebSocket ws, Handshake handshake) except -1:
     """What the application has given (allowed_hosts, origins, a callback) may run the loop itself, in which
     handshake_timeout may end the connection. So _refuse(), _ask() and opening_accept() look at the phase."""
-    refusal = handshake.refuse_request(ws.service.allowed_hosts)
+    refusal = handshake.refuse_request(service_of(ws).allowed_hosts)
     if refusal is not None:
         return _refuse(ws, refusal, "allowed_hosts")
     try:
@@ -38,9 +38,9 @@ cdef int _decide(WebSocket ws, Handshake handshake) except -1:
         ws.path = None
     if ws.path is None:
         return _refuse(ws, (400, "the request target is malformed", ()))
-    found = ws.service.find_websocket(routed)
+    found = service_of(ws).find_websocket(routed)
     if found is None or not handshake.wants_websocket:
-        answer = ws.service.find_http(routed)
+        answer = service_of(ws).find_http(routed)
         if answer is not None:
             return _answer_http(ws, handshake, answer)
         if found is None:
@@ -104,9 +104,9 @@ cdef int _ask(WebSocket ws, callback, request) except -1:
     asides.busy = asides.stepping = True
     ws.phase = PHASE_DECIDING               # not enter(): handshake_timeout counts from accept
     if ws.has_place:
-        ws.reactor.settle(ws, True)         # it has done its part; now it is the application that takes its time
+        ws.crowd.settle(ws, True)         # it has done its part; now it is the application that takes its time
     try:
-        task = ws.service.starter.start(verdict, ws._upgrade_ended)
+        task = service_of(ws).starter.start(verdict, ws._upgrade_ended)
     except Exception as error:
         if ws.phase != PHASE_DECIDING:
             raise
@@ -130,7 +130,7 @@ cdef int opening_decided(WebSocket ws, verdict, error) except -1:
     """An async upgrade or http callback has ended."""
     ws.asides = None
     if ws.phase != PHASE_DECIDING:          # the peer left meanwhile, or the time was up
-        ws.reactor.unlink(ws)
+        ws.crowd.unlink(ws)
         return 0
     ws.phase = PHASE_HANDSHAKE
     try:
@@ -151,7 +151,7 @@ cdef int _broke_opening(WebSocket ws, error) except -1:
     if ws.phase != PHASE_HANDSHAKE:
         raise error
     _refuse(ws, (500, "internal error", ()))
-    return ws.reactor.log_later(
+    return ws.crowd.log_later(
         None, "exception in the %s callback", ("http" if ws.route is None else "upgrade",), error)
 
 
@@ -165,14 +165,14 @@ cdef int _carry_out(WebSocket ws, verdict) except -1:
         if ws.phase != PHASE_HANDSHAKE:
             return 0
         if ws.route is None:
-            ws.service.answered += 1
+            (<Service>ws.crowd).answered += 1
         else:
             opening_failed(ws, "by_app")
         return _respond(ws, answer)
     if ws.route is not None and (verdict is None or isinstance(verdict, Accept)):
         return opening_accept(ws, verdict)
     _refuse(ws, (500, "internal error", ()))
-    return ws.reactor.log_later(
+    return ws.crowd.log_later(
         None,
         "the %s, not %.200r",
         ("http callback must return a fastws.Response" if ws.route is None
@@ -199,9 +199,9 @@ cdef int opening_accept(WebSocket ws, accept) except -1:
     ws.handshake = None
     ws.subprotocol, ws.data = subprotocol, data
     compressing_begin(ws, deflation)
-    ws.service.next_id += 1
-    ws.id = ws.service.next_id
-    ws.service.opened += 1
+    (<Service>ws.crowd).next_id += 1
+    ws.id = service_of(ws).next_id
+    (<Service>ws.crowd).opened += 1
     ws.reactor._time()
     ws.heard_at = ws.reactor.now
     bucket_fill(&ws.messages, ws.route.max_message_rate, ws.heard_at)
@@ -213,7 +213,7 @@ cdef int opening_accept(WebSocket ws, accept) except -1:
 cdef int opening_failed(WebSocket ws, str cause) except -1:
     """It will never be an open connection. `cause` is one of fastws.serving.stats.REFUSED."""
     limits_leave(ws)
-    ws.service.refused[cause] += 1
+    service_of(ws).refused[cause] += 1
     return 0
 
 
@@ -233,7 +233,7 @@ cdef int _refuse(WebSocket ws, tuple refusal, str cause_of_403_503=None) except 
     _respond(ws, answer)
     if cause == "error":                    # which is logged with its traceback
         return 0
-    return ws.reactor.log_later(cause, "refused %s: %d, %s", (ws.remote_address, status, text), None)
+    return ws.crowd.log_later(cause, "refused %s: %d, %s", (ws.remote_address, status, text), None)
 
 
 cdef int _respond(WebSocket ws, bytes answer) except -1:

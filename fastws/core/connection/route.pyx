@@ -78,6 +78,10 @@ cdef class Route:
             self.deflate.max_inflater_memory = deflate.max_inflater_memory
 
 
+cdef inline Service service_of(WebSocket ws):
+    return <Service>ws.crowd
+
+
 cdef uint32_t _milliseconds(double seconds) noexcept:
     """At least 1 where it is not 0."""
     return 0 if seconds <= 0 else max(<uint32_t>1, <uint32_t>(seconds * 1000))

@@ -1,23 +1,34 @@
 # What a server asks of its reactor, in WebSocket words.
 
-def attach(Service service not None, Reactor reactor not None, starter):
-    """The service is that of a server on this reactor, and its connections hear what is published. starter: a
-    fastws.serving.tasks.Starter."""
-    service.reactor = reactor
+def join(Service service not None, Reactor reactor not None, starter, log, double tick, Py_ssize_t max_pending):
+    """The service is that of a server on this reactor. starter: a fastws.serving.tasks.Starter; log: a
+    fastws.serving.logs.Log; tick: seconds to which deadlines are kept; max_pending: sockets that are not yet, or no
+    longer, an open connection."""
+    reactor.add(service, log, tick, max_pending)
     service.starter = starter
+
+
+def leave(Service service not None):
+    """The server has ended: what is left of its connections is dropped, and its last lines are logged. With the last
+    one of its loop the reactor ends."""
+    _reactor_of(service).remove(service)
+
+
+def attach(Service service not None):
+    """Its connections hear what is published."""
     service.hub.services.append(service)
 
 
 def detach(Service service not None):
-    """The server has ended."""
+    """They do not any more."""
     service.hub.services.remove(service)
 
 
-def listen(Reactor reactor not None, sock, Service service not None):
-    """Serves connections from a bound, listening, non-blocking socket, which is the reactor's from now on."""
-    cdef Listener listener = Listener(reactor, sock, service)
+def listen(Service service not None, sock):
+    """Serves connections from a bound, listening, non-blocking socket, which is the service's from now on."""
+    cdef Listener listener = Listener(service, sock)
     listener.make = make_websocket
-    reactor.listen(listener)
+    service.listen(listener)
 
 
 def leave_to_parent(Service service not None):
@@ -44,7 +55,7 @@ def list_connections(Service service not None):
 
 def is_connection(Service service not None, ws):
     """Whether it is one of those that list_connections() lists."""
-    return isinstance(ws, WebSocket) and (<WebSocket>ws).service is service and phase_is_connected((<WebSocket>ws).phase)
+    return isinstance(ws, WebSocket) and (<WebSocket>ws).crowd is service and phase_is_connected((<WebSocket>ws).phase)
 
 
 def close_all(Service service not None, int code, str reason):
@@ -68,8 +79,8 @@ def abandon(Service service not None):
     cdef list left = _members(service)
     cdef Reactor reactor = service.reactor
     service.stopping = True
-    reactor.on_empty = None
-    reactor.close()
+    service.on_empty = None
+    reactor.remove(service)
     for ws in left:
         ws.asides = None                    # the callback that runs, and who waits in drained()
         ending_cut(ws, "stopping")
@@ -104,7 +115,7 @@ def stats(Service service not None):
         if ws.inbox.body != NULL:
             buffered += <size_t>PyBytes_GET_SIZE(<object>ws.inbox.body)
     return {
-        "accepted": service.reactor.accepted,
+        "accepted": service.accepted,
         "answered": service.answered,
         "refused": service.refused.copy(),
         "closed": service.closed.copy(),
@@ -127,14 +138,12 @@ cdef Reactor _reactor_of(Service service):
 
 cdef list _members(Service service):
     """The service's sockets, those with a claim to stay first, newest first."""
-    cdef Reactor reactor = _reactor_of(service)
     cdef Roster roster
     cdef Socket socket
     cdef list found = []
-    for roster in (reactor.settled, reactor.transient):
+    for roster in (service.settled, service.transient):
         socket = roster.newest
         while socket is not None:
-            if (<WebSocket>socket).service is service:
-                found.append(socket)
+            found.append(socket)
             socket = socket.next
     return found

@@ -114,7 +114,7 @@ cdef Py_ssize_t _find(WebSocket ws, Topic topic) noexcept:
 
 cdef bint topics_has(WebSocket ws, name) except -1:
     name = _name(name)
-    return ws.subscribed > 0 and _find(ws, ws.service.topics.get(name)) >= 0
+    return ws.subscribed > 0 and _find(ws, service_of(ws).topics.get(name)) >= 0
 
 
 cdef tuple topics_of(WebSocket ws):
@@ -128,7 +128,7 @@ cdef bint topics_join(WebSocket ws, name) except -1:
     if ws.phase != PHASE_OPEN:
         return False
     check_thread(ws)
-    topic = ws.service.topics.get(name)
+    topic = service_of(ws).topics.get(name)
     if _find(ws, topic) >= 0:
         return False
     if ws.subscribed >= ws.route.max_topics:
@@ -138,7 +138,7 @@ cdef bint topics_join(WebSocket ws, name) except -1:
     topic.slots = <Slot *>_fitted(topic.slots, topic.count, sizeof(Slot))
     ws.subscriptions_at = <Subscription *>_fitted(ws.subscriptions_at, ws.subscribed, sizeof(Subscription))
     if topic.count == 0:
-        ws.service.topics[topic.name] = topic
+        service_of(ws).topics[topic.name] = topic
     Py_INCREF(topic)
     topic.slots[topic.count].ws = <PyObject *>ws
     topic.slots[topic.count].subscription = ws.subscribed
@@ -166,7 +166,7 @@ cdef bint topics_quit(WebSocket ws, name) except -1:
     if not ws.subscribed:
         return False
     check_thread(ws)
-    at = _find(ws, ws.service.topics.get(name))
+    at = _find(ws, service_of(ws).topics.get(name))
     if at >= 0:
         _leave(ws, <uint32_t>at)
     return at >= 0
@@ -195,7 +195,7 @@ cdef int _leave(WebSocket ws, uint32_t at) noexcept:
     if topic.publishing:
         return 0
     _fill_hole(topic, gone.slot)
-    return _forget_if_empty(ws.service, topic)
+    return _forget_if_empty(service_of(ws), topic)
 
 
 cdef int _fill_hole(Topic topic, uint32_t at) noexcept:

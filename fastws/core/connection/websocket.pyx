@@ -5,8 +5,8 @@ cdef enum:
     EVENTS_AT_ONCE = 128        # messages, Pings and Pongs of one peer that are handled before others have their turn
 
 
-cdef Socket make_websocket(Reactor reactor, object service):
-    cdef WebSocket ws = WebSocket.__new__(WebSocket, reactor, service)
+cdef Socket make_websocket(Crowd crowd):
+    cdef WebSocket ws = WebSocket.__new__(WebSocket, crowd)
     ws.enter(PHASE_HANDSHAKE)
     return ws
 
@@ -26,8 +26,8 @@ cdef class WebSocket(Socket):
     connection has ended they do nothing, and `send` returns DROPPED.
     """
 
-    def __cinit__(self, Reactor reactor not None, Service service not None):
-        self.service = service
+    def __cinit__(self, Service service not None):
+        pass
 
     def __dealloc__(self):
         inbox_clear(&self.inbox)
@@ -229,7 +229,7 @@ cdef class WebSocket(Socket):
         """Sends a message, as `send` takes it, to every subscriber of the topic but this connection, which need be
         neither subscribed nor open. Returns how many connections took it: those where `send` would not be DROPPED."""
         check_thread(self)
-        return self.service.hub.publish(topic, data, compress, self)
+        return service_of(self).hub.publish(topic, data, compress, self)
 
     # pause
 
@@ -284,7 +284,7 @@ cdef class WebSocket(Socket):
                 callback_close(self)
         finally:
             if self.phase == PHASE_GONE and self.is_over():
-                self.reactor.unlink(self)
+                self.crowd.unlink(self)
         return 0
 
     # Python can see these two, so whoever calls them is not trusted.
@@ -313,7 +313,7 @@ cdef class WebSocket(Socket):
         if phase == PHASE_CLOSING or phase_is_over(phase):
             topics_leave(self)
         # A GONE connection has no descriptor, so evicting it frees nothing: count it as settled.
-        self.reactor.settle(self, phase_is_connected(phase) or phase == PHASE_GONE)
+        self.crowd.settle(self, phase_is_connected(phase) or phase == PHASE_GONE)
         self.reactor._time()
         self.since = self.reactor.now
         return self.reactor.sweep_within(self.due_in(self.since))

@@ -56,6 +56,7 @@ cdef class Window:              # a stretch of a Buffer, for memoryview()
 ctypedef uint8_t flag           # a bint in one byte, for what there are very many of
 
 cdef class Reactor
+cdef class Crowd
 cdef class Endpoint
 cdef class Socket(Endpoint)
 
@@ -63,10 +64,11 @@ cdef enum:                      # the socket's own reasons among Socket.pauses
     PAUSE_FEEDING = 64          # a callback that handles its input runs the loop
     PAUSE_AT_END = 128          # for good: the peer's last byte has been read
 
-ctypedef Socket (*make_socket)(Reactor reactor, object service)
+ctypedef Socket (*make_socket)(Crowd crowd)
 
 cdef class Endpoint:            # a descriptor at a reactor's poller
     cdef Reactor reactor
+    cdef Crowd crowd            # of whose server it is
     cdef int fd
     cdef uint32_t interest
     cdef uint32_t generation    # tells it from others that have had its descriptor
@@ -77,7 +79,6 @@ cdef class Endpoint:            # a descriptor at a reactor's poller
 
 cdef class Listener(Endpoint):
     cdef object sock
-    cdef object service
     cdef make_socket make
     cdef int burst, most
     cdef uint32_t batch         # of the reactor, when it accepted last
@@ -93,7 +94,7 @@ cdef class Listener(Endpoint):
 cdef class Socket(Endpoint):
     cdef Socket previous, next  # in its roster
     cdef flag linked
-    cdef flag settled           # in Reactor.settled, else in Reactor.transient
+    cdef flag settled           # in Crowd.settled, else in Crowd.transient
     cdef Address address
     cdef uint16_t taken         # bytes of the outbox that the peer took since `stalled_at`, below PROGRESS
     cdef Outbox outbox
@@ -164,6 +165,27 @@ cdef class Roster:              # sockets in the order in which they came
     cdef int add(self, Socket socket) noexcept
     cdef int remove(self, Socket socket) noexcept
 
+cdef class Crowd:               # the sockets of one server
+    cdef Reactor reactor        # None until it joins one
+    cdef object log
+    cdef uint32_t tick          # milliseconds
+    cdef Roster settled         # those with a claim to stay
+    cdef Roster transient       # those without: they are still coming, or already going
+    cdef Py_ssize_t max_transient
+    cdef list listeners
+    cdef uint64_t accepted
+    cdef public object on_empty # called when the last socket has gone
+    cdef int link(self, Socket socket) noexcept
+    cdef int unlink(self, Socket socket) except -1
+    cdef int settle(self, Socket socket, bint settled) noexcept
+    cdef int evict(self) except -1
+    cdef bint is_empty(self) noexcept
+    cdef int mark_all(self) except -1
+    cdef int drop_all(self) except -1
+    cdef int leave_to_parent(self) except -1
+    cdef int listen(self, Listener listener) except -1
+    cdef int log_later(self, str kind, str form, tuple arguments, error) except -1
+
 cdef class ReaderContext:
     cdef object context
     cdef bint entered
@@ -171,7 +193,6 @@ cdef class ReaderContext:
 cdef class Reactor:
     cdef readonly object loop
     cdef flag may_nest                  # it can be run inside a callback
-    cdef object log
     cdef unsigned long thread           # in which the loop was last seen running
     cdef uint32_t now                   # milliseconds, coarse, wraps
     # who is polled
@@ -195,25 +216,22 @@ cdef class Reactor:
     cdef size_t corked
     cdef Socket corked_for
     cdef Socket fed                     # whose input is being processed, in `input` perhaps
-    # who is here
-    cdef Roster settled                 # those with a claim to stay
-    cdef Roster transient               # those without: they are still coming, or already going
-    cdef Py_ssize_t max_transient
-    cdef public object on_empty         # called when the last socket has gone
-    cdef list listeners
+    cdef object __weakref__
+    cdef list crowds                    # whom it serves
     # what the end of the turn sees to
     cdef list dirty                     # sockets with something to do
     cdef Py_ssize_t seen                # how many of those have had their turn
     cdef list put_off                   # those whose turn waits for the next, and who come first in it
-    cdef list lines                     # for the log: (kind, form, arguments, error)
+    cdef list lines                     # for the logs: (log, kind, form, arguments, error)
     cdef flag overlooked                # a socket is marked and could not be listed there
     cdef flag turn_asked                # `turn_call` is to come
     cdef flag in_turn                   # just now
     cdef uint32_t turn_at               # when that began
     cdef object turn_call
-    # counters
-    cdef uint64_t accepted
     # begin and end
+    cdef int add(self, Crowd crowd, log, double tick, Py_ssize_t max_transient) except -1
+    cdef int remove(self, Crowd crowd) except -1
+    cdef int _close(self) except -1
     cdef int _close_poller(self) noexcept
     cdef int leave_to_parent(self) except -1
     cdef int _let_nest(self) except -1
@@ -221,12 +239,6 @@ cdef class Reactor:
     cdef int watch(self, Endpoint endpoint, uint32_t interest) noexcept
     cdef int unwatch(self, Endpoint endpoint) noexcept
     cdef Endpoint _watched_as(self, uint64_t key)
-    cdef int listen(self, Listener listener) except -1
-    # here
-    cdef int link(self, Socket socket) noexcept
-    cdef int unlink(self, Socket socket) except -1
-    cdef int settle(self, Socket socket, bint settled) noexcept
-    cdef int _evict(self) except -1
     # memory
     cdef Buffer fresh_input(self)
     cdef int took_large_block(self) noexcept
@@ -235,12 +247,11 @@ cdef class Reactor:
     cdef int ask_turn(self) except -1
     cdef bint is_here(self) except -1
     cdef int overlook(self) noexcept
-    cdef int _mark_all(self, Roster roster) except -1
+    cdef Crowd _empty_crowd(self)
     cdef int _run(self, bint take) except -1
     cdef int _take(self) except -1
     cdef int _turn(self) except -1
     cdef int _failed(self, Endpoint endpoint, error) except -1
-    cdef int log_later(self, str kind, str form, tuple arguments, error) except -1
     cdef int _write_lines(self) except -1
     # time
     cdef int _time(self) noexcept

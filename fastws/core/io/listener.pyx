@@ -7,14 +7,13 @@ cdef enum:
 
 @cython.final
 cdef class Listener(Endpoint):
-    def __cinit__(self, Reactor reactor not None, sock, service):
+    def __cinit__(self, Crowd crowd not None, sock):
         self.sock = sock
-        self.service = service
         self.fd = sock.fileno()
         self.burst = 1
         self.unprepared = _queued(self.fd)
         # Half as many as may be here before one goes, so that nobody goes whose bytes have come and are to be read yet.
-        self.most = max(1, min(MAX_BURST, reactor.max_transient // 2))
+        self.most = max(1, min(MAX_BURST, crowd.max_transient // 2))
 
     cdef int on_ready(self, uint32_t events) except -1:
         return self._accept()
@@ -41,7 +40,7 @@ cdef class Listener(Endpoint):
             count += 1
             socket = None
             try:
-                socket = self.make(self.reactor, self.service)
+                socket = self.make(self.crowd)
             except MemoryError:
                 pass
             finally:
@@ -59,7 +58,7 @@ cdef class Listener(Endpoint):
                 socket.fd = -1
                 close(fd)
                 return self._rest(error)
-            self.reactor.link(socket)
+            self.crowd.link(socket)
         return 0
 
     cdef int _prepare(self, int fd) noexcept:
@@ -87,7 +86,7 @@ cdef class Listener(Endpoint):
             form = "accepting pauses: %s"
             if error in (EMFILE, ENFILE):
                 form = "accepting pauses: %s; raise the limit of open files"
-            self.reactor.log_later(None, form, (strerror(error).decode(),), None)
+            self.crowd.log_later(None, form, (strerror(error).decode(),), None)
         return 0
 
     cdef int wake_up(self) except -1:

@@ -1,4 +1,4 @@
-# The reactor: one poller with all sockets of a server, its descriptor on the running event loop. The loop wakes us once
+# The reactor: one poller with all sockets of a loop's servers, its descriptor on that event loop. The loop wakes us once
 # per batch of ready sockets, and everything else of the user's runs on that loop as usual.
 
 cdef enum:
@@ -8,6 +8,7 @@ cdef enum:
     INPUT_SIZE = 262144         # bytes; the shared receive buffer, and so the most that one socket is read per wake-up
     TURN_TIME = 4               # milliseconds for what sockets go on with; the rest comes after the others' events
     MAX_TURN_TIME = 16          # the same where new input takes longer than that, or a busy server would starve them
+    LONGEST_TICK = 1000         # milliseconds; nobody needs to be looked after more seldom
     FEWEST_WATCHED = 64         # descriptors that the table begins with room for
 
 cdef uint64_t TIMER_KEY = 0     # no endpoint's: their generations begin with 1
@@ -29,24 +30,19 @@ cdef class ReaderContext:
 
 @cython.final
 cdef class Reactor:
-    """Holds every descriptor, shared buffer and deadline of one server on one loop.
+    """Holds every descriptor, shared buffer and deadline of a loop, for any number of servers.
 
-    loop: the running asyncio (or uvloop) event loop; log: a fastws.serving.logs.Log; tick: seconds that two sweeps of
-    the deadlines are apart at least; max_transient: sockets without a claim to stay, over which the oldest of them
-    goes; keeps_memory: keep_freed_memory() was called, and has done something.
+    loop: the running asyncio (or uvloop) event loop; keeps_memory: keep_freed_memory() was called, and has done
+    something.
     """
 
-    def __cinit__(self, loop, log, double tick, Py_ssize_t max_transient, bint keeps_memory):
+    def __cinit__(self, loop, bint keeps_memory):
         self.loop = loop
         self.may_nest = type(loop).__module__ != "uvloop"       # a subclass may do as it likes
-        self.log = log
-        self.tick = <uint32_t>(tick * 1000)
+        self.tick = LONGEST_TICK
         self.thread = PyThread_get_thread_ident()
-        self.max_transient = max_transient
         self.keeps_memory = keeps_memory
-        self.settled = Roster()
-        self.transient = Roster()
-        self.listeners = []
+        self.crowds = []
         self.dirty = []
         self.put_off = []
         self.lines = []
@@ -81,50 +77,61 @@ cdef class Reactor:
         self.timer = self.poller = -1
         return 0
 
-    def close(self):
-        """Drops everything. The loop knows nothing of us after this."""
-        cdef Roster roster
-        cdef Socket socket
-        if self.poller < 0:
-            return
-        self.stop_listening()
-        for roster in (self.transient, self.settled):
-            while roster.newest is not None:
-                socket = roster.newest
-                socket.drop()
-                self.unlink(socket)
+    cdef int add(self, Crowd crowd, log, double tick, Py_ssize_t max_transient) except -1:
+        """Serves a crowd. log: a fastws.serving.logs.Log; tick: seconds that two sweeps of its deadlines may be apart;
+        max_transient: see Crowd."""
+        if crowd.reactor is not None or self.poller < 0:
+            raise RuntimeError("a crowd has one reactor, and that is open")
+        self.crowds.append(crowd)
+        crowd.reactor, crowd.log, crowd.max_transient = self, log, max_transient
+        crowd.tick = <uint32_t>(tick * 1000)
+        self.tick = min(self.tick, crowd.tick)
+        return 0
+
+    cdef int remove(self, Crowd crowd) except -1:
+        """Drops all that it has. Its lines are written. With the last crowd the reactor closes."""
+        cdef Crowd other
+        if crowd not in self.crowds:
+            return 0
+        crowd.stop_listening()
+        crowd.drop_all()
         try:
             self._write_lines()
         finally:
-            try:
-                if not self.loop.is_closed():   # else it has forgotten us, and may not be asked for anything
-                    self.loop.remove_reader(self.poller)
-            except MemoryError:         # the loop still knows the number, which another descriptor may have next
-                raise
-            except BaseException:
-                self._close_poller()
-                raise
+            if len(self.crowds) == 1:
+                self.dirty, self.put_off = [], []       # nobody has a turn any more
+                self._close()               # where that fails for lack of memory, all of this may be done again
+            self.crowds.remove(crowd)
+            self.tick = LONGEST_TICK
+            for other in self.crowds:
+                self.tick = min(self.tick, other.tick)
+        return 0
+
+    cdef int _close(self) except -1:
+        """The loop knows nothing of us after this."""
+        try:
+            if not self.loop.is_closed():       # else it has forgotten us, and may not be asked for anything
+                self.loop.remove_reader(self.poller)
+        except MemoryError:             # the loop still knows the number, which another descriptor may have next
+            raise
+        except BaseException:
             self._close_poller()
+            raise
+        return self._close_poller()
+
+    @property
+    def is_open(self):
+        return self.poller >= 0
 
     cdef int leave_to_parent(self) except -1:
         """For the child of a fork: the parent goes on with the same sockets and the same poller, so the child closes
         its copies and touches neither. It frees nothing of the application's: a destructor may undo what is the
         parent's, delete a file say."""
-        cdef Roster roster
-        cdef Socket socket
-        cdef Listener listener
+        cdef Crowd crowd
         if self.poller < 0:
             return 0
-        for roster in (self.transient, self.settled):
-            socket = roster.newest
-            while socket is not None:
-                if socket.fd >= 0:
-                    close(socket.fd)
-                    socket.fd = -1
-                socket = socket.next
-        for listener in self.listeners:
-            listener.fd = -1
-            listener.sock.close()
+        for crowd in self.crowds:
+            crowd.leave_to_parent()
         if self.watched != NULL:
             memset(self.watched, 0, self.watched_room * sizeof(PyObject *))
         close(self.timer)
@@ -194,9 +201,7 @@ cdef class Reactor:
             self.in_turn = outer_turn
             if outer is not None:
                 self.fed, self.input = outer, outer_input
-            if self.dirty or self.put_off or self.overlooked or self.lines:
-                self.ask_turn()
-            elif self.on_empty is not None and not self.socket_count:
+            if self.dirty or self.put_off or self.overlooked or self.lines or self._empty_crowd() is not None:
                 self.ask_turn()
         return 0
 
@@ -223,6 +228,7 @@ cdef class Reactor:
 
     cdef int _sweep(self) except -1:
         """The timer rang: looks at the deadlines of all sockets, and sets it for the next that is due."""
+        cdef Crowd crowd
         cdef Roster roster
         cdef Socket socket
         cdef Listener listener
@@ -234,19 +240,21 @@ cdef class Reactor:
         self.caught_up = False
         try:
             left = self._give_back() if self.to_give_back else NEVER
-            for roster in (self.transient, self.settled):
-                socket = roster.newest
-                while socket is not None:
-                    if socket.resting:
-                        socket.wake_up()
-                    one = socket.due_in(self.now)
-                    if one == 0:
-                        due.append(socket)
-                    else:
-                        left = min(left, one)
-                    socket = socket.next
-            for listener in self.listeners:
-                listener.wake_up()
+            for crowd in self.crowds:
+                for roster in (crowd.transient, crowd.settled):
+                    socket = roster.newest
+                    while socket is not None:
+                        if socket.resting:
+                            socket.wake_up()
+                        one = socket.due_in(self.now)
+                        if one == 0:
+                            due.append(socket)
+                        else:
+                            left = min(left, one)
+                        socket = socket.next
+            for crowd in self.crowds:
+                for listener in crowd.listeners:
+                    listener.wake_up()
             for socket in due:
                 # What was done for those before it may have changed its state.
                 if socket.linked and socket.due_in(self.now) == 0:
@@ -268,7 +276,10 @@ cdef class Reactor:
     cdef int _catch_up(self) except -1:
         """The loop was held up, so bytes that came in time are still unread. Reads each socket once and puts the sweep
         off by a tick."""
-        cdef Py_ssize_t batches = self.socket_count // BATCH + 1
+        cdef Crowd crowd
+        cdef Py_ssize_t batches = 1
+        for crowd in self.crowds:
+            batches += crowd.socket_count // BATCH
         self.caught_up = True
         self.sweep_within(self.tick)
         while batches > 0 and self._take() == BATCH:
@@ -339,30 +350,33 @@ cdef class Reactor:
         self.overlooked = True
         return 0
 
-    cdef int _mark_all(self, Roster roster) except -1:
-        cdef Socket socket = roster.newest
-        while socket is not None:
-            socket.mark()
-            socket = socket.next
-        return 0
+    cdef Crowd _empty_crowd(self):
+        """One whose last socket has gone, which is still to be said."""
+        cdef Crowd crowd
+        for crowd in self.crowds:
+            if crowd.is_empty():
+                return crowd
+        return None
 
     cdef int _turn(self) except -1:
         """Gives each marked socket its turn. A socket that is marked during this turn waits for the next. Once sockets
         that go on with their input have taken as long as new input has, within TURN_TIME and MAX_TURN_TIME, the others
         with input wait, too. The rest do not."""
         cdef list dirty
+        cdef Crowd crowd
         cdef Socket socket
         cdef Py_ssize_t count
         cdef uint32_t began, share
         cdef bint went_on, late = False
         if self.overlooked:
             self.overlooked = False
-            self._mark_all(self.transient)
-            self._mark_all(self.settled)
+            for crowd in self.crowds:
+                crowd.mark_all()
         if self.lines:
             self._write_lines()
-        if self.transient.count > self.max_transient:
-            self._evict()
+        for crowd in self.crowds:
+            if crowd.transient.count > crowd.max_transient:
+                crowd.evict()
         if self.put_off:        # they come first; a turn inside another begins where that one is
             self.dirty[self.seen:self.seen] = self.put_off
             self.put_off = []
@@ -391,8 +405,9 @@ cdef class Reactor:
         if self.seen:           # the old list is freed last: freeing a socket may run the application's destructors
             dirty, self.dirty = self.dirty, self.dirty[self.seen:]
             self.seen = 0
-        if self.on_empty is not None and not self.socket_count:
-            self.on_empty()
+        crowd = self._empty_crowd()
+        if crowd is not None:
+            crowd.on_empty()
         return 0
 
     cdef int _failed(self, Endpoint endpoint, error) except -1:
@@ -408,7 +423,7 @@ cdef class Reactor:
         if not isinstance(error, Exception):
             raise error
         form = "internal error; the connection is dropped" if isinstance(endpoint, Socket) else "cannot accept"
-        return self.log_later(None, form, (), error)
+        return endpoint.crowd.log_later(None, form, (), error)
 
     cdef int _time(self) noexcept:
         cdef timespec time
@@ -418,26 +433,17 @@ cdef class Reactor:
 
     # the log
 
-    cdef int log_later(self, str kind, str form, tuple arguments, error) except -1:
-        """What the application's log handlers do may be anything, so a line is written when the turn ends and no socket
-        is in the middle of something. kind: of a line about a peer; None for an error, with its exception or None."""
-        try:
-            self.lines.append((kind, form, arguments, error))
-        except MemoryError:
-            pass
-        return self.ask_turn()
-
     cdef int _write_lines(self) except -1:
         cdef list lines = self.lines
         cdef Py_ssize_t done = 0
         self.lines = []
         try:
-            for kind, form, arguments, error in lines:
+            for log, kind, form, arguments, error in lines:
                 done += 1
                 if kind is None:
-                    self.log.error(form, *arguments, exc_info=error)
+                    log.error(form, *arguments, exc_info=error)
                 else:
-                    self.log.about_peer(kind, form, *arguments)
+                    log.about_peer(kind, form, *arguments)
         finally:
             self.lines = lines[done:] + self.lines
         return 0
@@ -480,56 +486,3 @@ cdef class Reactor:
         if found == NULL or (<Endpoint>found).generation != key >> 32:
             return None
         return <Endpoint>found
-
-    cdef int link(self, Socket socket) noexcept:
-        socket.linked = True
-        self.accepted += 1
-        return self.transient.add(socket)
-
-    cdef int unlink(self, Socket socket) except -1:
-        if not socket.linked:
-            return 0
-        socket.linked = False
-        (self.settled if socket.settled else self.transient).remove(socket)
-        socket.drop()                       # nobody holds it from here on: no event may find it
-        return self.ask_turn() if self.on_empty is not None and not self.socket_count else 0
-
-    cdef int settle(self, Socket socket, bint settled) noexcept:
-        """Gives a socket a claim to stay, or takes it away."""
-        if not socket.linked or socket.settled == settled:
-            return 0
-        (self.settled if socket.settled else self.transient).remove(socket)
-        socket.settled = settled
-        return (self.settled if settled else self.transient).add(socket)
-
-    cdef int _evict(self) except -1:
-        """Not before the turn ends, when no socket is in the middle of anything."""
-        cdef Socket oldest
-        while self.transient.count > self.max_transient:
-            oldest = self.transient.oldest
-            try:
-                oldest.on_evicted()
-            except BaseException as error:
-                self._failed(oldest, error)
-            self.settle(oldest, True)       # where it is still there, it has no descriptor any more
-        return 0
-
-    @property
-    def socket_count(self):
-        return self.settled.count + self.transient.count
-
-    cdef int listen(self, Listener listener) except -1:
-        cdef int error
-        self.listeners.append(listener)
-        error = self.watch(listener, POLL_READ)
-        if error:
-            self.listeners.remove(listener)
-            raise OSError(error, "polling a listening socket")
-        return 0
-
-    def stop_listening(self):
-        """Closes the listening sockets; connections live on."""
-        cdef Listener listener
-        while self.listeners:
-            listener = self.listeners.pop()
-            listener.shut_down()

@@ -15,8 +15,10 @@ cdef uint32_t NEVER = 0xFFFFFFFF
 
 
 cdef class Endpoint:
-    def __cinit__(self, Reactor reactor not None, *args):
-        self.reactor = reactor
+    def __cinit__(self, Crowd crowd not None, *args):
+        if crowd.reactor is None:
+            raise RuntimeError("the crowd has no reactor yet")
+        self.crowd, self.reactor = crowd, crowd.reactor
         self.fd = -1
 
     cdef uint64_t key(self) noexcept:
@@ -522,7 +524,7 @@ cdef class Socket(Endpoint):
         if self.reactor.corked_for is self:
             self.reactor.corked = 0
         if self.is_over():
-            self.reactor.unlink(self)
+            self.crowd.unlink(self)
         return 0
 
 

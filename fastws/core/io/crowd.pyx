@@ -1,0 +1,141 @@
+# A crowd: the sockets of one server, which a reactor may have several of.
+
+@cython.final
+cdef class Roster:
+    """Sockets in the order in which they came. It holds them."""
+
+    cdef int add(self, Socket socket) noexcept:
+        socket.next = self.newest
+        if self.newest is not None:
+            self.newest.previous = socket
+        else:
+            self.oldest = socket
+        self.newest = socket
+        self.count += 1
+        return 0
+
+    cdef int remove(self, Socket socket) noexcept:
+        if socket.previous is not None:
+            socket.previous.next = socket.next
+        else:
+            self.newest = socket.next
+        if socket.next is not None:
+            socket.next.previous = socket.previous
+        else:
+            self.oldest = socket.previous
+        socket.previous = socket.next = None
+        self.count -= 1
+        return 0
+
+
+cdef class Crowd:
+    """The sockets and listeners of one server. Sockets with a claim to stay are settled; of the others, who are still
+    coming or already going, there are at most max_transient."""
+
+    def __cinit__(self, *args, **options):
+        self.settled = Roster()
+        self.transient = Roster()
+        self.listeners = []
+
+    @property
+    def socket_count(self):
+        return self.settled.count + self.transient.count
+
+    cdef int link(self, Socket socket) noexcept:
+        socket.linked = True
+        self.accepted += 1
+        return self.transient.add(socket)
+
+    cdef int unlink(self, Socket socket) except -1:
+        if not socket.linked:
+            return 0
+        socket.linked = False
+        (self.settled if socket.settled else self.transient).remove(socket)
+        socket.drop()                       # nobody holds it from here on: no event may find it
+        return self.reactor.ask_turn() if self.is_empty() else 0
+
+    cdef int settle(self, Socket socket, bint settled) noexcept:
+        """Gives a socket a claim to stay, or takes it away."""
+        if not socket.linked or socket.settled == settled:
+            return 0
+        (self.settled if socket.settled else self.transient).remove(socket)
+        socket.settled = settled
+        return (self.settled if settled else self.transient).add(socket)
+
+    cdef int evict(self) except -1:
+        """Not before the turn ends, when no socket is in the middle of anything."""
+        cdef Socket oldest
+        while self.transient.count > self.max_transient:
+            oldest = self.transient.oldest
+            try:
+                oldest.on_evicted()
+            except BaseException as error:
+                self.reactor._failed(oldest, error)
+            self.settle(oldest, True)       # where it is still there, it has no descriptor any more
+        return 0
+
+    cdef bint is_empty(self) noexcept:
+        """Its last socket has gone, and somebody wants to know."""
+        return self.on_empty is not None and not self.settled.count and not self.transient.count
+
+    cdef int mark_all(self) except -1:
+        cdef Roster roster
+        cdef Socket socket
+        for roster in (self.transient, self.settled):
+            socket = roster.newest
+            while socket is not None:
+                socket.mark()
+                socket = socket.next
+        return 0
+
+    cdef int drop_all(self) except -1:
+        cdef Roster roster
+        cdef Socket socket
+        for roster in (self.transient, self.settled):
+            while roster.newest is not None:
+                socket = roster.newest
+                socket.drop()
+                self.unlink(socket)
+        return 0
+
+    cdef int leave_to_parent(self) except -1:
+        """See Reactor.leave_to_parent()."""
+        cdef Roster roster
+        cdef Socket socket
+        cdef Listener listener
+        for roster in (self.transient, self.settled):
+            socket = roster.newest
+            while socket is not None:
+                if socket.fd >= 0:
+                    close(socket.fd)
+                    socket.fd = -1
+                socket = socket.next
+        for listener in self.listeners:
+            listener.fd = -1
+            listener.sock.close()
+        return 0
+
+    cdef int listen(self, Listener listener) except -1:
+        cdef int error
+        self.listeners.append(listener)
+        error = self.reactor.watch(listener, POLL_READ)
+        if error:
+            self.listeners.remove(listener)
+            raise OSError(error, "polling a listening socket")
+        return 0
+
+    def stop_listening(self):
+        """Closes the listening sockets; connections live on."""
+        cdef Listener listener
+        while self.listeners:
+            listener = self.listeners.pop()
+            listener.shut_down()
+
+    cdef int log_later(self, str kind, str form, tuple arguments, error) except -1:
+        """What the application's log handlers do may be anything, so a line is written when the turn ends and no socket
+        is in the middle of something. kind: of a line about a peer; None for an error, with its exception or None."""
+        try:
+            self.reactor.lines.append((self.log, kind, form, arguments, error))
+        except MemoryError:
+            pass
+        return self.reactor.ask_turn()
