@@ -4,6 +4,7 @@ import inspect
 import socket
 from collections.abc import Awaitable, Callable
 from functools import lru_cache, partial
+from types import EllipsisType
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from fastws import _speedups
@@ -120,14 +121,16 @@ class App:
         *,
         uds: str | None = None,
         sock: socket.socket | None = None,
+        listen: EllipsisType | None = ...,
         backlog: int = 4096,
         reuse_port: bool = False,
     ) -> Server:
         """Start to serve on the running event loop.
 
         host: a name or address, all whose addresses are bound; None or "" is every interface. port: 0 picks a free
-        one, see `Server.port`. Or `uds`, the path of a Unix socket, or `sock`, a bound stream socket. OSError where an
-        address cannot be bound.
+        one, see `Server.port`. Or `uds`, the path of a Unix socket, or `sock`, a bound stream socket. `listen=None`: on
+        none of these; the server has the connections that `Server.adopt` gives it. OSError where an address cannot be
+        bound.
 
         Servers of this app whose loop was closed without `Server.stop` are ended first: their sockets are closed, and
         no callback is called.
@@ -136,7 +139,10 @@ class App:
         socket_file: SocketFile | None = None
         if sock is not None and uds is not None:
             raise ValueError("there is a path in uds= and a socket in sock=: give one of them")
-        if sock is not None:
+        sockets: list[socket.socket] = []
+        if listen is None:
+            pass
+        elif sock is not None:
             sockets = [listening(sock, backlog)]
         elif uds is not None:
             opened, socket_file = open_unix_socket(uds, backlog)
@@ -166,6 +172,7 @@ class App:
                 sockets,
                 tick=tick,
                 max_pending=max_pending,
+                user_timeout=options.tcp_user_timeout,
                 on_stop=self._ended,
                 socket_file=socket_file,
             )

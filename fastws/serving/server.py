@@ -13,7 +13,7 @@ from fastws import _speedups
 from fastws._speedups import WebSocket
 from fastws.serving.logs import Log, write
 from fastws.serving.reactors import reactor_of
-from fastws.serving.sockets import INTERNET, SocketFile, url
+from fastws.serving.sockets import INTERNET, SocketFile, address_of, prepare_connection, url
 from fastws.serving.stats import Stats, total
 from fastws.serving.tasks import Starter
 
@@ -55,12 +55,14 @@ class Server:
         *,
         tick: float,
         max_pending: int,
+        user_timeout: float,
         on_stop: Callable[["Server"], None],
         socket_file: SocketFile | None = None,
     ) -> None:
         loop = asyncio.get_running_loop()
         self._log = Log(log, loop)
         self._loop = loop
+        self._user_timeout = user_timeout
         self._starter = Starter(loop)
         self._names = [(sock.family, sock.getsockname()) for sock in sockets]
         self._socket_file = socket_file
@@ -89,6 +91,32 @@ class Server:
     def urls(self) -> list[str]:
         """What is listened on, as addresses that a browser or a curl understands, where there are such."""
         return [url(family, name) for family, name in self._names]
+
+    def adopt(self, sock: socket.socket, data: bytes = b"", *, peer: tuple[str, int] | None = None) -> None:
+        """Serve a connected stream socket as if it had been accepted here.
+
+        The socket is taken over: `sock` is detached, or closed where this raises. `data` is what has been read from it
+        already, as it came off the wire, at most 256 KiB. `peer` is the address of the client, for one that has none
+        or whose own is a proxy's; by default it is the socket's. Limits hold as for any other: over `max_connections`
+        it is answered with 503. RuntimeError in another loop than the server's, or once the server is stopping;
+        ValueError for what is no stream socket, or no address; OSError where the socket is not connected.
+        """
+        try:
+            if self._is_parents or self._stopped.done() or self._stopping:
+                raise RuntimeError("the server is stopping or has stopped: start another one to adopt connections")
+            if asyncio.get_running_loop() is not self._loop:
+                raise RuntimeError("a server belongs to its event loop: adopt in it, by loop.call_soon_threadsafe say")
+            host, port = address_of(sock, peer)
+            prepare_connection(sock, self._user_timeout)
+        except BaseException:
+            sock.close()
+            raise
+        fd = sock.detach()
+        try:
+            _speedups.adopt(self._service, fd, bytes(data), host, port)
+        except BaseException:
+            os.close(fd)
+            raise
 
     def stats(self) -> Stats:
         """As `App.stats`, for this server; all 0 in the child of a fork."""

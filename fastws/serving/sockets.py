@@ -5,6 +5,7 @@ import errno
 import os
 import socket
 import stat
+from contextlib import suppress
 from typing import Any
 
 INTERNET = (socket.AF_INET, socket.AF_INET6)
@@ -114,6 +115,34 @@ def listening(sock: socket.socket, backlog: int) -> socket.socket:
 def speaks_tcp(sock: socket.socket) -> bool:
     """Whether it has the options of TCP. Multipath TCP has most of them; SCTP and Unix sockets have none."""
     return sock.family in INTERNET and sock.proto in (0, socket.IPPROTO_TCP, socket.IPPROTO_MPTCP)
+
+
+def prepare_connection(sock: socket.socket, user_timeout: float) -> None:
+    """Give a connected stream socket what accepted ones inherit from their listening socket."""
+    if sock.type != socket.SOCK_STREAM:
+        raise ValueError(f"{sock!r} is no stream socket")
+    sock.setblocking(False)
+    if speaks_tcp(sock):
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if user_timeout:
+            find_the_vanished(sock, user_timeout)
+
+
+def address_of(sock: socket.socket, peer: tuple[str, int] | None) -> tuple[bytes, int]:
+    """The address of a connected socket's peer in the order of the wire, and its port; b"" for one that has none. Or
+    those of `peer`, where it is given."""
+    name = sock.getpeername()  # OSError where it is not connected
+    if peer is None:
+        if sock.family not in INTERNET:
+            return b"", 0
+        peer = name[:2]
+    host, port = peer
+    if not 0 <= port <= 65_535:
+        raise ValueError(f"port {port} of the peer is out of range: give 0 to 65535")
+    for family in INTERNET:
+        with suppress(OSError):
+            return socket.inet_pton(family, host), port
+    raise ValueError(f"{host!r} is no address: give the peer's as 192.0.2.1 or 2001:db8::1")
 
 
 def tells_of_acknowledgements(sock: socket.socket) -> bool:

@@ -31,6 +31,26 @@ def listen(Service service not None, sock):
     service.listen(listener)
 
 
+def adopt(Service service not None, int fd, bytes data not None, bytes host not None, uint16_t port):
+    """Serves a connected, non-blocking descriptor, which is the service's from now on, unless this raises. data: what
+    has been read from it already; host: the peer's address, 4 or 16 bytes in the order of the wire, or none."""
+    cdef WebSocket ws
+    cdef int error
+    if len(data) > INPUT_SIZE:
+        raise ValueError(f"there are {len(data):,} bytes of data, more than {INPUT_SIZE:,}: leave the rest to be read")
+    if service.stopping:
+        raise RuntimeError("the server is stopping: adopt no more connections")
+    _reactor_of(service)._time()
+    ws = make_websocket(service)
+    ws._hold(<uint8_t *>PyBytes_AS_STRING(data), <size_t>PyBytes_GET_SIZE(data))
+    address_set(&ws.address, host, port)
+    error = service.admit(ws, fd)
+    if error:
+        raise OSError(error, "polling a connection")
+    if data:
+        ws.come_back()
+
+
 def leave_to_parent(Service service not None):
     """For the child of a fork: the server is the parent's alone. Here its connections are over, without a callback."""
     cdef WebSocket ws

@@ -24,6 +24,16 @@ cdef void address_store(Address *address, const sockaddr_storage *storage) noexc
         memcpy(address.host, &(<const sockaddr_in6 *>storage).sin6_addr, 16)
 
 
+cdef int address_set(Address *address, bytes host, uint16_t port) noexcept:
+    """host: 4 or 16 bytes in the order of the wire, or none for a Unix socket."""
+    cdef size_t n = <size_t>PyBytes_GET_SIZE(host)
+    memset(address, 0, sizeof(Address))
+    address.family = AF_INET if n == 4 else AF_INET6 if n == 16 else AF_UNIX
+    address.port = port
+    memcpy(address.host, PyBytes_AS_STRING(host), min(n, sizeof(address.host)))
+    return 0
+
+
 cdef object address_object(const Address *address):
     """(host, port), or None for a Unix socket, whose peers have no address."""
     if address.family == AF_INET:

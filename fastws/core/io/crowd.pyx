@@ -41,6 +41,17 @@ cdef class Crowd:
     def socket_count(self):
         return self.settled.count + self.transient.count
 
+    cdef int admit(self, Socket socket, int fd) noexcept:
+        """Takes in a connected, non-blocking descriptor, whose socket is new. Returns 0, or an error of errno.h, with
+        which the descriptor is the caller's still."""
+        cdef int error
+        socket.fd = fd
+        error = self.reactor.watch(socket, POLL_READ)
+        if error:
+            socket.fd = -1
+            return error
+        return self.link(socket)
+
     cdef int link(self, Socket socket) noexcept:
         socket.linked = True
         self.accepted += 1

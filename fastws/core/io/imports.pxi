@@ -2,6 +2,7 @@
 
 cimport cython
 from cpython.buffer cimport PyBuffer_FillInfo
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 from cpython.mem cimport PyMem_Free, PyMem_Malloc, PyMem_Realloc
 from cpython.pythread cimport PyThread_get_thread_ident
 from cpython.ref cimport Py_INCREF, Py_XDECREF
@@ -34,7 +35,7 @@ cdef extern from "<sys/socket.h>" nogil:
         iovec *msg_iov
         size_t msg_iovlen
     enum:
-        AF_INET, AF_INET6, MSG_NOSIGNAL, SHUT_RDWR, SHUT_WR, SOCK_NONBLOCK, SOCK_CLOEXEC
+        AF_INET, AF_INET6, AF_UNIX, MSG_NOSIGNAL, SHUT_RDWR, SHUT_WR, SOCK_NONBLOCK, SOCK_CLOEXEC
         SOL_SOCKET, SO_KEEPALIVE, SO_REUSEADDR
     int accept4(int, sockaddr *, socklen_t *, int)
     int getsockname(int, sockaddr *, socklen_t *)

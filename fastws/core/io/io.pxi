@@ -175,6 +175,7 @@ cdef class Crowd:               # the sockets of one server
     cdef list listeners
     cdef uint64_t accepted
     cdef public object on_empty # called when the last socket has gone
+    cdef int admit(self, Socket socket, int fd) noexcept
     cdef int link(self, Socket socket) noexcept
     cdef int unlink(self, Socket socket) except -1
     cdef int settle(self, Socket socket, bint settled) noexcept

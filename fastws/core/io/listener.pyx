@@ -51,14 +51,11 @@ cdef class Listener(Endpoint):
             if self.unprepared:
                 self.unprepared -= 1
                 self._prepare(fd)
-            socket.fd = fd
             socket.address = address
-            error = self.reactor.watch(socket, POLL_READ)
+            error = self.crowd.admit(socket, fd)
             if error:
-                socket.fd = -1
                 close(fd)
                 return self._rest(error)
-            self.crowd.link(socket)
         return 0
 
     cdef int _prepare(self, int fd) noexcept:

@@ -1,0 +1,276 @@
+"""Server.adopt: connected sockets from elsewhere, with bytes that somebody has read already."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+import os
+import socket
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from harness import (
+    TEXT,
+    RawClient,
+    Recorder,
+    Serving,
+    build,
+    eventually,
+    make_app,
+    new_loop,
+    on_loop,
+    open_fds,
+    request_bytes,
+)
+
+from fastws.serving.reactors import reactor_of
+
+HELLO = build(TEXT, b"hello")
+
+
+@contextlib.contextmanager
+def pair(kind: str, tmp_path: Path) -> Iterator[tuple[socket.socket, RawClient]]:
+    """A connected socket, and the client at its other end."""
+    if kind == "socketpair":
+        ours, theirs = socket.socketpair()
+    else:
+        with socket.socket(socket.AF_UNIX if kind == "unix" else socket.AF_INET) as listener:
+            listener.bind(str(tmp_path / "socket") if kind == "unix" else ("127.0.0.1", 0))
+            listener.listen()
+            theirs = socket.socket(listener.family)
+            theirs.connect(listener.getsockname())
+            ours, _ = listener.accept()
+    client = RawClient(theirs)
+    yield ours, client
+    client.close()
+
+
+KINDS = ["socketpair", "tcp", "unix"]
+
+
+@pytest.fixture(params=KINDS)
+def connected(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[socket.socket, RawClient]]:
+    with pair(request.param, tmp_path) as both:
+        yield both
+
+
+@pytest.mark.parametrize("already", ["nothing", "half", "all", "frames", "half a frame"])
+def test_bytes_that_were_read_already(serve: Serving, connected: Any, already: str) -> None:
+    ours, client = connected
+    server = serve(make_app(Recorder().handler(echo=True)))
+    stream = request_bytes() + HELLO
+    head = len(request_bytes())
+    cut = {"nothing": 0, "half": 40, "all": head, "frames": len(stream), "half a frame": head + 4}[already]
+    server.call(lambda: server.server.adopt(ours, stream[:cut]))
+    assert ours.fileno() == -1
+    client.send_raw(stream[cut:])
+    client.expect_101()
+    assert client.recv() == "hello"
+    client.send("again")
+    assert client.recv() == "again"
+    stats = server.stats()
+    assert (stats["accepted"], stats["connections"], stats["buffered_bytes"]) == (1, 1, 0)
+
+
+def test_all_has_come_and_the_peer_has_shut(serve: Serving, connected: Any) -> None:
+    ours, client = connected
+    server = serve(make_app(Recorder().handler(echo=True)))
+    client.finish_sending()
+    server.call(lambda: server.server.adopt(ours, request_bytes() + HELLO * 3))
+    client.expect_101()
+    assert [client.recv() for _ in range(3)] == ["hello"] * 3
+    client.expect_eof()
+    eventually(lambda: server.stats()["sockets"] == 0)
+
+
+def test_without_a_listener(loop_kind: str, no_leaked_fds: None) -> None:
+    async def main() -> None:
+        async with await make_app(Recorder().handler(echo=True)).start(listen=None) as server:
+            assert (server.port, server.urls) == (0, [])
+            ours, theirs = socket.socketpair()
+            client = RawClient(theirs)
+            server.adopt(ours, request_bytes())
+            await asyncio.to_thread(client.expect_101)
+            await asyncio.to_thread(client.send, "hello")
+            assert await asyncio.to_thread(client.recv) == "hello"
+            client.close()
+
+    on_loop(loop_kind, main())
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("peer", [None, ("192.0.2.7", 5), ("2001:db8::1", 6)])
+def test_the_address_of_the_peer(serve: Serving, tmp_path: Path, kind: str, peer: tuple[str, int] | None) -> None:
+    recorder = Recorder()
+    server = serve(make_app(recorder.handler()))
+    with pair(kind, tmp_path) as (ours, client):
+        expected = peer or (client.sock.getsockname() if kind == "tcp" else None)
+        server.call(lambda: server.server.adopt(ours, request_bytes(), peer=peer))
+        client.expect_101()
+        eventually(lambda: recorder.sockets)
+        assert server.call(lambda: recorder.sockets[0].remote_address) == expected
+
+
+def test_limits_count_by_the_address_that_is_given(serve: Serving, tmp_path: Path) -> None:
+    server = serve(make_app(Recorder().handler(), max_connections_per_ip=1))
+    with pair("socketpair", tmp_path) as (first, one), pair("socketpair", tmp_path) as (second, two):
+        for ours in (first, second):
+            server.call(lambda ours=ours: server.server.adopt(ours, request_bytes(), peer=("192.0.2.7", 5)))
+        one.expect_101()
+        two.expect_reject(503)
+
+
+def test_a_full_server(serve: Serving, connected: Any) -> None:
+    ours, client = connected
+    server = serve(make_app(Recorder().handler(), max_connections=1))
+    first = RawClient.open(server.port)
+    server.call(lambda: server.server.adopt(ours, request_bytes()))
+    client.expect_reject(503)
+    first.close()
+
+
+def test_it_has_the_options_of_one_that_was_accepted(serve: Serving, tmp_path: Path) -> None:
+    recorder = Recorder()
+    server = serve(make_app(recorder.handler()))
+    with pair("tcp", tmp_path) as (ours, client):
+        copy = ours.dup()
+        server.call(lambda: server.server.adopt(ours, request_bytes()))
+        client.expect_101()
+        assert copy.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+        assert copy.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+        assert copy.getblocking() is True and not os.get_blocking(copy.fileno())
+        copy.close()
+
+
+# What is refused; the socket is closed then
+
+
+def refused(server: Any, sock: socket.socket, error: type[BaseException], match: str, **how: Any) -> None:
+    def adopt() -> None:
+        with pytest.raises(error, match=match):
+            server.server.adopt(sock, **how)
+        assert sock.fileno() == -1
+
+    server.call(adopt)
+
+
+def test_what_cannot_be_adopted(serve: Serving, tmp_path: Path) -> None:
+    server = serve(make_app(Recorder().handler()))
+    refused(server, socket.socket(), OSError, "not connected")
+    pairs = [socket.socketpair() for _ in range(4)]
+    datagrams, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+    refused(server, datagrams, ValueError, "no stream socket")
+    theirs.close()
+    refused(server, pairs[0][0], ValueError, "'example.com' is no address", peer=("example.com", 1))
+    refused(server, pairs[1][0], ValueError, "port 70000 of the peer is out of range", peer=("192.0.2.1", 70_000))
+    refused(server, pairs[2][0], ValueError, "262,145 bytes of data, more than 262,144", data=bytes((1 << 18) + 1))
+    for _, theirs in pairs[:3]:
+        assert theirs.recv(1) == b""
+    with pytest.raises(RuntimeError, match=r"running|belongs to its event loop"):
+        server.server.adopt(pairs[3][0])
+    assert pairs[3][0].fileno() == -1
+    for _, theirs in pairs:
+        theirs.close()
+    assert server.stats()["accepted"] == 0
+
+
+def test_while_the_server_stops_and_after(loop_kind: str, no_leaked_fds: None) -> None:
+    async def main() -> None:
+        server = await make_app(Recorder().handler()).start(listen=None)
+        ours, theirs = socket.socketpair()
+        client = RawClient(theirs)
+        server.adopt(ours, request_bytes())
+        await asyncio.to_thread(client.expect_101)
+        stopping = asyncio.ensure_future(server.stop(5))
+        await asyncio.sleep(0.01)
+        for _ in range(2):
+            late, other = socket.socketpair()
+            with pytest.raises(RuntimeError, match="stopping"):
+                server.adopt(late)
+            assert other.recv(1) == b""
+            other.close()
+            client.close()
+            await stopping
+
+    on_loop(loop_kind, main())
+
+
+# One reactor for all servers of a loop
+
+
+def test_servers_of_a_loop_share_its_reactor(loop_kind: str, no_leaked_fds: None) -> None:
+    """Each serves its own; the descriptors of the reactor go with the last."""
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        before = open_fds()
+        servers = [await make_app(Recorder().handler(echo=True)).start("127.0.0.1", 0) for _ in range(5)]
+        reactor = reactor_of(loop)
+        assert sum("eventpoll" in what for what in open_fds().values()) == (
+            sum("eventpoll" in what for what in before.values()) + 1
+        )
+        for server in servers:
+            client = await asyncio.to_thread(RawClient.open, server.port)
+            await asyncio.to_thread(client.send, "x")
+            assert await asyncio.to_thread(client.recv) == "x"
+            assert [one.stats()["accepted"] for one in servers] == [1] * (servers.index(server) + 1) + [0] * (
+                len(servers) - servers.index(server) - 1
+            )
+            client.close()
+        for server in servers:
+            assert reactor.is_open
+            await server.stop()
+        assert not reactor.is_open
+
+    on_loop(loop_kind, main())
+
+
+def test_a_thousand_loops_leave_nothing(loop_kind: str, no_leaked_fds: None) -> None:
+    app = fastws.App()
+    app.websocket("/")(lambda ws, data: ws.send(data) and None)
+
+    async def main() -> None:
+        async with await app.start(listen=None) as server:
+            ours, theirs = socket.socketpair()
+            theirs.setblocking(False)
+            server.adopt(ours, request_bytes() + HELLO)
+            answer = b""
+            while b"hello" not in answer:
+                answer += await asyncio.get_running_loop().sock_recv(theirs, 1000)
+            theirs.close()
+
+    for _ in range(1000):
+        on_loop(loop_kind, main())
+    gc.collect()
+    left = [one for one in gc.get_objects() if type(one).__name__ in ("Reactor", "Service", "WebSocket", "Server")]
+    assert len(left) <= 1, left
+    assert app.stats()["accepted"] == 1000
+
+
+def test_loops_in_threads_have_reactors_of_their_own(loop_kind: str, no_leaked_fds: None) -> None:
+    app = make_app(Recorder().handler(echo=True))
+    reactors: list[Any] = []
+    barrier = threading.Barrier(2)
+
+    def serve_in_thread() -> None:
+        async def main() -> None:
+            async with await app.start(listen=None):
+                reactors.append(reactor_of(asyncio.get_running_loop()))
+                await asyncio.to_thread(barrier.wait)
+
+        loop = new_loop(loop_kind)
+        loop.run_until_complete(main())
+        loop.run_until_complete(loop.shutdown_default_executor())
+        loop.close()
+
+    threads = [threading.Thread(target=serve_in_thread) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len({id(one) for one in reactors}) == 2
+    reactors.clear()
