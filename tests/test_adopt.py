@@ -27,6 +27,7 @@ from harness import (
     request_bytes,
 )
 
+import fastws
 from fastws.serving.reactors import reactor_of
 
 HELLO = build(TEXT, b"hello")
