@@ -24,6 +24,7 @@ include "core/protocol/parser.pyx"          # and frames for them
 include "core/io/buffer.pyx"                # memory that Python may look into
 include "core/io/address.pyx"               # peers' addresses
 include "core/io/outbox.pyx"                # bytes not taken yet
+include "core/io/wire.pyx"                  # a descriptor, or what stands between
 include "core/io/socket.pyx"                # read, cork, queue, pause, shut
 include "core/io/listener.pyx"              # accept
 include "core/io/crowd.pyx"                 # who is here: the sockets of one server

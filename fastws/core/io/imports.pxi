@@ -6,7 +6,7 @@ from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 from cpython.mem cimport PyMem_Free, PyMem_Malloc, PyMem_Realloc
 from cpython.pythread cimport PyThread_get_thread_ident
 from cpython.ref cimport Py_INCREF, Py_XDECREF
-from libc.errno cimport EAGAIN, EINTR, EMFILE, ENFILE, ENOBUFS, ENOMEM, errno
+from libc.errno cimport EAGAIN, EINTR, EIO, EMFILE, ENFILE, ENOBUFS, ENOMEM, EPIPE, errno
 from libc.stdlib cimport getenv
 from libc.string cimport memcmp, memcpy, memmove, memset, strerror
 from posix.time cimport CLOCK_MONOTONIC, clock_gettime, timespec
@@ -23,14 +23,10 @@ cdef extern from "Python.h":
 
 
 cdef extern from "<sys/socket.h>" nogil:
-    ctypedef unsigned int socklen_t
     cdef struct sockaddr:
         pass
     cdef struct sockaddr_storage:
         uint16_t ss_family
-    cdef struct iovec:
-        void *iov_base
-        size_t iov_len
     cdef struct msghdr:
         iovec *msg_iov
         size_t msg_iovlen

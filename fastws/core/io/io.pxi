@@ -6,6 +6,12 @@ from libc.stddef cimport size_t
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 
 
+cdef extern from "<sys/socket.h>" nogil:
+    ctypedef unsigned int socklen_t
+    cdef struct iovec:
+        void *iov_base
+        size_t iov_len
+
 cdef extern from "poller.h" nogil:
     enum:
         POLL_READ, POLL_WRITE, POLL_PEER_SHUT, POLL_HANGUP, POLL_ERROR
@@ -91,7 +97,28 @@ cdef class Listener(Endpoint):
     cdef int wake_up(self) except -1
     cdef int shut_down(self) except -1
 
+cdef class Wire:                # between a socket and its bytes; see wire.pyx
+    cdef ssize_t read(self, Socket socket, uint8_t *to, size_t n) noexcept
+    cdef ssize_t write(self, Socket socket, const iovec *pieces, int count) noexcept
+    cdef int shut(self, Socket socket) noexcept
+    cdef int break_off(self, Socket socket) noexcept
+    cdef int close(self, Socket socket) noexcept
+    cdef bint watch(self, Socket socket, uint32_t interest) noexcept
+
+cdef class Pushed(Wire):
+    cdef Socket socket          # None once it is closed
+    cdef object transport
+    cdef bytes given            # what is being read, from `at` on
+    cdef size_t at
+    cdef list waiting           # and what comes behind it
+    cdef flag ended             # nothing more comes
+    cdef flag lost              # and nothing more goes
+    cdef flag full              # the transport takes nothing for now
+    cdef int _tell(self, uint32_t events) except -1
+    cdef bint _has_more(self) noexcept
+
 cdef class Socket(Endpoint):
+    cdef Wire wire              # None for a plain descriptor
     cdef Socket previous, next  # in its roster
     cdef flag linked
     cdef flag settled           # in Crowd.settled, else in Crowd.transient
@@ -225,6 +252,7 @@ cdef class Reactor:
     cdef list put_off                   # those whose turn waits for the next, and who come first in it
     cdef list lines                     # for the logs: (log, kind, form, arguments, error)
     cdef flag overlooked                # a socket is marked and could not be listed there
+    cdef list told                      # events that no poller tells of: (endpoint, events)
     cdef flag turn_asked                # `turn_call` is to come
     cdef flag in_turn                   # just now
     cdef uint32_t turn_at               # when that began
@@ -245,6 +273,9 @@ cdef class Reactor:
     cdef int took_large_block(self) noexcept
     cdef uint32_t _give_back(self) noexcept
     # turns
+    cdef int tell(self, Endpoint endpoint, uint32_t events) except -1
+    cdef int tell_later(self, Endpoint endpoint, uint32_t events) except -1
+    cdef int _hear(self) except -1
     cdef int ask_turn(self) except -1
     cdef bint is_here(self) except -1
     cdef int overlook(self) noexcept

@@ -46,6 +46,7 @@ cdef class Reactor:
         self.dirty = []
         self.put_off = []
         self.lines = []
+        self.told = []
         self.poller = self.timer = -1
         self.input = Buffer(INPUT_SIZE)
         self.cork = <uint8_t *>PyMem_Malloc(CORK_SIZE)
@@ -99,7 +100,7 @@ cdef class Reactor:
             self._write_lines()
         finally:
             if len(self.crowds) == 1:
-                self.dirty, self.put_off = [], []       # nobody has a turn any more
+                self.dirty, self.put_off, self.told = [], [], []    # nobody has a turn any more
                 self._close()               # where that fails for lack of memory, all of this may be done again
             self.crowds.remove(crowd)
             self.tick = LONGEST_TICK
@@ -192,6 +193,8 @@ cdef class Reactor:
                 self.input = Buffer(INPUT_SIZE)
                 outer.uncork()
                 self.fed = self.corked_for = None
+            if self.told:
+                self._hear()
             if take:
                 self._take()
                 if self.rang:
@@ -201,7 +204,7 @@ cdef class Reactor:
             self.in_turn = outer_turn
             if outer is not None:
                 self.fed, self.input = outer, outer_input
-            if self.dirty or self.put_off or self.overlooked or self.lines or self._empty_crowd() is not None:
+            if self.dirty or self.put_off or self.overlooked or self.lines or self.told or self._empty_crowd() is not None:
                 self.ask_turn()
         return 0
 
@@ -225,6 +228,28 @@ cdef class Reactor:
             except BaseException as error:
                 self._failed(endpoint, error)
         return count
+
+    cdef int _hear(self) except -1:
+        """Sees to what the reactor has been told. What it is told meanwhile is for the next turn."""
+        cdef list told = self.told
+        cdef Endpoint endpoint
+        self.told = []
+        for endpoint, events in told:
+            try:
+                endpoint.on_ready(events)
+            except BaseException as error:
+                self._failed(endpoint, error)
+        return 0
+
+    cdef int tell(self, Endpoint endpoint, uint32_t events) except -1:
+        """Tells of events that the poller knows nothing of, in a turn of their own."""
+        self.told.append((endpoint, events))
+        return self.ask_turn() if self.in_turn else self._run(False)
+
+    cdef int tell_later(self, Endpoint endpoint, uint32_t events) except -1:
+        """The same, in the loop's next iteration."""
+        self.told.append((endpoint, events))
+        return self.ask_turn()
 
     cdef int _sweep(self) except -1:
         """The timer rang: looks at the deadlines of all sockets, and sets it for the next that is due."""

@@ -1,7 +1,5 @@
-# One peer's socket: reading into shared buffers, corked and queued writing, pausing, and the end.
-#
-# recv, send and shutdown are called in this part and nowhere else, and nothing above assumes that what is written is
-# what goes on the wire, or that a readable descriptor has something to read: TLS will sit here.
+# One peer's socket: reading into shared buffers, corked and queued writing, pausing, and the end. How bytes come and go
+# is the wire's; nothing here assumes that a readable descriptor has something to read.
 
 cdef enum:
     CORK_SIZE = 262144          # bytes of the shared send buffer; an outbox this long is sent without waiting
@@ -42,12 +40,12 @@ cdef class Socket(Endpoint):
     def __dealloc__(self):
         outbox_clear(&self.outbox)
         PyMem_Free(self.held)
-        if self.linked and self.fd >= 0:    # Where the constructor failed, fd is 0, which is not ours.
+        if self.linked and self.fd >= 0 and self.wire is None:      # where the constructor failed, fd 0 is not ours
             close(self.fd)
 
     cdef bint _watch(self, uint32_t interest) noexcept:
         """A socket that is polled for the wrong thing would hang for ever: it breaks."""
-        if not Endpoint._watch(self, interest):
+        if not wire_watch(self, interest):
             self._break()
             return False
         return True
@@ -142,13 +140,13 @@ cdef class Socket(Endpoint):
         cdef ssize_t got
         cdef uint8_t *place
         if self.hung_up:
-            got = recv(self.fd, buffer.data, buffer.size, 0)
+            got = wire_read(self, buffer.data, buffer.size)
         elif self.resumed:
             return 0                    # the turn, which comes next, goes on with what is held
         else:
             place = self.on_window(&room)
             if place != NULL:
-                got = recv(self.fd, place, room, 0)
+                got = wire_read(self, place, room)
                 if got > 0:
                     self._feed(NULL, <size_t>got)
                     return self.resume(PAUSE_FEEDING)
@@ -156,7 +154,7 @@ cdef class Socket(Endpoint):
                 n = self.held_size
                 if n:
                     memcpy(buffer.data, self.held + self.held_start, n)
-                got = recv(self.fd, buffer.data + n, buffer.size - n, 0)
+                got = wire_read(self, buffer.data + n, buffer.size - n)
                 if got > 0:
                     n += <size_t>got
                     used = self._feed(buffer.data, n)
@@ -314,7 +312,6 @@ cdef class Socket(Endpoint):
         """Writes head and data at once, the data without a copy; of what the kernel does not take, `owner` is kept
         where there is one (it must never change), else a copy."""
         cdef iovec pieces[3]
-        cdef msghdr message
         cdef ssize_t sent = 0
         cdef size_t corked = self.reactor.corked if self.reactor.corked_for is self else 0
         cdef size_t taken
@@ -323,13 +320,10 @@ cdef class Socket(Endpoint):
         if self.broken:
             return 0
         if not self.outbox.size:
-            memset(&message, 0, sizeof(message))
             pieces[0].iov_base, pieces[0].iov_len = self.reactor.cork, corked
             pieces[1].iov_base, pieces[1].iov_len = <void *>head, head_size
             pieces[2].iov_base, pieces[2].iov_len = <void *>data, n
-            message.msg_iov = pieces
-            message.msg_iovlen = 3
-            sent = sendmsg(self.fd, &message, MSG_NOSIGNAL)
+            sent = wire_write(self, pieces, 3)
             if sent < 0:
                 if self._refused():
                     return 0
@@ -366,10 +360,12 @@ cdef class Socket(Endpoint):
     cdef int uncork(self) except -1:
         cdef Reactor reactor = self.reactor
         cdef size_t n = reactor.corked
+        cdef iovec piece
         cdef ssize_t sent
         reactor.corked = 0
         if n and self.fd >= 0 and not self.broken:
-            sent = send(self.fd, reactor.cork, n, MSG_NOSIGNAL)
+            piece.iov_base, piece.iov_len = reactor.cork, n
+            sent = wire_write(self, &piece, 1)
             if sent != <ssize_t>n:
                 if sent < 0:
                     if self._refused():
@@ -382,21 +378,15 @@ cdef class Socket(Endpoint):
 
     cdef int flush(self) except -1:
         cdef iovec pieces[MAX_PIECES]
-        cdef msghdr message
         cdef size_t offered
         cdef ssize_t sent
-        cdef int i
+        cdef int i, count
         while self.outbox.size:
-            memset(&message, 0, sizeof(message))
-            message.msg_iov = pieces
-            message.msg_iovlen = <size_t>outbox_pieces(&self.outbox, pieces)
+            count = outbox_pieces(&self.outbox, pieces)
             offered = 0
-            for i in range(<int>message.msg_iovlen):
+            for i in range(count):
                 offered += pieces[i].iov_len
-            if message.msg_iovlen == 1:         # costs the kernel less than the same through sendmsg()
-                sent = send(self.fd, pieces[0].iov_base, offered, MSG_NOSIGNAL)
-            else:
-                sent = sendmsg(self.fd, &message, MSG_NOSIGNAL)
+            sent = wire_write(self, pieces, count)
             if sent < 0:
                 if self._refused():
                     return 0
@@ -442,8 +432,7 @@ cdef class Socket(Endpoint):
         if self.reactor.corked_for is self:
             self.reactor.corked = 0
         outbox_clear(&self.outbox)
-        shutdown(self.fd, SHUT_RDWR)
-        return 0
+        return wire_break(self)
 
     cdef int _block(self) except -1:
         if self.resting:
@@ -507,17 +496,14 @@ cdef class Socket(Endpoint):
     cdef int _shut_if_sent(self) except -1:
         if self.hung_up and not self.shut and self.fd >= 0 and not self.unsent():
             self.shut = True
-            shutdown(self.fd, SHUT_WR)
+            wire_shut(self)
         return 0
 
     cdef int drop(self) except -1:
         """Closes the socket at once. It leaves the reactor."""
         if self.fd < 0:
             return 0
-        self.reactor.unwatch(self)
-        if not (self.shut and self.pauses & PAUSE_AT_END):
-            shutdown(self.fd, SHUT_RDWR)    # the peer sees the end although a fork's child may hold a copy
-        close(self.fd)
+        wire_close(self)
         self.fd = -1
         outbox_clear(&self.outbox)
         self._hold(NULL, 0)

@@ -1,0 +1,205 @@
+# The wire: how a socket's bytes are read, written and shut. Nothing else in the core does that to a descriptor.
+#
+# A plain socket has no Wire: its bytes are those of its descriptor. A Wire stands between the two where that is not so:
+# Pushed is given its bytes by somebody's transport and writes to that. TLS will be another.
+
+cdef inline ssize_t wire_read(Socket socket, uint8_t *to, size_t n) noexcept:
+    """As recv(2): how many bytes were read, 0 at the end, -1 with errno set."""
+    return recv(socket.fd, to, n, 0) if socket.wire is None else socket.wire.read(socket, to, n)
+
+
+cdef inline ssize_t wire_write(Socket socket, iovec *pieces, int count) noexcept:
+    """As sendmsg(2): how many bytes were taken, -1 with errno set."""
+    cdef msghdr message
+    if socket.wire is not None:
+        return socket.wire.write(socket, pieces, count)
+    if count == 1:                          # costs the kernel less than the same through sendmsg()
+        return send(socket.fd, pieces.iov_base, pieces.iov_len, MSG_NOSIGNAL)
+    memset(&message, 0, sizeof(message))
+    message.msg_iov, message.msg_iovlen = pieces, <size_t>count
+    return sendmsg(socket.fd, &message, MSG_NOSIGNAL)
+
+
+cdef int wire_shut(Socket socket) noexcept:
+    """Nothing more will be written; what was arrives."""
+    return shutdown(socket.fd, SHUT_WR) if socket.wire is None else socket.wire.shut(socket)
+
+
+cdef int wire_break(Socket socket) noexcept:
+    """Nothing more goes either way. The poller, or whoever stands in its place, reports the end."""
+    return shutdown(socket.fd, SHUT_RDWR) if socket.wire is None else socket.wire.break_off(socket)
+
+
+cdef int wire_close(Socket socket) noexcept:
+    """Closes the socket at once; what was written arrives if it can. The peer sees the end although the child of a fork
+    may hold a copy of the descriptor: so it is shut before, unless it is at its end in both directions."""
+    if socket.wire is not None:
+        return socket.wire.close(socket)
+    socket.reactor.unwatch(socket)
+    if not (socket.shut and socket.pauses & PAUSE_AT_END):
+        shutdown(socket.fd, SHUT_RDWR)
+    return close(socket.fd)
+
+
+cdef bint wire_watch(Socket socket, uint32_t interest) noexcept:
+    """Has the socket told of these events from now on. False where that cannot be, and nothing has changed."""
+    return Endpoint._watch(socket, interest) if socket.wire is None else socket.wire.watch(socket, interest)
+
+
+cdef class Wire:
+    cdef ssize_t read(self, Socket socket, uint8_t *to, size_t n) noexcept:
+        errno = EIO
+        return -1
+
+    cdef ssize_t write(self, Socket socket, const iovec *pieces, int count) noexcept:
+        errno = EIO
+        return -1
+
+    cdef int shut(self, Socket socket) noexcept:
+        return 0
+
+    cdef int break_off(self, Socket socket) noexcept:
+        return 0
+
+    cdef int close(self, Socket socket) noexcept:
+        return 0
+
+    cdef bint watch(self, Socket socket, uint32_t interest) noexcept:
+        return True
+
+
+@cython.final
+cdef class Pushed(Wire):
+    """A socket whose bytes somebody else's asyncio.Transport carries. It is that transport's protocol: the transport, or
+    whoever stands before it, calls data_received() and the others of asyncio.Protocol."""
+
+    def __cinit__(self, Socket socket not None, transport):
+        self.socket, self.transport = socket, transport
+        self.given = b""
+        self.waiting = []
+
+    # what the transport calls
+
+    def data_received(self, data):
+        if self.socket is not None:
+            self.waiting.append(bytes(data))
+            self._tell(POLL_READ)
+
+    def eof_received(self):
+        """Keeps the transport open: there may be answers still to be sent."""
+        self.ended = True
+        self._tell(POLL_READ)
+        return True
+
+    def connection_lost(self, error):
+        self.ended = self.lost = True
+        self._tell(POLL_READ | POLL_HANGUP)
+
+    def pause_writing(self):
+        self.full = True
+
+    def resume_writing(self):
+        self.full = False
+        self._tell(POLL_WRITE)
+
+    cdef int _tell(self, uint32_t events) except -1:
+        """As the poller would, where the socket is interested."""
+        cdef Socket socket = self.socket
+        if socket is None or socket.fd < 0:
+            return 0
+        events &= socket.interest | POLL_HANGUP
+        if events:
+            socket.reactor.tell(socket, events)
+            # Who is told of something to read reads once: what is left is told of in the next turn.
+            if self._has_more() and socket.fd >= 0 and socket.interest & POLL_READ:
+                socket.reactor.tell_later(socket, POLL_READ)
+        return 0
+
+    cdef bint _has_more(self) noexcept:
+        return self.at < <size_t>len(self.given) or len(self.waiting) > 0 or self.ended
+
+    # what the socket asks for; the transport's code is foreign, so none of it may raise into the core
+
+    cdef ssize_t read(self, Socket socket, uint8_t *to, size_t n) noexcept:
+        cdef size_t size, done = 0
+        while done < n:
+            size = min(n - done, <size_t>len(self.given) - self.at)
+            memcpy(to + done, PyBytes_AS_STRING(self.given) + self.at, size)
+            self.at += size
+            done += size
+            if self.at < <size_t>len(self.given):
+                break
+            if not self.waiting:
+                self.given, self.at = b"", 0
+                break
+            self.given, self.at = self.waiting[0], 0
+            del self.waiting[0]
+        if done or self.ended:
+            return <ssize_t>done
+        errno = EAGAIN
+        return -1
+
+    cdef ssize_t write(self, Socket socket, const iovec *pieces, int count) noexcept:
+        cdef list parts = []
+        cdef size_t n = 0
+        cdef int i
+        if self.lost:
+            errno = EPIPE
+            return -1
+        if self.full:
+            errno = EAGAIN
+            return -1
+        try:
+            for i in range(count):
+                parts.append((<const char *>pieces[i].iov_base)[:pieces[i].iov_len])
+                n += pieces[i].iov_len
+            self.transport.write(b"".join(parts))
+        except MemoryError:
+            errno = ENOMEM
+            return -1
+        except BaseException:
+            errno = EPIPE
+            return -1
+        return <ssize_t>n
+
+    cdef int shut(self, Socket socket) noexcept:
+        try:
+            if self.transport.can_write_eof():
+                self.transport.write_eof()
+            else:
+                self.transport.close()
+        except BaseException:
+            return -1
+        return 0
+
+    cdef int break_off(self, Socket socket) noexcept:
+        try:
+            self.transport.abort()
+        except BaseException:
+            return -1
+        return 0
+
+    cdef int close(self, Socket socket) noexcept:
+        self.socket = None
+        try:
+            self.transport.close()
+        except BaseException:
+            return -1
+        return 0
+
+    cdef bint watch(self, Socket socket, uint32_t interest) noexcept:
+        cdef uint32_t changed = interest ^ socket.interest
+        socket.interest = interest
+        try:
+            if changed & POLL_READ and not self.lost:
+                if interest & POLL_READ:
+                    self.transport.resume_reading()
+                    if self._has_more():
+                        socket.reactor.tell_later(socket, POLL_READ)
+                else:
+                    self.transport.pause_reading()
+            if changed & interest & POLL_WRITE and not self.full:
+                socket.reactor.tell_later(socket, POLL_WRITE)
+        except BaseException:
+            return False
+        return True
