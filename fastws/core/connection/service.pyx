@@ -51,6 +51,21 @@ def adopt(Service service not None, int fd, bytes data not None, bytes host not 
         ws.come_back()
 
 
+def push(Service service not None, transport, bytes host not None, uint16_t port):
+    """Serves a connection whose bytes an asyncio.Transport carries: what is returned is to be that transport's
+    protocol, or is called by it. host, port: as for adopt()."""
+    cdef WebSocket ws
+    cdef Pushed pushed
+    if service.stopping:
+        raise RuntimeError("the server is stopping: push no more connections")
+    _reactor_of(service)._time()
+    ws = make_websocket(service)
+    address_set(&ws.address, host, port)
+    pushed = Pushed(ws, transport)
+    pushed.begin()
+    return pushed
+
+
 def leave_to_parent(Service service not None):
     """For the child of a fork: the server is the parent's alone. Here its connections are over, without a callback."""
     cdef WebSocket ws

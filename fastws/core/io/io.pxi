@@ -114,6 +114,7 @@ cdef class Pushed(Wire):
     cdef flag ended             # nothing more comes
     cdef flag lost              # and nothing more goes
     cdef flag full              # the transport takes nothing for now
+    cdef int begin(self) except -1
     cdef int _tell(self, uint32_t events) except -1
     cdef bint _has_more(self) noexcept
 

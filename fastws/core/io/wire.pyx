@@ -3,6 +3,10 @@
 # A plain socket has no Wire: its bytes are those of its descriptor. A Wire stands between the two where that is not so:
 # Pushed is given its bytes by somebody's transport and writes to that. TLS will be another.
 
+cdef enum:
+    NO_DESCRIPTOR = 0x7FFFFFFF  # the `fd` of a socket that has none and yet is open: no system call knows it
+
+
 cdef inline ssize_t wire_read(Socket socket, uint8_t *to, size_t n) noexcept:
     """As recv(2): how many bytes were read, 0 at the end, -1 with errno set."""
     return recv(socket.fd, to, n, 0) if socket.wire is None else socket.wire.read(socket, to, n)
@@ -77,6 +81,13 @@ cdef class Pushed(Wire):
         self.socket, self.transport = socket, transport
         self.given = b""
         self.waiting = []
+
+    cdef int begin(self) except -1:
+        """The socket is served from now on."""
+        self.socket.wire = self
+        self.socket.fd = NO_DESCRIPTOR
+        self.socket.interest = POLL_READ
+        return self.socket.crowd.link(self.socket)
 
     # what the transport calls
 

@@ -1,0 +1,182 @@
+"""The pushed wire: the whole server over an asyncio.Transport, which somebody else's server has accepted."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+import pytest
+from harness import BINARY, RawClient, Recorder, build, make_app, on_loop
+
+from fastws import _speedups
+
+
+class Door(asyncio.Protocol):
+    """Hands all that its transport tells to the server."""
+
+    def __init__(self, server: Any) -> None:
+        self.server = server
+
+    def connection_made(self, transport: Any) -> None:
+        self.pushed = _speedups.push(self.server._service, transport, b"\x7f\0\0\x01", 5)
+
+    def data_received(self, data: bytes) -> None:
+        self.pushed.data_received(data)
+
+    def eof_received(self) -> bool:
+        return self.pushed.eof_received()
+
+    def connection_lost(self, error: BaseException | None) -> None:
+        self.pushed.connection_lost(error)
+
+    def pause_writing(self) -> None:
+        self.pushed.pause_writing()
+
+    def resume_writing(self) -> None:
+        self.pushed.resume_writing()
+
+
+@contextlib.asynccontextmanager
+async def door(app: Any) -> AsyncIterator[tuple[Any, int]]:
+    """A server of ours without a listener, and the port of theirs."""
+    async with await app.start(listen=None) as server:
+        theirs = await asyncio.get_running_loop().create_server(lambda: Door(server), "127.0.0.1", 0)
+        yield server, theirs.sockets[0].getsockname()[1]
+        theirs.close()
+        await theirs.wait_closed()
+
+
+def run(loop_kind: str, app: Any, talk: Callable[[int], None]) -> dict[str, Any]:
+    """The server's figures after talk(port), which runs in a thread."""
+
+    async def main() -> dict[str, Any]:
+        async with door(app) as (server, port):
+            await asyncio.to_thread(talk, port)
+            for _ in range(1000):
+                if not server.stats()["sockets"]:
+                    break
+                await asyncio.sleep(0.005)
+            stats: dict[str, Any] = server.stats()
+            return stats
+
+    stats: dict[str, Any] = on_loop(loop_kind, main())
+    assert (stats["sockets"], stats["buffered_bytes"]) == (0, 0)
+    return stats
+
+
+def test_echoes(loop_kind: str, no_leaked_fds: None) -> None:
+    recorder = Recorder()
+
+    def talk(port: int) -> None:
+        client = RawClient.open(port)
+        for size in (0, 1, 100, 70_000, 1_000_000):
+            client.send("x" * size)
+            assert client.recv() == "x" * size
+        client.send_close(1000)
+        client.expect_close(1000)
+        client.close()
+
+    stats = run(loop_kind, make_app(recorder.handler(echo=True), max_backpressure=1 << 24), talk)
+    assert stats["closed"]["by_peer"] == 1
+    assert recorder.events[-1] == ("close", 1000, "")
+
+
+def test_frames_however_they_are_cut(loop_kind: str, no_leaked_fds: None) -> None:
+    rng = random.Random(5)
+    messages = [rng.randbytes(rng.choice([0, 1, 125, 126, 5000, 100_000])) for _ in range(100)]
+
+    def talk(port: int) -> None:
+        client = RawClient.open(port)
+        stream = b"".join(build(BINARY, message) for message in messages)
+        at = 0
+        while at < len(stream):
+            size = rng.choice([1, 10, 1000, 50_000])
+            client.send_raw(stream[at : at + size])
+            at += size
+            if rng.random() < 0.3:
+                client.drain_now()
+        assert [client.recv() for _ in messages] == messages
+        client.close()
+
+    run(loop_kind, make_app(Recorder().handler(echo=True), max_backpressure=1 << 24, high_water=1 << 24), talk)
+
+
+def test_a_peer_that_reads_late_is_held_back(loop_kind: str, no_leaked_fds: None) -> None:
+    """The transport's buffer fills, then ours; reading pauses; all of it comes in the end."""
+    recorder = Recorder()
+    blob = bytes(range(256)) * 4096
+
+    def talk(port: int) -> None:
+        client = RawClient.open(port)
+        client.sock.settimeout(0.5)
+        sent = 0
+        with contextlib.suppress(TimeoutError):
+            for _ in range(40):
+                client.send_frame(BINARY, blob, mask=b"\0\0\0\0")
+                sent += 1
+        assert sent < 40
+        client.sock.settimeout(20)
+        for _ in range(sent):
+            assert client.recv() == blob
+        client.close()
+
+    run(loop_kind, make_app(recorder.handler(echo=True), max_backpressure=1 << 22), talk)
+
+
+def test_a_half_close_is_answered(loop_kind: str, no_leaked_fds: None) -> None:
+    def talk(port: int) -> None:
+        client = RawClient.open(port)
+        for number in range(5):
+            client.send(str(number))
+        client.finish_sending()
+        assert [client.recv() for _ in range(5)] == list("01234")
+        client.expect_eof()
+        client.close()
+
+    run(loop_kind, make_app(Recorder().handler(echo=True)), talk)
+
+
+@pytest.mark.parametrize("how", ["close", "terminate", "reset", "stop"])
+def test_ends(loop_kind: str, no_leaked_fds: None, how: str) -> None:
+    recorder = Recorder()
+
+    async def main() -> None:
+        async with door(make_app(recorder.handler(echo=True))) as (server, port):
+            client = await asyncio.to_thread(RawClient.open, port)
+            while not recorder.sockets:
+                await asyncio.sleep(0.001)
+            (ws,) = recorder.sockets
+            assert ws.remote_address == ("127.0.0.1", 5)
+            if how == "close":
+                ws.close(4000, "bye")
+                assert (await asyncio.to_thread(client.recv_frame)).payload == b"\x0f\xa0bye"
+                await asyncio.to_thread(client.send_close, 4000)
+            elif how == "terminate":
+                ws.terminate()
+            elif how == "reset":
+                client.reset()
+            else:
+                stopping = asyncio.ensure_future(server.stop(2))
+                assert (await asyncio.to_thread(client.recv_frame)).payload[:2] == b"\x03\xe9"
+                await asyncio.to_thread(client.send_close, 1001)
+                await stopping
+            if how != "reset":
+                assert await asyncio.to_thread(client.eof)
+                client.close()
+            for _ in range(1000):
+                if not server.stats()["sockets"]:
+                    break
+                await asyncio.sleep(0.005)
+            assert server.stats()["sockets"] == 0
+        codes = {
+            "close": (4000, "bye"),
+            "terminate": (1006, ""),
+            "reset": (1006, ""),
+            "stop": (1001, "server is stopping"),
+        }
+        assert recorder.events[-1] == ("close", *codes[how])
+
+    on_loop(loop_kind, main())
