@@ -224,6 +224,7 @@ cdef class Reactor:
     cdef flag may_nest                  # it can be run inside a callback
     cdef unsigned long thread           # in which the loop was last seen running
     cdef uint32_t now                   # milliseconds, coarse, wraps
+    cdef uint32_t ahead                 # how far a test has set the clock
     # who is polled
     cdef int poller                     # -1 once it is closed
     cdef uint32_t batch                 # counts the batches of events
