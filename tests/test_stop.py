@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import sys
 import time
+import weakref
 from typing import Any
 
 import pytest
@@ -13,10 +15,12 @@ from harness import (
     PATIENCE,
     RawClient,
     Recorder,
+    Serving,
     Traps,
     client_of,
     echo_app,
     elsewhere,
+    make_app,
     new_loop,
     request_bytes,
     until,
@@ -307,3 +311,24 @@ def test_stop_with_a_refusal_under_way(run: Any) -> None:
         client.close()
 
     run(main)
+
+
+def test_a_server_that_has_stopped_keeps_no_connection(serve: Serving) -> None:
+    """Whoever keeps the server does not keep those who were connected."""
+    sockets: list[Any] = []
+
+    class Handler:
+        def open(self, ws: Any) -> None:
+            sockets.append(weakref.ref(ws))
+
+        def close(self, ws: Any, code: int, reason: str) -> None:
+            pass
+
+    server = serve(make_app(Handler))
+    clients = [RawClient.open(server.port) for _ in range(3)]
+    server.stop_server(0)
+    gc.collect()
+    assert [ws() for ws in sockets] == [None] * 3
+    assert server.server is not None
+    for client in clients:
+        client.close()

@@ -94,6 +94,7 @@ cdef class Reactor:
                 socket = roster.newest
                 socket.drop()
                 self.unlink(socket)
+        self.dirty, self.put_off = [], []   # nobody has a turn any more
         try:
             self._write_lines()
         finally:
