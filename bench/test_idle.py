@@ -129,6 +129,7 @@ def test_a_storm_that_a_backlog_does_not_hold(built: Path) -> None:
     server = f"""
 import socket, sys, time
 listener = socket.socket()
+listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
 listener.bind(("127.0.0.1", int(sys.argv[2])))
 listener.listen(3)
 peers = []
