@@ -214,6 +214,7 @@ cdef class Reactor:
     cdef flag turn_asked                # `turn_call` is to come
     cdef flag in_turn                   # just now
     cdef uint32_t turn_at               # when that began
+    cdef flag clock_held                # no time passes; see hold_clock()
     cdef object turn_call
     # counters
     cdef uint64_t accepted, next_id
