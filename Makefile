@@ -121,7 +121,7 @@ soak-asan: $(VENV)/.built $(VENV)/.tools  ## make soak with the server under Add
 	@set -e; tree="$$(PYTHONPATH=tests $(BIN)/python -c 'from fuzz.server_build import build; print(build())')"; cd $$tree; \
 		tests/sanitized.sh $(CURDIR)/$(BIN)/python tests/soak/run.py --minutes $(MINUTES)
 
-nightly:  ## what takes hours and seldom fails: the soak and the fuzzers under the sanitizers, all of Autobahn
+nightly:  ## what is slow and seldom fails: the soak and the fuzzers under the sanitizers, all of Autobahn
 	$(MAKE) soak-asan MINUTES=30
 	$(MAKE) fuzz MINUTES=5
 	$(MAKE) autobahn FULL=1

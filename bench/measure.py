@@ -26,6 +26,16 @@ def free_port() -> int:
         return int(s.getsockname()[1])
 
 
+def reserved_port() -> socket.socket:
+    """A socket whose port a server may listen on, and nobody is given who asks for any port: so Linux treats one that
+    is bound and does not listen. Without it, a client or server beside this one may be given the port."""
+    sock = socket.socket()
+    for option in (socket.SO_REUSEADDR, socket.SO_REUSEPORT):  # servers set the one or the other
+        sock.setsockopt(socket.SOL_SOCKET, option, 1)
+    sock.bind(("127.0.0.1", 0))
+    return sock
+
+
 class Server:
     """One server process pinned to a core, in a context: started, listening, and ended with it."""
 
@@ -34,7 +44,8 @@ class Server:
         self._core = core
 
     def __enter__(self) -> Server:
-        self.port = free_port()
+        self._reserved = reserved_port()
+        self.port = int(self._reserved.getsockname()[1])
         self._log = tempfile.TemporaryFile("w+")
         with pinned(self._core):
             self._process = subprocess.Popen(
@@ -65,6 +76,7 @@ class Server:
             raise BenchError(f"the server ended by itself with status {died}: {tail}") from error
 
     def _stop(self) -> None:
+        self._reserved.close()
         self._process.terminate()
         try:
             self._process.wait(3)

@@ -13,7 +13,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any, cast
 
@@ -44,6 +44,13 @@ def read_exactly(s: socket.socket, n: int) -> bytes:
     return data
 
 
+def until_it_leaves(peer: socket.socket) -> None:
+    """Reads what comes: who closes on unread bytes resets the connection, and what was sent to it may be lost."""
+    with suppress(ConnectionError):
+        while peer.recv(65536):
+            pass
+
+
 def answer(frame: bytes) -> bytes:
     key = frame[4:8]
     return frame[:1] + bytes([frame[1] & 127]) + frame[2:4] + bytes(b ^ key[i % 4] for i, b in enumerate(frame[8:]))
@@ -72,7 +79,7 @@ def alone(behaviour: Behaviour) -> Behaviour:
     def work(listener: socket.socket) -> None:
         with requested(listener) as peer:
             behaviour(peer)
-            peer.recv(1)
+            until_it_leaves(peer)
 
     return work
 

@@ -30,6 +30,7 @@ from bench.test_bench import (
     report,
     requested,
     several,
+    until_it_leaves,
 )
 
 # Connections that do not talk
@@ -58,7 +59,7 @@ def test_a_frame_for_an_idle_connection_is_noticed(built: Path, serve: Serve) ->
                 peers.append(open_sockets.enter_context(requested(listener)))
                 peers[-1].sendall(OK_101)
             peers[1].sendall(answer(read_exactly(peers[0], FRAME)))
-            peers[0].recv(1)
+            until_it_leaves(peers[0])
 
     options = ["echo", "--connections", "2", "--active", "1", "--size", str(SIZE), "--seconds", "0.2"]
     done = load(built, serve(misdirected), *options)
@@ -114,7 +115,7 @@ def test_how_long_a_handshake_takes(built: Path, serve: Serve, workload: str) ->
                 peer = open_sockets.enter_context(requested(listener))
                 time.sleep(0.2 * (i == 201))
                 peer.sendall(OK_101)
-            peer.recv(1)
+            until_it_leaves(peer)
 
     found = report(load(built, serve(work), workload, "--connections", "3", "--at-once", "3"))
     histogram = found["latency"]["histogram"]
@@ -128,6 +129,7 @@ def test_a_storm_that_a_backlog_does_not_hold(built: Path) -> None:
     server = f"""
 import socket, sys, time
 listener = socket.socket()
+listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
 listener.bind(("127.0.0.1", int(sys.argv[2])))
 listener.listen(3)
 peers = []

@@ -35,6 +35,7 @@ from bench.test_bench import (
     report,
     requested,
     several,
+    until_it_leaves,
 )
 
 OPEN = ("open", "--connections", "1", "--size", str(SIZE), "--rate", "1000", "--seconds", "0.3")
@@ -174,7 +175,7 @@ def test_an_answer_on_another_connection_is_noticed(built: Path, serve: Serve) -
             frames = [answer(read_exactly(peer, FRAME)) for peer in peers]
             for peer, frame in zip(peers, reversed(frames), strict=True):
                 peer.sendall(frame)
-            peers[0].recv(1)
+            until_it_leaves(peers[0])
 
     done = load(built, serve(crossed), "open", "--connections", "2", *OPEN[3:])
     assert done.returncode == 1

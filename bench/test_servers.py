@@ -110,6 +110,17 @@ def started(name: str, *options: str) -> measure.Server:
     return measure.Server([*SERVERS[name].command, *options], min(os.sched_getaffinity(0)))
 
 
+@pytest.mark.parametrize("option", [socket.SO_REUSEADDR, socket.SO_REUSEPORT])
+def test_a_port_is_kept_for_its_server(option: int) -> None:
+    with measure.reserved_port() as reserved, socket.socket() as other, socket.socket() as served:
+        with pytest.raises(OSError, match="in use"):
+            other.bind(reserved.getsockname())
+        served.setsockopt(socket.SOL_SOCKET, option, 1)
+        served.bind(reserved.getsockname())
+        served.listen()
+        socket.create_connection(reserved.getsockname(), 5).close()
+
+
 @pytest.fixture(scope="module", params=SERVERS)
 def server(request: pytest.FixtureRequest) -> Iterator[tuple[str, int]]:
     """Its name and port."""

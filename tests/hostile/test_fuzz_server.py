@@ -26,6 +26,6 @@ def test_rounds(part: int) -> None:
 def test_a_round_can_be_played_again(number: int) -> None:
     """Or a failure could not be looked into. Those over TCP or with short deadlines vary."""
     warm_up("uvloop")
-    first, second = play(6, number), play(6, number)
+    first, second = play(6, number, clock_held=True), play(6, number, clock_held=True)
     assert first.counts["open"] > 0
     assert first.digest() == second.digest()

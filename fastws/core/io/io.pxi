@@ -224,7 +224,8 @@ cdef class Reactor:
     cdef flag may_nest                  # it can be run inside a callback
     cdef unsigned long thread           # in which the loop was last seen running
     cdef uint32_t now                   # milliseconds, coarse, wraps
-    cdef uint32_t ahead                 # how far a test has set the clock
+    cdef uint32_t ahead                 # how far a test has set the clock; see advance()
+    cdef flag clock_held                # no time passes; see hold_clock()
     # who is polled
     cdef int poller                     # -1 once it is closed
     cdef uint32_t batch                 # counts the batches of events
