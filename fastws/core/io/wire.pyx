@@ -50,14 +50,18 @@ cdef bint wire_watch(Socket socket, uint32_t interest) noexcept:
     return Endpoint._watch(socket, interest) if socket.wire is None else socket.wire.watch(socket, interest)
 
 
+cdef ssize_t _failed(int error) noexcept:
+    global errno                            # C's: an assignment would make a variable here
+    errno = error
+    return -1
+
+
 cdef class Wire:
     cdef ssize_t read(self, Socket socket, uint8_t *to, size_t n) noexcept:
-        errno = EIO
-        return -1
+        return _failed(EIO)
 
     cdef ssize_t write(self, Socket socket, const iovec *pieces, int count) noexcept:
-        errno = EIO
-        return -1
+        return _failed(EIO)
 
     cdef int shut(self, Socket socket) noexcept:
         return 0
@@ -147,30 +151,26 @@ cdef class Pushed(Wire):
             del self.waiting[0]
         if done or self.ended:
             return <ssize_t>done
-        errno = EAGAIN
-        return -1
+        return _failed(EAGAIN)
 
     cdef ssize_t write(self, Socket socket, const iovec *pieces, int count) noexcept:
-        cdef list parts = []
+        cdef list parts
         cdef size_t n = 0
         cdef int i
         if self.lost:
-            errno = EPIPE
-            return -1
+            return _failed(EPIPE)
         if self.full:
-            errno = EAGAIN
-            return -1
+            return _failed(EAGAIN)
+        parts = []
         try:
             for i in range(count):
                 parts.append((<const char *>pieces[i].iov_base)[:pieces[i].iov_len])
                 n += pieces[i].iov_len
             self.transport.write(b"".join(parts))
         except MemoryError:
-            errno = ENOMEM
-            return -1
+            return _failed(ENOMEM)
         except BaseException:
-            errno = EPIPE
-            return -1
+            return _failed(EPIPE)
         return <ssize_t>n
 
     cdef int shut(self, Socket socket) noexcept:
