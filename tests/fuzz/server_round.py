@@ -18,6 +18,7 @@ from typing import Any
 from harness import PATIENCE, build_close, new_loop, open_fds
 
 import fastws
+from fastws.serving.reactors import reactor_of
 
 from .server_app import Boom, Handler, meddle, publish
 from .server_ledger import World
@@ -172,7 +173,7 @@ async def _round(world: World, name: str, clock_held: bool) -> None:
     address = listener.getsockname()
     world.server = await world.app.start(sock=listener)
     if clock_held:
-        world.server._reactor.hold_clock()
+        reactor_of(asyncio.get_running_loop()).hold_clock()
     peers: list[Peer] = []
     try:
         await _steps(world, peers, address)

@@ -10,6 +10,8 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from fastws.serving.reactors import reactor_of
+
 # How long is waited for what should become so, as a factor: more under sanitizers, less where failing is meant.
 PATIENCE = float(os.environ.get("PATIENCE", "1"))
 SETTLE_TURNS = 6  # loop iterations after which what had arrived was read, handled and answered
@@ -96,6 +98,15 @@ class ServerThread:
                 await asyncio.sleep(0)
 
         self.call(turns)
+
+    def hold_clock(self) -> None:
+        """No time passes for the server's deadlines but through advance()."""
+        self.call(lambda: reactor_of(self.loop).hold_clock())
+
+    def advance(self, seconds: float) -> None:
+        """Sets the clock of the server's deadlines ahead. What had arrived came in time."""
+        self.call(lambda: reactor_of(self.loop).advance(seconds))
+        self.settle()
 
     def stats(self) -> Any:
         return self.call(self.app.stats)
