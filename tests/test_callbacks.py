@@ -8,7 +8,7 @@ from collections.abc import Callable, Generator
 from typing import Any
 
 import pytest
-from harness import CLOSE, PATIENCE, PING, PONG, TEXT, RawClient, ServerThread, Serving, build, eventually, make_app
+from harness import CLOSE, PING, PONG, TEXT, RawClient, ServerThread, Serving, build, eventually, make_app
 
 
 def frames(*messages: str) -> bytes:
@@ -188,29 +188,31 @@ def test_our_own_close_lets_the_callback_end_and_drops_what_waits(serve: Serving
 
 
 def test_a_callback_that_never_ends_is_cancelled_after_close_timeout(serve: Serving) -> None:
-    _server, client, steps = start(serve, close_timeout=0.2)
+    server, client, steps = start(serve, close_timeout=5)
+    server.hold_clock()
     client.send_raw(frames("wait a", "b"))
     client.send_close(1000)
     client.expect_close(1000)
     client.close()
+    server.settle()
+    server.advance(4.999)
+    assert steps.events == ["open", "wait a begins"]
+    server.advance(0.001)
     eventually(lambda: steps.events == ["open", "wait a begins", "wait a cancelled", ("close", 1000, "")])
 
 
 def test_messages_of_a_peer_that_left_are_delivered_one_timeout_each(serve: Serving) -> None:
     """It leaves while it waits: what it had sent takes longer than close_timeout in all, but each makes progress."""
-    done: list[str] = []
-
-    class Handler:
-        async def message(self, ws: Any, data: str) -> None:
-            await asyncio.sleep(0.15 * PATIENCE)
-            done.append(data)
-
-    server = serve(make_app(Handler, close_timeout=0.6 * PATIENCE, max_waiting=5))
-    client = RawClient.open(server.port)
-    client.send_raw(frames(*"abcdef"))
+    server, client, steps = start(serve, close_timeout=5, max_waiting=5)
+    server.hold_clock()
+    client.send_raw(frames(*(f"wait {one}" for one in "abcdef")))
     client.send_close(1000)
     client.finish_sending()
-    eventually(lambda: done == list("abcdef"), 5.0)
+    for one in "abcdef":
+        eventually(lambda one=one: steps.events[-1] == f"wait {one} begins")
+        server.advance(4.999)
+        server.call(lambda: (steps.gate.set(), steps.gate.clear()))
+    eventually(lambda: steps.events == ["open", *both(*(f"wait {one}" for one in "abcdef")), ("close", 1000, "")])
 
 
 def test_what_runs_goes_on_when_the_peer_has_only_shut_its_side(serve: Serving) -> None:

@@ -124,7 +124,7 @@ def test_nothing_older_than_the_history_is_referred_to(serve: Serving, history: 
 
 
 def test_history_is_given_up_when_idle(serve: Serving) -> None:
-    server = serve(make_app(Echoing(), compression=fastws.Deflate(history_timeout=0.2)))
+    server = serve(make_app(Echoing(), compression=fastws.Deflate(history_timeout=30))).hold_clock()
     client, other = (DeflateClient.offer(server.port, OFFER) for _ in range(2))
 
     def size(client: DeflateClient, *, before: bool) -> int:
@@ -142,15 +142,20 @@ def test_history_is_given_up_when_idle(serve: Serving) -> None:
 
     whole = size(other, before=False)
     kept = server.stats()["compression_bytes"]
-    eventually(lambda: server.stats()["compression_bytes"] < kept, what="given up")
+    server.advance(29.999)
+    assert server.stats()["compression_bytes"] == kept
+    server.advance(0.001)
+    assert server.stats()["compression_bytes"] < kept
     rest = server.stats()["compression_bytes"]
     for _ in range(3):
         assert size(client, before=False) == whole
         assert server.stats()["compression_bytes"] > rest
         assert size(client, before=True) < whole / 2
-        eventually(lambda: server.stats()["compression_bytes"] == rest, what="given up")
+        server.advance(30)
+        assert server.stats()["compression_bytes"] == rest
         size(other, before=False)  # so that the deflater is not as it was left
-        eventually(lambda: server.stats()["compression_bytes"] == rest, what="given up")
+        server.advance(30)
+        assert server.stats()["compression_bytes"] == rest
 
 
 def test_figures(serve: Serving) -> None:

@@ -58,13 +58,8 @@ def no_timer_left(serve: Serving) -> Iterator[None]:
     eventually(lambda: timers() <= before, 5.0, "no timers left")
 
 
-def hold(server: ServerThread) -> ServerThread:
-    server.hold_clock()
-    return server
-
-
 def start(serve: Serving, recorder: Recorder | None = None, **options: Any) -> ServerThread:
-    return hold(serve(make_app((recorder or Recorder()).handler(), **{**OFF, "close_timeout": 5, **options})))
+    return serve(make_app((recorder or Recorder()).handler(), **{**OFF, "close_timeout": 5, **options})).hold_clock()
 
 
 # handshake_timeout
@@ -96,7 +91,7 @@ def test_handshake_is_absolute(serve: Serving) -> None:
 
         def message(self, ws: Any, data: Any) -> None: ...
 
-    server = hold(serve(make_app(Handler, **{**OFF, "handshake_timeout": 10})))
+    server = serve(make_app(Handler, **{**OFF, "handshake_timeout": 10})).hold_clock()
     client = RawClient.connect(server.port)
     wire = request_bytes()
     for at in range(8):
@@ -325,7 +320,7 @@ def test_an_upgrade_that_takes_longer_than_ping_interval(serve: Serving) -> None
 
         def message(self, ws: Any, data: Any) -> None: ...
 
-    server = hold(serve(make_app(Handler, **{**OFF, "ping_interval": 30, "ping_timeout": 20})))
+    server = serve(make_app(Handler, **{**OFF, "ping_interval": 30, "ping_timeout": 20})).hold_clock()
     client = RawClient.connect(server.port)
     client.send_raw(request_bytes())
     server.advance(40)

@@ -58,7 +58,7 @@ OPTIONS: dict[str, Any] = {
 def serve_handler(serve: Serving, **options: Any) -> Any:
     app = make_app(Handler(), **(OPTIONS | options))
     app.http("/health")(lambda request: fastws.Response(200, "ok"))
-    return serve(app)
+    return serve(app).hold_clock()
 
 
 def counted(server: Any, where: str, reason: str, times: int = 1) -> None:
@@ -111,9 +111,10 @@ def test_refused_as_the_app_fails(serve: Serving, traps: Any, query: str, kind: 
 @pytest.mark.parametrize("query", ["", "wait"])
 def test_refused_by_deadline_and_at_the_end(serve: Serving, query: str) -> None:
     start = request_bytes("/?" + query) if query else b"GET /"
-    server = serve_handler(serve, handshake_timeout=0.05)
+    server = serve_handler(serve, handshake_timeout=10)
     client = RawClient.connect(server.port)
     client.send_raw(start)
+    server.advance(10)
     counted(server, "refused", "handshake_timeout")
     server = serve_handler(serve)
     RawClient.connect(server.port).send_raw(start)
@@ -153,11 +154,11 @@ def test_closed(serve: Serving, reason: str) -> None:
     counted(server, "closed", reason)
 
 
-DEADLINES: dict[str, tuple[dict[str, float], bytes]] = {
-    "message_timeout": ({"message_timeout": 0.05}, build(BINARY, fin=False)),
-    "ping_timeout": ({"ping_interval": 0.05, "ping_timeout": 0.05}, b""),
-    "close_timeout": ({"close_timeout": 0.05}, build(TEXT, b"close")),
-    "send_timeout": ({"send_timeout": 0.05}, build(TEXT, b"stall")),
+DEADLINES: dict[str, tuple[dict[str, float], bytes]] = {  # which comes after 10 s, or after twice 10 s
+    "message_timeout": ({"message_timeout": 10}, build(BINARY, fin=False)),
+    "ping_timeout": ({"ping_interval": 10, "ping_timeout": 10}, b""),
+    "close_timeout": ({"close_timeout": 10}, build(TEXT, b"close")),
+    "send_timeout": ({"send_timeout": 10}, build(TEXT, b"stall")),
 }
 
 
@@ -168,6 +169,9 @@ def test_closed_by_deadline(serve: Serving, reason: str) -> None:
     client = RawClient.connect(server.port, receive_buffer=4096)
     client.handshake()
     client.send_raw(wire)
+    server.settle()
+    server.advance(10)
+    server.advance(10)
     counted(server, "closed", reason)
 
 

@@ -99,9 +99,10 @@ class ServerThread:
 
         self.call(turns)
 
-    def hold_clock(self) -> None:
+    def hold_clock(self) -> ServerThread:
         """No time passes for the server's deadlines but through advance()."""
         self.call(lambda: reactor_of(self.loop).hold_clock())
+        return self
 
     def advance(self, seconds: float) -> None:
         """Sets the clock of the server's deadlines ahead. What had arrived came in time."""

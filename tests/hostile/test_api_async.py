@@ -76,12 +76,16 @@ def test_a06_a_peer_that_leaves_quietly(serve: Serving, count: int, leave: str) 
         def close(self, ws: Any, code: int, reason: str) -> None:
             closed.append(code)
 
-    server = serve(make_app(Handler, close_timeout=0.5))
+    server = serve(make_app(Handler, close_timeout=5)).hold_clock()
     with bystander(server):
         client = RawClient.open(server.port)
         client.send_raw(build(TEXT, b"x") * count)
         server.settle()
         getattr(client, leave)()
+        server.settle()
+        server.advance(4.999)
+        assert not closed and not cancelled
+        server.advance(0.001)
         eventually(lambda: closed, 4.0, "closed")
         eventually(lambda: cancelled, 1.0, "cancelled")
 
@@ -180,7 +184,7 @@ def test_a06_cancelled_whatever_ends_the_connection(serve: Serving, ending: str)
         def close(self, ws: Any, code: int, reason: str) -> None:
             order.append(code)
 
-    server = serve(make_app(Handler, close_timeout=0.4))
+    server = serve(make_app(Handler, close_timeout=5)).hold_clock()
     codes = {"close handshake": 1000, "protocol error": 1002, "terminate": 1006, "close": 1006, "reset": 1006}
     with bystander(server):
         client = RawClient.open(server.port)
@@ -196,5 +200,7 @@ def test_a06_cancelled_whatever_ends_the_connection(serve: Serving, ending: str)
             server.call(sockets[0].terminate)
         else:
             getattr(client, ending)()
+        server.settle()
+        server.advance(5)
         eventually(lambda: len(order) == 3, 3.0, "cancelled and closed")
     assert order == ["begins", "cancelled", codes[ending]]

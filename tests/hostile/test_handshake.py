@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 from harness import (
     KEY,
-    PATIENCE,
     TEXT,
     RawClient,
     Recorder,
@@ -429,13 +428,14 @@ CLIENT_HELLO = bytes.fromhex("16030100c8010000c40303") + bytes(range(200))
 )
 def test_h17_other_protocols(serve: Serving, wire: bytes) -> None:
     recorder = Recorder()
-    server = serve(make_app(recorder.handler(upgrade=True), handshake_timeout=0.3 * PATIENCE))
+    server = serve(make_app(recorder.handler(upgrade=True), handshake_timeout=10)).hold_clock()
     with bystander(server, recorder):
         for pieces in ([wire], [wire[:1], wire[1:]], [wire[:9], wire[9:]]):
             client = RawClient.connect(server.port)
             for piece in pieces:
                 client.send_raw(piece)
                 server.settle()
+            server.advance(10)
             client.fill()
             if client.buffer:
                 client.expect_reject(400, 404, 405, 505)

@@ -11,7 +11,6 @@ from harness import (
     ANY,
     BINARY,
     CONT,
-    PATIENCE,
     PING,
     TEXT,
     RawClient,
@@ -318,10 +317,11 @@ def test_h20_upgrade_returns_nonsense(serve: Serving, answer: object) -> None:
 
 def test_h20_upgrade_never_returns(serve: Serving) -> None:
     recorder, gate = Recorder(), Gate()
-    server = serve(make_app(hooked(recorder, gate.hook()), handshake_timeout=0.4 * PATIENCE))
+    server = serve(make_app(hooked(recorder, gate.hook()), handshake_timeout=10)).hold_clock()
     with bystander(server, recorder):
         client = RawClient.connect(server.port)
         client.send_raw(request_bytes() + build(TEXT, b"x"))
+        server.advance(10)
         client.recv_until(b"") if client.eof(3.0) else client.expect_reject(503, 500, 504, 408)
         eventually(lambda: gate.cancelled == gate.entered == 1)
         eventually(lambda: server.stats()["handshakes"] == 0)
