@@ -35,6 +35,7 @@ include "core/connection/route.pyx"         # what the application decided
 include "core/connection/limits.pyx"        # how many, and how often
 include "core/connection/payload.pyx"       # what is given to send, and frames made once
 include "core/connection/topics.pyx"        # who is subscribed to what
+include "core/connection/hub.pyx"           # and over all servers, with those that watch it
 include "core/connection/compressing.pyx"   # compression of a connection
 include "core/connection/opening.pyx"       # request -> 101 and `open`, or a refusal
 include "core/connection/ending.pyx"        # how it ends: the table of ending.h, carried out

@@ -10,6 +10,7 @@ cdef struct Payload:            # what the user gave to be sent
     bint is_view
 
 cdef class Hub
+cdef class WebSocket(Socket)
 
 cdef class Block:               # a Buffer that is filled with small frames
     cdef Buffer buffer
@@ -43,7 +44,11 @@ cdef class Topic:
 
 cdef class Hub:                 # the topics of an App, over all its servers
     cdef list services
+    cdef list watchers          # who is told of changes; see watch()
+    cdef set wanted             # topics of which they were told that there is a subscriber
     cdef Block plain, packed    # where small published frames lie
+    cdef Py_ssize_t _deliver(self, topic, PreparedMessage message, int wish, WebSocket sender) except -1
+    cdef Py_ssize_t _count(self, topic) except -1
 
 cdef struct Bucket:             # of tokens, for a rate
     float tokens

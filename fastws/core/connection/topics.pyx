@@ -1,4 +1,4 @@
-# Topics: who is subscribed to what, and one frame for all of them.
+# Topics: who is subscribed to what on one server, and one frame for all of them.
 #
 # A topic lists its subscribers in an array, and each connection its topics; both sides know where the other names them,
 # so that joining and leaving cost the same however many subscribers there are. Which of its own topics one is, a
@@ -17,53 +17,7 @@ cdef class Topic:
         PyMem_Free(self.slots)
 
 
-@cython.final
-cdef class Hub:
-    """The topics of an App, over all its servers. Of each server only its own thread touches the subscribers."""
-
-    def __cinit__(self):
-        self.services = []
-        self.plain = Block()
-        self.packed = Block()
-
-    def publish(self, topic, data, compress=None, WebSocket sender=None):
-        """Sends data to the subscribers of a topic but `sender`; returns to how many of this thread's servers."""
-        cdef int wish = compressing_wish(compress)
-        cdef Service service
-        cdef Py_ssize_t handed = 0
-        cdef PreparedMessage message
-        topic = _name(topic)
-        if isinstance(data, PreparedMessage):
-            message = data
-            prepared_check(message)
-        else:
-            message = prepared_in(self, data, False)
-        for service in list(self.services):
-            if service.reactor.loop.is_closed():        # without the server having been stopped
-                continue
-            if service.reactor.is_here():
-                handed += topics_publish(service, topic, message, wish, sender)
-                continue
-            try:
-                service.reactor.loop.call_soon_threadsafe(service._deliver, topic, message, wish)
-            except RuntimeError:        # that loop was closed just now
-                pass
-        return handed
-
-    def num_subscribers(self, topic):
-        """How many connections are subscribed, of all servers."""
-        cdef Service service
-        cdef Topic found
-        cdef Py_ssize_t total = 0
-        topic = _name(topic)
-        for service in list(self.services):
-            found = service.topics.get(topic)
-            if found is not None and not service.reactor.loop.is_closed():
-                total += found.count - found.holes
-        return total
-
-
-cdef object _name(name):
+cdef object topic_name(name):
     """A topic's name, checked, as a str that runs no Python code of a subclass when it is looked up."""
     if not isinstance(name, str):
         raise TypeError(f"a topic is a str, got {type(name).__name__}")
@@ -113,7 +67,7 @@ cdef Py_ssize_t _find(WebSocket ws, Topic topic) noexcept:
 
 
 cdef bint topics_has(WebSocket ws, name) except -1:
-    name = _name(name)
+    name = topic_name(name)
     return ws.subscribed > 0 and _find(ws, service_of(ws).topics.get(name)) >= 0
 
 
@@ -124,7 +78,8 @@ cdef tuple topics_of(WebSocket ws):
 cdef bint topics_join(WebSocket ws, name) except -1:
     """Returns whether it was not there before."""
     cdef Topic topic
-    name = _name(name)
+    cdef Py_ssize_t at
+    name = topic_name(name)
     if ws.phase != PHASE_OPEN:
         return False
     check_thread(ws)
@@ -146,6 +101,14 @@ cdef bint topics_join(WebSocket ws, name) except -1:
     ws.subscriptions_at[ws.subscribed].slot = topic.count
     topic.count += 1
     ws.subscribed += 1
+    if topic.count - topic.holes == 1:
+        try:
+            hub_gained(service_of(ws).hub, topic.name)
+        except BaseException:
+            at = _find(ws, topic)
+            if at >= 0:                     # a watcher may have ended the connection
+                _leave(ws, <uint32_t>at)
+            raise
     return True
 
 
@@ -162,7 +125,7 @@ cdef void *_fitted(void *array, uint32_t count, size_t item) except NULL:
 cdef bint topics_quit(WebSocket ws, name) except -1:
     """Returns whether it was there."""
     cdef Py_ssize_t at
-    name = _name(name)
+    name = topic_name(name)
     if not ws.subscribed:
         return False
     check_thread(ws)
@@ -222,4 +185,5 @@ cdef int _forget_if_empty(Service service, Topic topic) noexcept:
     # None where a collection of garbage has cut them off.
     if not topic.count and service is not None and service.topics is not None and topic.name in service.topics:
         del service.topics[topic.name]
+        hub_lost(service.hub, service, topic.name)
     return 0
