@@ -173,7 +173,7 @@ cdef class ReaderContext:
 
 cdef class Reactor:
     cdef readonly object loop
-    cdef flag may_nest                  # it can be run inside a callback
+    cdef flag may_nest                  # a callback may run the loop: assumed of every loop but uvloop
     cdef object starter                 # starts coroutines (fastws.tasks)
     cdef object log
     cdef unsigned long thread           # in which the loop was last seen running
@@ -212,8 +212,8 @@ cdef class Reactor:
     cdef list lines                     # for the log: (kind, form, arguments, error)
     cdef flag overlooked                # a socket is marked and could not be listed there
     cdef flag turn_asked                # `turn_call` is to come
-    cdef flag in_turn                   # just now
-    cdef uint32_t turn_at               # when that began
+    cdef flag in_turn                   # _run() is on the stack
+    cdef uint32_t turn_at               # `now` when it began
     cdef flag clock_held                # no time passes; see hold_clock()
     cdef object turn_call
     # counters

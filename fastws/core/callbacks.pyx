@@ -21,6 +21,7 @@ cdef int callback_message(WebSocket ws, Event *event) except -1:
     if ws.is_busy():
         return _wait(ws, route.message, (ws, message), is_text, event.length)
     ws.is_text_message = is_text
+    # As _answer_of(), but without a tuple and an `except` clause, which slow every message.
     arguments[1], arguments[2] = <PyObject *>ws, <PyObject *>message
     ws.calling = True
     answer = PyObject_Vectorcall(route.message, &arguments[1], 2 | PY_VECTORCALL_ARGUMENTS_OFFSET, NULL)
@@ -36,6 +37,8 @@ cdef int callback_message(WebSocket ws, Event *event) except -1:
 
 
 cdef int _message_view(WebSocket ws, Event *event) except -1:
+    """Delivers binary as a view: of the shared buffer, or of bytes where the message was put together from pieces or
+    has to wait. The view ends when the callback returns. The caller frees event.body."""
     cdef Window window = None
     if event.body != NULL or ws.is_busy():
         message = PyMemoryView_FromObject(message_bytes(event))
@@ -46,14 +49,16 @@ cdef int _message_view(WebSocket ws, Event *event) except -1:
         message = PyMemoryView_FromObject(window)
     ws.is_text_message = False
     try:
-        _call(ws, ws.route.message, (ws, message))
+        result = _answer_of(ws, ws.route.message, (ws, message))
     finally:
         _end_view(window, message)
+    if result is not None:
+        _returned(ws, result)
     return _called(ws)
 
 
 cdef int _broke(WebSocket ws) except -1:
-    """The callback has raised. Apart from callback_message(), because a `try` there slows every message."""
+    """The callback has raised. Apart from callback_message(), because an `except` clause there slows every message."""
     try:
         _raise()
     except (Exception, CancelledError) as error:
@@ -71,11 +76,14 @@ cdef int callback_event(WebSocket ws, callback, tuple arguments) except -1:
         return 0
     if ws.is_busy():
         return _wait(ws, callback, arguments, False, 0)
-    _call(ws, callback, arguments)
+    result = _answer_of(ws, callback, arguments)
+    if result is not None:
+        _returned(ws, result)
     return _called(ws)
 
 
-cdef int _call(WebSocket ws, callback, tuple arguments) except -1:
+cdef object _answer_of(WebSocket ws, callback, tuple arguments):
+    """What the callback returns; None where it raises."""
     result = None
     ws.calling = True
     try:
@@ -84,9 +92,7 @@ cdef int _call(WebSocket ws, callback, tuple arguments) except -1:
         callback_raised(ws, error)
     finally:
         ws.calling = False
-    if result is not None:
-        _returned(ws, result)
-    return 0
+    return result
 
 
 cdef inline int _called(WebSocket ws) except -1:
@@ -172,9 +178,11 @@ cdef int callback_go_on(WebSocket ws) except -1:
             callback, arguments, is_text, size = asides.waiting.popleft()
             asides.waiting_size -= <size_t>size
             ws.is_text_message = is_text
-            _call(ws, callback, arguments)
+            result = _answer_of(ws, callback, arguments)
             if callback is ws.route.message:
                 _end_view(None, arguments[1])
+            if result is not None:
+                _returned(ws, result)
     except BaseException:                   # a KeyboardInterrupt, say: it goes to the loop, and the rest comes after it
         ws.fail("error", 1011, "interrupted")
         ws.mark()

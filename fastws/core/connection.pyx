@@ -479,7 +479,7 @@ cdef class WebSocket(Socket):
         return self.asides
 
 
-cdef int _check_loop(WebSocket ws) except -1:
+cdef int _check_thread_slowly(WebSocket ws) except -1:
     if not ws.reactor.is_here():
         raise RuntimeError(
             "a WebSocket belongs to the thread of its event loop: use loop.call_soon_threadsafe(ws.send, data)"
@@ -488,5 +488,6 @@ cdef int _check_loop(WebSocket ws) except -1:
 
 
 cdef inline int check_thread(WebSocket ws) except -1:
-    """For each method that an application calls."""
-    return 0 if PyThread_get_thread_ident() == ws.reactor.thread else _check_loop(ws)
+    """Raises RuntimeError outside the thread of the loop. The loop is asked only where this is not the thread in which it
+    was last seen."""
+    return 0 if PyThread_get_thread_ident() == ws.reactor.thread else _check_thread_slowly(ws)

@@ -6,8 +6,8 @@ cdef enum:
     LATEST = 0x80000000         # milliseconds; what differs by more is not later but earlier
     KEEP_FOR = 2000             # milliseconds; see took_large_block()
     INPUT_SIZE = 262144         # bytes; the shared receive buffer, and so the most that one socket is read per wake-up
-    TURN_TIME = 4               # milliseconds for what sockets go on with; the rest comes after the others' events
-    MAX_TURN_TIME = 16          # the same where new input takes longer than that, or a busy server would starve them
+    MIN_SHARE = 4               # milliseconds of a turn, at least, for sockets that go on with held input
+    MAX_SHARE = 16              # at most: they get as long as the turn has taken before, or a busy server starves them
     FEWEST_WATCHED = 64         # descriptors that the table begins with room for
 
 cdef uint64_t TIMER_KEY = 0     # no endpoint's: their generations begin with 1
@@ -38,7 +38,7 @@ cdef class Reactor:
 
     def __cinit__(self, loop, starter, log, double tick, Py_ssize_t max_transient, bint keeps_memory):
         self.loop = loop
-        self.may_nest = type(loop).__module__ != "uvloop"       # a subclass may do as it likes
+        self.may_nest = type(loop).__module__ != "uvloop"       # uvloop.Loop refuses to; a subclass might not
         self.starter = starter
         self.log = log
         self.tick = <uint32_t>(tick * 1000)
@@ -94,7 +94,8 @@ cdef class Reactor:
                 socket = roster.newest
                 socket.drop()
                 self.unlink(socket)
-        self.dirty, self.put_off = [], []   # nobody has a turn any more
+        self.dirty.clear()
+        self.put_off.clear()            # no turn comes; the lists would keep the connections alive
         try:
             self._write_lines()
         finally:
@@ -169,7 +170,7 @@ cdef class Reactor:
         self._run(False)
 
     cdef int _run(self, bint take) except -1:
-        """One turn: takes events, if it is to, and sees to all who are marked.
+        """One turn: takes a batch of events if `take`, sweeps if the timer rang, and gives marked sockets their turn.
 
         A callback may run the loop itself (nest_asyncio, a notebook, Qt), and so another turn inside this one. What the
         outer turn has in the shared buffers is sent or left alone before the inner one uses them. From then on the
@@ -178,6 +179,7 @@ cdef class Reactor:
         cdef Socket outer = self.fed
         cdef Buffer outer_input = self.input
         cdef bint outer_turn = self.in_turn
+        cdef uint32_t outer_turn_at = self.turn_at
         if self.poller < 0:
             return 0
         self.thread = PyThread_get_thread_ident()
@@ -195,9 +197,10 @@ cdef class Reactor:
                     self._sweep()
             self._turn()
         finally:
-            self.in_turn = outer_turn
+            self.in_turn, self.turn_at = outer_turn, outer_turn_at
             if outer is not None:
                 self.fed, self.input = outer, outer_input
+            # Every reason for which ask_turn() is called must be here: within a turn it may have asked for nothing.
             if self.dirty or self.put_off or self.overlooked or self.lines:
                 self.ask_turn()
             elif self.on_empty is not None and not self.socket_count:
@@ -321,8 +324,9 @@ cdef class Reactor:
     # turns
 
     cdef int ask_turn(self) except -1:
-        """A socket is marked: see to it in the loop's next iteration, if not before. A turn that runs just now sees to
-        it as well, but before that a callback may run the loop itself."""
+        """Has a turn come in the loop's next iteration. During a turn of a loop that cannot nest it asks for nothing:
+        _run() asks when the turn has ended, if work is left. Where the loop can nest, a callback may run it, and the
+        inner loop needs the call."""
         if self.turn_asked or self.poller < 0 or self.in_turn and not self.may_nest:
             return 0
         try:
@@ -351,9 +355,12 @@ cdef class Reactor:
         return 0
 
     cdef int _turn(self) except -1:
-        """Gives each marked socket its turn. A socket that is marked during this turn waits for the next. Once sockets
-        that go on with their input have taken as long as new input has, within TURN_TIME and MAX_TURN_TIME, the others
-        with input wait, too. The rest do not."""
+        """Gives each marked socket its turn. A socket that is marked during this turn waits for the next.
+
+        Sockets that go on with held input (`resumed`) share as much time as this turn has taken before, at least
+        MIN_SHARE and at most MAX_SHARE. When it is used up, those left are put off to the next turn. A socket without
+        held input is never put off.
+        """
         cdef list dirty
         cdef Socket socket
         cdef Py_ssize_t count
@@ -374,7 +381,7 @@ cdef class Reactor:
         if count:
             self._time()
         began = self.now
-        share = min(max(began - self.turn_at, <uint32_t>TURN_TIME), <uint32_t>MAX_TURN_TIME)
+        share = min(max(began - self.turn_at, <uint32_t>MIN_SHARE), <uint32_t>MAX_SHARE)
         while self.seen < min(count, len(self.dirty)):      # a turn inside this one may have emptied the list
             socket = self.dirty[self.seen]
             self.seen += 1
@@ -534,8 +541,13 @@ cdef class Reactor:
         return 0
 
     def hold_clock(self):
-        """No time passes from now on, so that a test can be repeated: no deadline comes, and no turn is cut short."""
+        """No time passes from now on, but what pass_time() says, so that a test can be repeated: no deadline comes, and
+        no turn is cut short by time."""
         self.clock_held = True
+
+    def pass_time(self, double seconds):
+        """So much has passed on the clock that is held."""
+        self.now += <uint32_t>(seconds * 1000)
 
     def stop_listening(self):
         """Closes the listening sockets; connections live on."""

@@ -64,8 +64,7 @@ def abandon(Reactor reactor not None, Service service not None):
     for ws in left:
         ws.asides = None                    # the callback that runs, and who waits in drained()
         ws.end("stopping")
-    reactor.dirty.clear()
-    reactor.put_off.clear()                 # there is no turn in which `close` would be called
+    reactor.dirty.clear()                   # there is no turn in which `close` would be called
 
 
 def terminate_all(Reactor reactor not None):

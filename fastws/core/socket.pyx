@@ -527,8 +527,9 @@ cdef class Socket(Endpoint):
 
 
 cdef inline int will_write(Socket self) except -1:
-    """May run any Python code, as Socket.mark() may. So a writer calls this, then looks at the state, then calls
-    reserve(), which runs none by then. No method, so that a write costs no call for it."""
+    """Asks for the turn that a write outside the cork needs. That may run any Python code, so a writer calls this, then
+    looks at the state, then calls reserve(), which runs none, except for more than CORK_SIZE bytes in the cork. A
+    function rather than a method, so that C can inline it."""
     if self.reactor.turn_asked or self.reactor.corked_for is self and not self.outbox.size:
         return 0
     return self.reactor.ask_turn()

@@ -11,7 +11,6 @@ import contextlib
 import random
 import struct
 import threading
-import time
 from collections import Counter
 from collections.abc import Callable
 from typing import Any
@@ -149,8 +148,8 @@ def test_messages_that_wait_behind_an_async_callback(serve: Serving, flooders: i
 
 
 def test_answers_of_tasks_do_not_wait_for_all_who_go_on(serve: Serving) -> None:
-    """Ten peers each fill a turn's time over and over. What a task sends leaves in the next turn, not when each of them
-    has had one of its own."""
+    """Ten peers each fill their share of a turn over and over, on the server's clock. What a task sends leaves in the
+    next turn, not when each of them has had one of its own."""
     waited: list[int] = []  # of each answer: for how many callbacks that take long
     honest: list[Any] = []
     counts: Counter[Any] = Counter()
@@ -159,7 +158,7 @@ def test_answers_of_tasks_do_not_wait_for_all_who_go_on(serve: Serving) -> None:
         def message(self, ws: Any, data: Any) -> None:
             counts[ws] += 1
             if counts[ws] % EVENTS == 1:
-                time.sleep(0.005)
+                server.server._reactor.pass_time(0.005)
                 if counts[ws] > EVENTS and honest[0].buffered_amount:  # not one of those that events have brought
                     waited[-1] += 1
 
@@ -175,6 +174,7 @@ def test_answers_of_tasks_do_not_wait_for_all_who_go_on(serve: Serving) -> None:
     app = make_app(Flooded)
     app.websocket("/honest")(Honest)
     server = serve(app)
+    server.call(server.server._reactor.hold_clock)
     with bystander(server):
         client = RawClient.open(server.port, "/honest")
         wire = build(TEXT, b"x", mask=UNMASKED) * (EVENTS * 20)
@@ -185,7 +185,8 @@ def test_answers_of_tasks_do_not_wait_for_all_who_go_on(serve: Serving) -> None:
 
 
 def test_a_busy_server_does_not_starve_those_who_go_on(serve: Serving) -> None:
-    """New input takes 40 ms of each turn. Of sixteen peers whose input goes on, several have a turn's time after it."""
+    """New input takes 40 ms of a wake-up, on the server's clock. Of sixteen peers whose input goes on, those that fit
+    into 16 ms go on after it, not just one."""
     peers, parts = 16, 4
     counts: Counter[Any] = Counter()
     turns = []
@@ -194,7 +195,7 @@ def test_a_busy_server_does_not_starve_those_who_go_on(serve: Serving) -> None:
         def message(self, ws: Any, data: Any) -> None:
             counts[ws] += 1
             if counts[ws] % EVENTS == 1:
-                time.sleep(0.005)
+                server.server._reactor.pass_time(0.005)
 
     class Busy:
         is_first = True  # of its turn
@@ -203,12 +204,13 @@ def test_a_busy_server_does_not_starve_those_who_go_on(serve: Serving) -> None:
             if self.is_first:
                 self.is_first = False
                 asyncio.get_running_loop().call_soon(setattr, self, "is_first", True)
-                time.sleep(0.04)
+                server.server._reactor.pass_time(0.04)
                 turns.append(0 < sum(counts.values()) < peers * parts * EVENTS)
 
     app = make_app(Flooded)
     app.websocket("/busy")(Busy)
     server = serve(app)
+    server.call(server.server._reactor.hold_clock)
     busy = RawClient.open(server.port, "/busy")
     flooders = [RawClient.open(server.port) for _ in range(peers)]
 
@@ -223,7 +225,7 @@ def test_a_busy_server_does_not_starve_those_who_go_on(serve: Serving) -> None:
     eventually(lambda: sum(counts.values()) == peers * parts * EVENTS, 20)
     server.call(lambda: [ws.terminate() for ws in server.server.connections])
     sending.join()
-    # Their 48 further parts take 11 such turns; they would take 23 if the turns were no longer than without new input.
+    # Their 48 further parts, four at a time; they would go on one by one if 4 ms were all they had.
     assert 0 < sum(turns) <= 18, sum(turns)
 
 

@@ -84,6 +84,7 @@ class Trial(World):
             return fastws.Response(200, "a page")
 
         super().__init__(loop, app)
+        self.impatient = impatient
         self.release = later.wait.set
         self.expected: dict[Peer, Sequence[bytes]] = {}
         self.waits: set[Peer] = set()  # for a callback that does not go on
