@@ -103,7 +103,7 @@ cdef class Socket(Endpoint):
     cdef uint8_t *held          # input that could not be processed yet: held_size bytes, behind held_start that were
     cdef uint32_t held_start, held_size     # together they are no more than the reactor reads at once
     cdef uint32_t stalled_at    # since when the peer takes nothing worth mentioning, while `blocked`
-    cdef uint32_t paused_at     # since when there are `pauses`
+    cdef uint32_t paused_at     # since when there are `pauses`, or it is `resumed`
     cdef uint8_t pauses         # reasons not to read; 0 while reading
     cdef flag blocked           # the kernel's send buffer is full
     cdef flag dirty             # listed for the end of the turn
@@ -126,12 +126,14 @@ cdef class Socket(Endpoint):
     cdef int on_resumed(self) except -1
     cdef uint32_t due_in(self, uint32_t now) noexcept
     cdef int on_due(self, uint32_t now) except -1
-    cdef int on_turn(self) except -1
+    cdef int on_turn(self, bint late) except -1
+    cdef bint goes_on(self) noexcept
     cdef bint is_over(self) noexcept
     # receive
     cdef int _receive(self) except -1
     cdef Py_ssize_t _feed(self, uint8_t *data, size_t n) except -1
     cdef int _feed_held(self) except -1
+    cdef int _fed(self) except -1
     cdef Py_ssize_t _feed_copy(self, size_t n) except -1
     cdef int _hold(self, uint8_t *data, size_t n) except -1
     cdef int _let_go(self, size_t n) except -1
@@ -216,6 +218,7 @@ cdef class Reactor:
     cdef uint32_t turn_at               # `now` when it began
     cdef flag clock_held                # no time passes; see hold_clock()
     cdef object turn_call
+    cdef uint32_t asked                 # how often a turn was asked for
     # counters
     cdef uint64_t accepted, next_id
     cdef Py_ssize_t opened
@@ -238,6 +241,7 @@ cdef class Reactor:
     cdef uint32_t _give_back(self) noexcept
     # turns
     cdef int ask_turn(self) except -1
+    cdef int forget_turn(self) noexcept
     cdef bint is_here(self) except -1
     cdef int overlook(self) noexcept
     cdef int _mark_all(self, Roster roster) except -1

@@ -1,6 +1,10 @@
 # Calling the user's code. Callbacks of one connection run one at a time and in order: while an async one runs, what
 # comes after it waits, and once max_waiting things wait, nothing more is read.
 
+cdef enum:
+    CLOSE_ARGUMENTS = 3         # ws, code and reason: no other callback has as many
+
+
 cdef int callback_message(WebSocket ws, Event *event) except -1:
     """Delivers a message. It takes over event.body."""
     cdef Route route = ws.route
@@ -179,8 +183,7 @@ cdef int callback_go_on(WebSocket ws) except -1:
             asides.waiting_size -= <size_t>size
             ws.is_text_message = is_text
             result = _answer_of(ws, callback, arguments)
-            if callback is ws.route.message:
-                _end_view(None, arguments[1])
+            _end_view(None, arguments[len(arguments) - 1])
             if result is not None:
                 _returned(ws, result)
     except BaseException:                   # a KeyboardInterrupt, say: it goes to the loop, and the rest comes after it
@@ -201,7 +204,7 @@ cdef int callback_go_on(WebSocket ws) except -1:
 
 cdef int callback_close(WebSocket ws) except -1:
     """`close`, exactly once: it stays due where there is no memory to call it, or to have it wait."""
-    cdef tuple arguments = (ws, ws.close_code, ws.close_reason)
+    cdef tuple arguments = (ws, ws.close_code, ws.close_reason)     # CLOSE_ARGUMENTS of them
     if not ws.is_busy():
         ws.close_due = False
     callback_event(ws, ws.route.close, arguments)
@@ -224,14 +227,14 @@ cdef int callback_cancel(WebSocket ws) except -1:
         return 0
     ws.mark()
     asides.cancel_due = True
-    kept = [one for one in asides.waiting if one[0] is ws.route.close]
+    kept = [one for one in asides.waiting if len(one[1]) == CLOSE_ARGUMENTS]     # one function may be all callbacks
     asides.waiting = deque(kept) if kept else ()
     asides.waiting_size = 0
     return 0
 
 
-cdef int callback_turn(WebSocket ws) except -1:
-    """The turn ends: what may run anybody's code, and so had to wait, is done now."""
+cdef int callback_turn(WebSocket ws, bint late) except -1:
+    """The turn ends: what may run anybody's code, and so had to wait, is done now. late: see Socket.on_turn()."""
     cdef Asides asides = ws.asides
     if asides.cancel_due and not asides.stepping:
         asides.cancel_due = False
@@ -245,7 +248,7 @@ cdef int callback_turn(WebSocket ws) except -1:
                 ws.mark()
     if asides.drain_waiters is not None and (ws.phase != PHASE_OPEN or ws.outbox.size <= ws.route.low_water):
         sending_release(ws)
-    if asides.waiting and not asides.busy and not ws.calling:
+    if asides.waiting and not asides.busy and not ws.calling and not late:
         callback_go_on(ws)
     return 0
 

@@ -381,10 +381,10 @@ cdef class WebSocket(Socket):
         """A callback has begun and not ended, or something waits that comes first."""
         return self.calling or self.asides is not None and (self.asides.busy or len(self.asides.waiting) > 0)
 
-    cdef int on_turn(self) except -1:
-        Socket.on_turn(self)
+    cdef int on_turn(self, bint late) except -1:
+        Socket.on_turn(self, late)
         if self.asides is not None and self.phase != PHASE_DECIDING:
-            callback_turn(self)
+            callback_turn(self, late)
         self.end_if_finished()
         try:
             if self.close_due:
@@ -488,6 +488,9 @@ cdef int _check_thread_slowly(WebSocket ws) except -1:
 
 
 cdef inline int check_thread(WebSocket ws) except -1:
-    """Raises RuntimeError outside the thread of the loop. The loop is asked only where this is not the thread in which it
-    was last seen."""
-    return 0 if PyThread_get_thread_ident() == ws.reactor.thread else _check_thread_slowly(ws)
+    """Raises RuntimeError outside the thread of the loop. The loop is asked only where it has been seen in this thread
+    before, and may have moved since."""
+    cdef Reactor reactor = ws.reactor
+    if PyThread_get_thread_ident() == reactor.thread and (reactor.in_turn or reactor.turn_asked):
+        return 0
+    return _check_thread_slowly(ws)

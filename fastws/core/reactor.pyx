@@ -163,11 +163,13 @@ cdef class Reactor:
     # what the loop calls
 
     def _wake(self):
+        self.forget_turn()
         self._run(True)
 
-    def _end_turn(self):
-        self.turn_asked = False
-        self._run(False)
+    def _end_turn(self, asked):
+        if asked == self.asked:
+            self.forget_turn()
+            self._run(False)
 
     cdef int _run(self, bint take) except -1:
         """One turn: takes a batch of events if `take`, sweeps if the timer rang, and gives marked sockets their turn.
@@ -329,16 +331,24 @@ cdef class Reactor:
         inner loop needs the call."""
         if self.turn_asked or self.poller < 0 or self.in_turn and not self.may_nest:
             return 0
+        self.turn_asked = True              # before, as what call_soon() runs may run the loop
+        self.asked += 1
         try:
-            self.loop.call_soon(self.turn_call)
-            self.turn_asked = True
+            self.loop.call_soon(self.turn_call, self.asked)
         except BaseException as error:
+            self.turn_asked = False
             # At the recursion limit, say, no function of Python's can be called. The timer calls none.
             self._time()
             self.planned, self.sweep_at = True, self.now
             poller_timer_set(self.timer, 0)
             if not isinstance(error, Exception):
                 raise
+        return 0
+
+    cdef int forget_turn(self) noexcept:
+        """The turn that was asked for is here, or is asked for again where needed. Between the loop and _end_turn() a
+        KeyboardInterrupt may come, and then the call never does. If it still does, it finds that it is an old one."""
+        self.turn_asked = False
         return 0
 
     cdef int overlook(self) noexcept:
@@ -357,15 +367,15 @@ cdef class Reactor:
     cdef int _turn(self) except -1:
         """Gives each marked socket its turn. A socket that is marked during this turn waits for the next.
 
-        Sockets that go on with held input (`resumed`) share as much time as this turn has taken before, at least
-        MIN_SHARE and at most MAX_SHARE. When it is used up, those left are put off to the next turn. A socket without
-        held input is never put off.
+        Sockets that go on with held input share as much time as this turn has taken before, at least MIN_SHARE and at
+        most MAX_SHARE. When it is used up, the input of those left is put off to the next turn. Nothing else is: what
+        they have to send leaves, and their ends come.
         """
         cdef list dirty
         cdef Socket socket
         cdef Py_ssize_t count
         cdef uint32_t began, share
-        cdef bint went_on, late = False
+        cdef bint goes_on, put_off, late = False
         if self.overlooked:
             self.overlooked = False
             self._mark_all(self.transient)
@@ -385,18 +395,17 @@ cdef class Reactor:
         while self.seen < min(count, len(self.dirty)):      # a turn inside this one may have emptied the list
             socket = self.dirty[self.seen]
             self.seen += 1
-            went_on = socket.resumed
-            if went_on and late:
-                if list_append(self.put_off, socket) == 0:
-                    continue
+            goes_on = socket.goes_on()
+            put_off = late and goes_on and list_append(self.put_off, socket) == 0
+            if late and goes_on and not put_off:
                 PyErr_Clear()   # there is no memory to put it off
-            socket.dirty = False
+            socket.dirty = put_off
             try:
-                socket.on_turn()
+                socket.on_turn(put_off)
             except BaseException as error:
                 socket.mark()
                 self._failed(socket, error)
-            if went_on:
+            if goes_on and not put_off:
                 self._time()
                 late = self.now - began >= share
         if self.seen:           # the old list is freed last: freeing a socket may run the application's destructors

@@ -43,6 +43,7 @@ def close_all(Reactor reactor not None, Service service not None, int code, str 
     """Starts the close handshake on every open connection; those that are still opening are dropped."""
     cdef WebSocket ws
     service.stopping = True
+    reactor.forget_turn()
     for ws in _everybody(reactor):
         try:
             if ws.phase <= PHASE_DECIDING:
@@ -70,6 +71,7 @@ def abandon(Reactor reactor not None, Service service not None):
 def terminate_all(Reactor reactor not None):
     """Ends every connection at once and cancels the callbacks that have not ended."""
     cdef WebSocket ws
+    reactor.forget_turn()
     for ws in _everybody(reactor):
         try:
             ws.end("stopping")

@@ -229,6 +229,98 @@ def test_a_busy_server_does_not_starve_those_who_go_on(serve: Serving) -> None:
     assert 0 < sum(turns) <= 18, sum(turns)
 
 
+class PutOff:
+    """A hundred peers whose input goes on, of whom each turn has one: a callback of theirs takes 20 ms, on the server's
+    clock, which stands otherwise. They have seconds to wait for a turn."""
+
+    def __init__(self, serve: Serving, **options: Any) -> None:
+        self.counts: Counter[Any] = Counter()
+        self.sockets: list[Any] = []
+        self.closed: list[tuple[int, str]] = []
+        world = self
+
+        class Flooded:
+            def open(self, ws: Any) -> None:
+                world.sockets.append(ws)
+
+            def message(self, ws: Any, data: Any) -> None:
+                world.note(ws)
+
+            def ping(self, ws: Any, data: Any) -> None:
+                world.note(ws)
+
+            def close(self, ws: Any, code: int, reason: str) -> None:
+                world.closed.append((code, reason))
+
+        app = make_app(Flooded, max_control_rate=0, **options)
+        self.server = serve(app)
+        self.pass_time = self.server.server._reactor.pass_time
+        self.server.call(self.server.server._reactor.hold_clock)
+        self.clients = [RawClient.open(self.server.port) for _ in range(100)]
+
+    def note(self, ws: Any) -> None:
+        self.counts[ws] += 1
+        if self.counts[ws] % EVENTS == 1:
+            self.pass_time(0.02)
+
+    def turns(self, count: int) -> None:
+        async def turns() -> None:
+            for _ in range(count):
+                await asyncio.sleep(0)
+
+        self.server.call(turns)
+
+
+@pytest.mark.parametrize("how", ["send", "close", "terminate", "publish"])
+def test_nothing_but_input_is_put_off(serve: Serving, how: str) -> None:
+    """What a peer with a backlog is sent leaves, and its end comes, while its input waits for its turn."""
+    world = PutOff(serve, close_timeout=0.5)
+    at_once(world.server, *((client, build(TEXT, b"x", mask=UNMASKED) * EVENTS * 20) for client in world.clients))
+    ws = world.sockets[50]
+    act = {
+        "send": lambda: ws.send("here"),
+        "close": lambda: (ws.send("here"), ws.close(4000)),
+        "terminate": ws.terminate,
+        "publish": lambda: (ws.subscribe("room"), world.server.app.publish("room", "here")),
+    }[how]
+    world.server.call(act)
+    world.turns(4)
+    handled = sum(world.counts.values())
+    assert handled < 100 * EVENTS * 20, "they had no backlog"
+    if how == "terminate":
+        assert world.closed == [(1006, "")]
+        return
+    client = next(one for one in world.clients if one.sock.getsockname() == ws.remote_address)
+    client.sock.settimeout(0.001)
+    assert client.recv() == "here"
+    if how == "close":
+        assert client.recv_frame().payload[:2] == b"\x0f\xa0"
+
+
+@pytest.mark.parametrize("what", ["pings", "a message"])
+def test_who_is_put_off_is_not_late(serve: Serving, what: str) -> None:
+    """What it has sent and the server has not looked at cannot be held against it."""
+    limit = {"ping_interval": 0.5, "ping_timeout": 0.5} if what == "pings" else {"message_timeout": 0.5}
+    world = PutOff(serve, **limit)
+    parts = 8
+    wire = build(TEXT, b"x", mask=UNMASKED) * EVENTS * parts
+    if what == "a message":
+        wire = build(TEXT, b"x", fin=False) + build(PING, mask=UNMASKED) * EVENTS * parts + build(CONT, b"x")
+    at_once(world.server, *((client, wire) for client in world.clients))
+
+    def answered() -> bool:
+        for client in world.clients:
+            client.drain_now()
+            if build(PING, mask=None) in client.buffer:
+                client.buffer.clear()
+                client.send_frame(PONG)
+        return sum(world.counts.values()) >= 100 * EVENTS * parts
+
+    eventually(answered, 20)
+    assert world.closed == []
+    assert world.server.stats()["connections"] == 100
+
+
 def test_a_close_behind_what_waits(serve: Serving) -> None:
     """It is the last callback all the same, and comes once."""
     events: list[Any] = []

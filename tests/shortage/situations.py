@@ -126,7 +126,7 @@ def _turn_of(trial: Trial, action: Action) -> Action:
 
     def run() -> None:
         action()
-        trial.server._reactor._end_turn()
+        trial.wake()
 
     return run
 
