@@ -558,6 +558,14 @@ cdef class Reactor:
         """So much has passed on the clock that is held."""
         self.now += <uint32_t>(seconds * 1000)
 
+    def advance(self, double seconds):
+        """So much has passed on the clock that is held, and the deadlines are looked at. What has arrived came in
+        time."""
+        self._run(True)
+        self.pass_time(seconds)
+        self.rang = self.caught_up = True
+        self._run(True)
+
     def stop_listening(self):
         """Closes the listening sockets; connections live on."""
         cdef Listener listener

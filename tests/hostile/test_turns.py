@@ -263,62 +263,73 @@ class PutOff:
         if self.counts[ws] % EVENTS == 1:
             self.pass_time(0.02)
 
-    def turns(self, count: int) -> None:
-        async def turns() -> None:
-            for _ in range(count):
-                await asyncio.sleep(0)
-
-        self.server.call(turns)
+    def flood(self, wire: bytes) -> None:
+        at_once(self.server, *((client, wire) for client in self.clients))
 
 
 @pytest.mark.parametrize("how", ["send", "close", "terminate", "publish"])
 def test_nothing_but_input_is_put_off(serve: Serving, how: str) -> None:
     """What a peer with a backlog is sent leaves, and its end comes, while its input waits for its turn."""
-    world = PutOff(serve, close_timeout=0.5)
-    at_once(world.server, *((client, build(TEXT, b"x", mask=UNMASKED) * EVENTS * 20) for client in world.clients))
+    parts = 200
+    world = PutOff(serve)
+    world.flood(build(TEXT, b"x", mask=UNMASKED) * EVENTS * parts)
     ws = world.sockets[50]
-    act = {
-        "send": lambda: ws.send("here"),
-        "close": lambda: (ws.send("here"), ws.close(4000)),
-        "terminate": ws.terminate,
-        "publish": lambda: (ws.subscribe("room"), world.server.app.publish("room", "here")),
-    }[how]
-    world.server.call(act)
-    world.turns(4)
-    handled = sum(world.counts.values())
-    assert handled < 100 * EVENTS * 20, "they had no backlog"
+    client = next(one for one in world.clients if one.sock.getsockname() == ws.remote_address)
+
+    def act() -> None:
+        if how == "publish":
+            ws.subscribe("room")
+            world.server.app.publish("room", "here")
+        elif how == "terminate":
+            ws.terminate()
+        else:
+            ws.send("here")
+            if how == "close":
+                ws.close(4000)
+
+    async def soon() -> int:
+        handled = world.counts[ws]
+        for _ in range(1000):  # until it has just had its turn, and the 99 others come first
+            if world.counts[ws] != handled:
+                break
+            await asyncio.sleep(0)
+        act()
+        for _ in range(4):
+            await asyncio.sleep(0)
+        client.drain_now()
+        return sum(world.counts.values())
+
+    assert world.server.call(soon) < 100 * EVENTS * parts, "they had no backlog"
     if how == "terminate":
         assert world.closed == [(1006, "")]
-        return
-    client = next(one for one in world.clients if one.sock.getsockname() == ws.remote_address)
-    client.sock.settimeout(0.001)
-    assert client.recv() == "here"
-    if how == "close":
-        assert client.recv_frame().payload[:2] == b"\x0f\xa0"
+    else:
+        heard = build(TEXT, b"here", mask=None)
+        if how == "close":
+            heard += build(CLOSE, (4000).to_bytes(2, "big"), mask=None)
+        assert client.buffer == heard
+    world.server.call(lambda: [one.terminate() for one in world.sockets])
 
 
 @pytest.mark.parametrize("what", ["pings", "a message"])
 def test_who_is_put_off_is_not_late(serve: Serving, what: str) -> None:
     """What it has sent and the server has not looked at cannot be held against it."""
-    limit = {"ping_interval": 0.5, "ping_timeout": 0.5} if what == "pings" else {"message_timeout": 0.5}
-    world = PutOff(serve, **limit)
-    parts = 8
+    parts = 40
+    limits = {"ping_interval": 0.5, "ping_timeout": 0.5} if what == "pings" else {"message_timeout": 0.5}
+    world = PutOff(serve, **limits)
     wire = build(TEXT, b"x", mask=UNMASKED) * EVENTS * parts
     if what == "a message":
         wire = build(TEXT, b"x", fin=False) + build(PING, mask=UNMASKED) * EVENTS * parts + build(CONT, b"x")
-    at_once(world.server, *((client, wire) for client in world.clients))
+    world.flood(wire)
 
-    def answered() -> bool:
-        for client in world.clients:
-            client.drain_now()
-            if build(PING, mask=None) in client.buffer:
-                client.buffer.clear()
-                client.send_frame(PONG)
-        return sum(world.counts.values()) >= 100 * EVENTS * parts
+    async def half_of_it() -> None:
+        while sum(world.counts.values()) < 100 * EVENTS * parts // 2:
+            world.server.server._reactor.advance(0)
+            await asyncio.sleep(0)
 
-    eventually(answered, 20)
+    world.server.call(half_of_it)
     assert world.closed == []
     assert world.server.stats()["connections"] == 100
+    world.server.call(lambda: [one.terminate() for one in world.sockets])
 
 
 def test_a_close_behind_what_waits(serve: Serving) -> None:
