@@ -27,8 +27,8 @@ def free_port() -> int:
 
 
 def reserved_port() -> socket.socket:
-    """A socket whose port a server may listen on, and nobody is given who asks for any port: so Linux treats one that
-    is bound and does not listen. Without it, a client or server beside this one may be given the port."""
+    """A bound socket that does not listen. A server with SO_REUSEADDR or SO_REUSEPORT can listen on its port. Linux
+    gives that port to no other socket that asks for any free one."""
     sock = socket.socket()
     for option in (socket.SO_REUSEADDR, socket.SO_REUSEPORT):  # servers set the one or the other
         sock.setsockopt(socket.SOL_SOCKET, option, 1)

@@ -45,7 +45,8 @@ def read_exactly(s: socket.socket, n: int) -> bytes:
 
 
 def until_it_leaves(peer: socket.socket) -> None:
-    """Reads what comes: who closes on unread bytes resets the connection, and what was sent to it may be lost."""
+    """Reads until the peer leaves. Closing a socket with unread bytes resets the connection, and the peer may lose what
+    was sent to it."""
     with suppress(ConnectionError):
         while peer.recv(65536):
             pass

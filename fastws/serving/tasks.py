@@ -80,6 +80,8 @@ else:
         # Of the future protocol: asyncio tests and clears the first; the task gives us the second.
         _asyncio_future_blocking = False
         _wake: Callable[[Any], object] | None = None
+        # The task's own first step has begun and has not parked it: a signal's handler may have raised in between.
+        lost = False
 
         def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
             self._loop = loop
@@ -120,7 +122,7 @@ else:
             if self._ended is not None:
                 raise self._ended
             if self._coro is None:
-                self._asyncio_future_blocking = True
+                self.lost = self._asyncio_future_blocking = True
                 return self
             if self._awaited is not None:
                 return self._yield_again()
@@ -158,7 +160,7 @@ else:
             return self._loop
 
         def add_done_callback(self, wake: Callable[[Any], object], *, context: Context) -> None:
-            self._wake = wake
+            self._wake, self.lost = wake, False
 
         def result(self) -> None:
             self._wake = None
@@ -191,6 +193,8 @@ else:
             told = partial(report_task, done)
             result, failure, suspended, spoiled = None, None, False, False
             task, spare = pair = spares.pop() if spares else _pair(_Spare(loop))
+            if spare.lost or task.done():
+                task, spare = pair = _pair(_Spare(loop))
             outer = _current_tasks.get(loop)
             # A signal's handler, which may raise, runs when a call has returned. Neither the step nor its end has one
             # after which the current task would be wrong.

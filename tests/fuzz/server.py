@@ -4,8 +4,9 @@
     python tests/fuzz/server.py --seconds 60 --sanitize           # under AddressSanitizer and UBSan
     python tests/fuzz/server.py --seed 7 --round 123 --sanitize   # that round again
 
-Rounds with the shortest deadlines (every third) depend on the clock, too; the others do the same each time. A round is
-played in a child process, so that a crash is told with the round that it came from.
+Rounds with the shortest deadlines (every third) or over TCP (every fifth) depend on the clock. Any other does where a
+turn takes long, as under the sanitizers. A round is played in a child process, so that a crash is told with the round
+that it came from.
 """
 
 from __future__ import annotations

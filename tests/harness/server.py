@@ -99,14 +99,18 @@ class ServerThread:
 
         self.call(turns)
 
+    @property
+    def reactor(self) -> Any:
+        return reactor_of(self.loop)
+
     def hold_clock(self) -> ServerThread:
         """No time passes for the server's deadlines but through advance()."""
-        self.call(lambda: reactor_of(self.loop).hold_clock())
+        self.call(self.reactor.hold_clock)
         return self
 
     def advance(self, seconds: float) -> None:
         """Sets the clock of the server's deadlines ahead. What had arrived came in time."""
-        self.call(lambda: reactor_of(self.loop).advance(seconds))
+        self.call(self.reactor.advance, seconds)
         self.settle()
 
     def stats(self) -> Any:

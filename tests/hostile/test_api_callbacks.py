@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 from harness import (
+    BINARY,
     CLOSE,
     PING,
     PONG,
@@ -365,3 +366,68 @@ def test_a02_a_dropped_ws_object(serve: Serving) -> None:
         assert client.recv() == "still here"
         client.close()
         eventually(lambda: (server.call(gc.collect), tokens[0]() is None)[1])
+
+
+class OneForAll:
+    """One function is every callback. It notes what it is called with; a message "wait" waits for the gate."""
+
+    def __init__(self, *, plain: bool = False) -> None:
+        self.calls: list[tuple[Any, ...]] = []
+        self.gate = asyncio.Event()
+
+        async def anything(ws: Any, *arguments: Any) -> None:
+            self.calls.append(arguments)
+            if arguments == ("wait",):
+                ws.send(BIG)
+                try:
+                    await self.gate.wait()
+                except asyncio.CancelledError:
+                    self.calls.append(("cancelled",))
+                    raise
+
+        def anything_later(ws: Any, *arguments: Any) -> Any:
+            return anything(ws, *(bytes(one) if isinstance(one, memoryview) else one for one in arguments))
+
+        one = anything_later if plain else anything
+        self.open = self.message = self.drain = self.ping = self.pong = self.close = one
+
+
+@pytest.mark.parametrize("binary", ["bytes", "view"])
+def test_a02_one_function_for_all_callbacks(serve: Serving, binary: str) -> None:
+    """What waits behind it is known by what it is, not by its function."""
+    handler = OneForAll(plain=binary == "view")
+    server = serve(make_app(handler, binary=binary, max_backpressure=1 << 30))
+    with bystander(server):
+        client = RawClient.connect(server.port, receive_buffer=4096, timeout=20.0)
+        client.handshake()
+        client.send_raw(build(TEXT, b"wait"))
+        eventually(lambda: ("wait",) in handler.calls)
+        client.send_raw(build(BINARY, b"b") + build(PING, b"p") + build(PONG, b"q"))
+        assert client.recv() == BIG
+        assert client.recv_frame().payload == b"p"
+        server.settle()  # `drain` waits, too
+        assert handler.calls == [(), ("wait",)]
+        client.send_close(1000)
+        client.expect_close(1000)
+        server.call(handler.gate.set)
+        eventually(lambda: (1000, "") in handler.calls)
+        assert sorted(handler.calls[2:-1], key=repr) == [(), (b"b",), (b"p",), (b"q",)]
+        assert handler.calls[-1] == (1000, "")
+
+
+@pytest.mark.parametrize("how", ["reset", "terminate"])
+def test_a02_one_function_for_all_callbacks_is_cancelled(serve: Serving, how: str) -> None:
+    """Of what waits, `close` alone comes."""
+    handler = OneForAll()
+    server = serve(make_app(handler))
+    with bystander(server):
+        client = RawClient.open(server.port)
+        client.send_raw(build(TEXT, b"wait") + build(TEXT, b"behind") + build(PING))
+        eventually(lambda: ("wait",) in handler.calls)
+        server.settle()
+        if how == "reset":
+            client.reset()
+        else:
+            server.call(lambda: next(iter(server.server.connections)).terminate())
+        eventually(lambda: (1006, "") in handler.calls)
+        assert handler.calls == [(), ("wait",), ("cancelled",), (1006, "")]

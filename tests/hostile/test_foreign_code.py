@@ -682,7 +682,8 @@ class Interrupting:
 def test_a04_a_signal_comes_while_a_coroutine_is_started(
     loop_kind: str, no_leaked_fds: None, caplog: pytest.LogCaptureFixture, waits: bool
 ) -> None:
-    """Tasks run as before, and the server stops, after whichever call its handler has raised."""
+    """Tasks run as before, others' callbacks are called, and the server stops, after whichever call its handler has
+    raised."""
 
     class Answers:
         async def message(self, ws: Any, data: Any) -> None:
@@ -718,10 +719,78 @@ def test_a04_a_signal_comes_while_a_coroutine_is_started(
         finally:
             sys.setprofile(None)
         assert asyncio.current_task(loop) is None
+        other = loop.run_until_complete(client_of(server.port))
+        for text in ("one", "two"):
+            other.send(text)
+            loop.run_until_complete(answered(other))
+            assert other.recv() == text, number
         loop.run_until_complete(serves())
-        assert len(closed) == 1 and not any(at_rest(app.stats()).values()) and not unaccounted(app.stats())
+        other.close()
+        assert len(closed) == 2 and not any(at_rest(app.stats()).values()) and not unaccounted(app.stats())
         client.close()
     assert number > 1
     caplog.clear()  # the tracebacks hold connections
+    loop.run_until_complete(loop.shutdown_default_executor())
+    loop.close()
+
+
+@pytest.mark.parametrize("then", ["another message", "stop"])
+def test_a04_a_signal_comes_before_a_turn(loop_kind: str, no_leaked_fds: None, then: str) -> None:
+    """Its handler raises when the loop has taken the call from its queue and has not made it. uvloop makes it in C,
+    where no handler runs."""
+    closed: list[int] = []
+    sockets: list[Any] = []
+
+    class Handler:
+        def open(self, ws: Any) -> None:
+            sockets.append(ws)
+
+        def close(self, ws: Any, code: int, reason: str) -> None:
+            closed.append(code)
+
+    def interrupt(frame: FrameType, event: str, argument: Any) -> None:
+        if event == "call" and frame.f_code is asyncio.Handle._run.__code__ and "_end_turn" in repr(frame.f_locals):
+            sys.setprofile(None)
+            raise KeyboardInterrupt
+
+    def send() -> None:
+        for ws in sockets:
+            ws.send("task")
+
+    loop = new_loop(loop_kind)
+    app = make_app(Handler)
+    server = loop.run_until_complete(app.start("127.0.0.1", 0))
+    clients = [loop.run_until_complete(client_of(server.port)) for _ in range(2)]
+    loop.run_until_complete(until(lambda: len(sockets) == 2))
+    loop.call_soon(send)
+    stopping = loop.call_later(0.05, loop.stop)
+    try:
+        sys.setprofile(interrupt)
+        loop.run_forever()
+        assert loop_kind == "uvloop"
+    except KeyboardInterrupt:
+        assert loop_kind == "asyncio"
+        stopping.cancel()
+    finally:
+        sys.setprofile(None)
+
+    def heard(number: int) -> Any:
+        """The next frame that a client is sent."""
+        client = clients[number]
+        loop.run_until_complete(until(lambda: client.buffer or select.select([client.sock], [], [], 0)[0]))
+        return client.recv_frame()
+
+    if then == "another message":
+        clients[0].send("x")
+        assert heard(1).payload == b"task"
+        loop.call_soon(send)
+        assert heard(1).payload == heard(0).payload == b"task"
+    stopped = loop.create_task(server.stop(60 * PATIENCE))
+    for number in range(2):
+        while (frame := heard(number)).opcode != CLOSE:
+            assert frame.payload == b"task"
+        clients[number].send_close(1001)
+    loop.run_until_complete(asyncio.wait_for(stopped, 20 * PATIENCE))
+    assert closed == [1001, 1001] and not any(at_rest(app.stats()).values())
     loop.run_until_complete(loop.shutdown_default_executor())
     loop.close()

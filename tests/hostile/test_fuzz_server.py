@@ -24,7 +24,7 @@ def test_rounds(part: int) -> None:
 
 @pytest.mark.parametrize("number", [0, 1, 6, 7])
 def test_a_round_can_be_played_again(number: int) -> None:
-    """Or a failure could not be looked into. Those over TCP or with short deadlines vary."""
+    """With the server's clock held, so that a busy machine changes nothing; or a failure could not be looked into."""
     warm_up("uvloop")
     first, second = play(6, number, clock_held=True), play(6, number, clock_held=True)
     assert first.counts["open"] > 0

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import random
 import time
 from collections.abc import Callable
 from typing import Any
@@ -25,7 +26,7 @@ from harness import (
     request_bytes,
     unaccounted,
 )
-from harness.deflating import DeflateClient, Params
+from harness.deflating import DeflateClient, Params, compressed, deflate
 
 import fastws
 
@@ -501,3 +502,51 @@ def test_a08_a_task_that_is_cancelled_in_its_first_step(serve: Serving) -> None:
     client.reset()
     eventually(lambda: "close" in events)
     assert events == ["first step", "cancelled", "close"]
+
+
+@pytest.mark.parametrize("what", ["drains", "resumes", "resumes later", "inflates"])
+def test_a08_what_is_to_go_on_goes_on(serve: Serving, what: str) -> None:
+    """A turn inside the callback comes by a socket whose input is being processed: what was asked for meanwhile, that
+    its input goes on, is not forgotten."""
+    got: list[int] = []
+    passed: list[int] = []
+
+    class Handler:
+        def message(self, ws: Any, data: Any) -> None:
+            got.append(len(data))
+            loop = asyncio.get_running_loop()
+            if what == "drains" and data == "big":
+                ws.send(bytes(20_000_000))  # over high_water: reading pauses
+                nest(lambda: ws.buffered_amount < 10_000)
+            elif what == "inflates" and len(data) > 1:
+                nest(lambda: passed)
+            elif what.startswith("resumes") and len(got) == 200:
+                ws.pause_reading()
+                if what == "resumes":
+                    ws.resume_reading()
+                else:
+                    loop.call_soon(ws.resume_reading)
+                nest(lambda: passed)
+
+    def nest(check: Callable[[], object]) -> None:
+        asyncio.get_running_loop().call_later(SOON, passed.append, 1)
+        if serve.loop_kind == "asyncio":
+            run_until(check)
+
+    server = serve(make_app(Handler, compression="deflate", max_message_size=1 << 20, max_backpressure=1 << 30))
+    offers = "permessage-deflate" if what == "inflates" else ""
+    client = DeflateClient.offer(server.port, offers) if offers else RawClient.open(server.port)
+    count = 400
+    if what == "drains":
+        wire = build(TEXT, b"big")
+        client.send_raw(wire[:3])
+        server.settle()
+        client.send_raw(wire[3:] + build(TEXT, b"x") * count)
+        assert client.recv() == bytes(20_000_000)
+    elif what == "inflates":  # in several turns
+        client.send_raw(compressed(BINARY, deflate(random.Random(1).randbytes(600_000))) + build(TEXT, b"x") * count)
+    else:
+        client.send_raw(build(TEXT, b"x") * (count + 1))
+    eventually(lambda: len(got) == count + 1)
+    client.send("after")
+    eventually(lambda: got[-1] == 5)

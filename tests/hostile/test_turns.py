@@ -7,11 +7,9 @@ runs again, and what is counted are callbacks, or turns of the loop.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import random
 import struct
 import threading
-import time
 from collections import Counter
 from collections.abc import Callable
 from typing import Any
@@ -149,8 +147,8 @@ def test_messages_that_wait_behind_an_async_callback(serve: Serving, flooders: i
 
 
 def test_answers_of_tasks_do_not_wait_for_all_who_go_on(serve: Serving) -> None:
-    """Ten peers each fill a turn's time over and over. What a task sends leaves in the next turn, not when each of them
-    has had one of its own."""
+    """Ten peers each fill their share of a turn over and over, on the server's clock. What a task sends leaves in the
+    next turn, not when each of them has had one of its own."""
     waited: list[int] = []  # of each answer: for how many callbacks that take long
     honest: list[Any] = []
     counts: Counter[Any] = Counter()
@@ -159,7 +157,7 @@ def test_answers_of_tasks_do_not_wait_for_all_who_go_on(serve: Serving) -> None:
         def message(self, ws: Any, data: Any) -> None:
             counts[ws] += 1
             if counts[ws] % EVENTS == 1:
-                time.sleep(0.005)
+                server.reactor.pass_time(0.005)
                 if counts[ws] > EVENTS and honest[0].buffered_amount:  # not one of those that events have brought
                     waited[-1] += 1
 
@@ -174,7 +172,7 @@ def test_answers_of_tasks_do_not_wait_for_all_who_go_on(serve: Serving) -> None:
 
     app = make_app(Flooded)
     app.websocket("/honest")(Honest)
-    server = serve(app)
+    server = serve(app).hold_clock()
     with bystander(server):
         client = RawClient.open(server.port, "/honest")
         wire = build(TEXT, b"x", mask=UNMASKED) * (EVENTS * 20)
@@ -185,7 +183,8 @@ def test_answers_of_tasks_do_not_wait_for_all_who_go_on(serve: Serving) -> None:
 
 
 def test_a_busy_server_does_not_starve_those_who_go_on(serve: Serving) -> None:
-    """New input takes 40 ms of each turn. Of sixteen peers whose input goes on, several have a turn's time after it."""
+    """New input takes 40 ms of a wake-up, on the server's clock. Of sixteen peers whose input goes on, those that fit
+    into 16 ms go on after it, not just one."""
     peers, parts = 16, 4
     counts: Counter[Any] = Counter()
     turns = []
@@ -194,37 +193,128 @@ def test_a_busy_server_does_not_starve_those_who_go_on(serve: Serving) -> None:
         def message(self, ws: Any, data: Any) -> None:
             counts[ws] += 1
             if counts[ws] % EVENTS == 1:
-                time.sleep(0.005)
+                server.reactor.pass_time(0.005)
 
     class Busy:
-        is_first = True  # of its turn
-
         def message(self, ws: Any, data: Any) -> None:
-            if self.is_first:
-                self.is_first = False
-                asyncio.get_running_loop().call_soon(setattr, self, "is_first", True)
-                time.sleep(0.04)
-                turns.append(0 < sum(counts.values()) < peers * parts * EVENTS)
+            server.reactor.pass_time(0.04)
+            done = sum(counts.values())
+            turns.append(0 < done < peers * parts * EVENTS)
+            if done < peers * parts * EVENTS:
+                busy.send_raw(tick)  # there is new input in the next wake-up, too
 
     app = make_app(Flooded)
     app.websocket("/busy")(Busy)
-    server = serve(app)
-    busy = RawClient.open(server.port, "/busy")
+    server = serve(app).hold_clock()
+    busy, tick = RawClient.open(server.port, "/busy"), build(BINARY, b"tick")
     flooders = [RawClient.open(server.port) for _ in range(peers)]
-
-    def send() -> None:
-        with contextlib.suppress(OSError):  # when there is enough
-            busy.send_raw(build(BINARY, bytes(60_000), mask=UNMASKED) * peers * parts * 3)
-
-    sending = threading.Thread(target=send)
-    sending.start()
     wire = build(TEXT, b"x", mask=UNMASKED) * (EVENTS * parts)
-    at_once(server, *((flooder, wire) for flooder in flooders))
+    at_once(server, *((flooder, wire) for flooder in flooders), (busy, tick))
     eventually(lambda: sum(counts.values()) == peers * parts * EVENTS, 20)
-    server.call(lambda: [ws.terminate() for ws in server.server.connections])
-    sending.join()
-    # Their 48 further parts take 11 such turns; they would take 23 if the turns were no longer than without new input.
+    # Their 48 further parts, four at a time; they would go on one by one if 4 ms were all they had.
     assert 0 < sum(turns) <= 18, sum(turns)
+
+
+class PutOff:
+    """A hundred peers whose input goes on, of whom each turn has one: a callback of theirs takes 20 ms, on the server's
+    clock, which stands otherwise. They have seconds to wait for a turn."""
+
+    def __init__(self, serve: Serving, **options: Any) -> None:
+        self.counts: Counter[Any] = Counter()
+        self.sockets: list[Any] = []
+        self.closed: list[tuple[int, str]] = []
+        world = self
+
+        class Flooded:
+            def open(self, ws: Any) -> None:
+                world.sockets.append(ws)
+
+            def message(self, ws: Any, data: Any) -> None:
+                world.note(ws)
+
+            def ping(self, ws: Any, data: Any) -> None:
+                world.note(ws)
+
+            def close(self, ws: Any, code: int, reason: str) -> None:
+                world.closed.append((code, reason))
+
+        app = make_app(Flooded, max_control_rate=0, **options)
+        self.server = serve(app).hold_clock()
+        self.pass_time = self.server.reactor.pass_time
+        self.clients = [RawClient.open(self.server.port) for _ in range(100)]
+
+    def note(self, ws: Any) -> None:
+        self.counts[ws] += 1
+        if self.counts[ws] % EVENTS == 1:
+            self.pass_time(0.02)
+
+    def flood(self, wire: bytes) -> None:
+        at_once(self.server, *((client, wire) for client in self.clients))
+
+
+@pytest.mark.parametrize("how", ["send", "close", "terminate", "publish"])
+def test_nothing_but_input_is_put_off(serve: Serving, how: str) -> None:
+    """What a peer with a backlog is sent leaves, and its end comes, while its input waits for its turn."""
+    parts = 200
+    world = PutOff(serve)
+    world.flood(build(TEXT, b"x", mask=UNMASKED) * EVENTS * parts)
+    ws = world.sockets[50]
+    client = next(one for one in world.clients if one.sock.getsockname() == ws.remote_address)
+
+    def act() -> None:
+        if how == "publish":
+            ws.subscribe("room")
+            world.server.app.publish("room", "here")
+        elif how == "terminate":
+            ws.terminate()
+        else:
+            ws.send("here")
+            if how == "close":
+                ws.close(4000)
+
+    async def soon() -> int:
+        handled = world.counts[ws]
+        for _ in range(1000):  # until it has just had its turn, and the 99 others come first
+            if world.counts[ws] != handled:
+                break
+            await asyncio.sleep(0)
+        act()
+        for _ in range(4):
+            await asyncio.sleep(0)
+        client.drain_now()
+        return sum(world.counts.values())
+
+    assert world.server.call(soon) < 100 * EVENTS * parts, "they had no backlog"
+    if how == "terminate":
+        assert world.closed == [(1006, "")]
+    else:
+        heard = build(TEXT, b"here", mask=None)
+        if how == "close":
+            heard += build(CLOSE, (4000).to_bytes(2, "big"), mask=None)
+        assert client.buffer == heard
+    world.server.call(lambda: [one.terminate() for one in world.sockets])
+
+
+@pytest.mark.parametrize("what", ["pings", "a message"])
+def test_who_is_put_off_is_not_late(serve: Serving, what: str) -> None:
+    """What it has sent and the server has not looked at cannot be held against it."""
+    parts = 40
+    limits = {"ping_interval": 0.5, "ping_timeout": 0.5} if what == "pings" else {"message_timeout": 0.5}
+    world = PutOff(serve, **limits)
+    wire = build(TEXT, b"x", mask=UNMASKED) * EVENTS * parts
+    if what == "a message":
+        wire = build(TEXT, b"x", fin=False) + build(PING, mask=UNMASKED) * EVENTS * parts + build(CONT, b"x")
+    world.flood(wire)
+
+    async def half_of_it() -> None:
+        while sum(world.counts.values()) < 100 * EVENTS * parts // 2:
+            world.server.reactor.advance(0)
+            await asyncio.sleep(0)
+
+    world.server.call(half_of_it)
+    assert world.closed == []
+    assert world.server.stats()["connections"] == 100
+    world.server.call(lambda: [one.terminate() for one in world.sockets])
 
 
 def test_a_close_behind_what_waits(serve: Serving) -> None:

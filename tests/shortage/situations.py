@@ -85,6 +85,7 @@ class Trial(World):
             return fastws.Response(200, "a page")
 
         super().__init__(loop, app)
+        self.impatient = impatient
         self.release = later.wait.set
         self.expected: dict[Peer, Sequence[bytes]] = {}
         self.waits: set[Peer] = set()  # for a callback that does not go on
@@ -126,7 +127,7 @@ def _turn_of(trial: Trial, action: Action) -> Action:
 
     def run() -> None:
         action()
-        reactor_of(trial.loop)._end_turn()
+        trial.wake()
 
     return run
 

@@ -165,6 +165,8 @@ class Lines(logging.Handler):
 class World:
     """A server on its loop, which turns when it is told to."""
 
+    impatient = False  # its deadlines are short
+
     def __init__(self, loop: asyncio.AbstractEventLoop, app: fastws.App) -> None:
         self.loop = loop
         self._open_before = open_fds().keys()
@@ -253,9 +255,9 @@ class World:
         fresh.send(b"GET")
         # A busy machine may bring the last packet of the handshake later than connect() returns.
         self.until(lambda: self.server.stats()["accepted"] > accepted, "accepted")
-        # A very busy machine is held up until the deadline has come.
+        # Where deadlines are short, a very busy machine is held up until this one has come.
         self.until(lambda: fresh.ended or self.timer_is_set(), "under a deadline")
-        assert not fresh.ended or fresh.status == 408, f"turned away with {fresh.status or 'nothing'}"
+        assert not fresh.ended or self.impatient, f"turned away with {fresh.status or 'nothing'}"
         for peer in self.peers:
             want = expected.get(peer, [])
             if peer is fresh or (peer in waits and not peer.ended):

@@ -1,6 +1,10 @@
 # Calling the user's code. Callbacks of one connection run one at a time and in order: while an async one runs, what
 # comes after it waits, and once max_waiting things wait, nothing more is read.
 
+cdef enum:
+    CLOSE_ARGUMENTS = 3         # ws, code and reason: no other callback has as many
+
+
 cdef int callback_message(WebSocket ws, Event *event) except -1:
     """Delivers a message. It takes over event.body."""
     cdef Route route = ws.route
@@ -21,6 +25,7 @@ cdef int callback_message(WebSocket ws, Event *event) except -1:
     if ws.is_busy():
         return _wait(ws, route.message, (ws, message), is_text, event.length)
     ws.is_text_message = is_text
+    # As _answer_of(), but without a tuple and an `except` clause, which slow every message.
     arguments[1], arguments[2] = <PyObject *>ws, <PyObject *>message
     ws.calling = True
     answer = PyObject_Vectorcall(route.message, &arguments[1], 2 | PY_VECTORCALL_ARGUMENTS_OFFSET, NULL)
@@ -36,6 +41,8 @@ cdef int callback_message(WebSocket ws, Event *event) except -1:
 
 
 cdef int _message_view(WebSocket ws, Event *event) except -1:
+    """Delivers binary as a view: of the shared buffer, or of bytes where the message was put together from pieces or
+    has to wait. The view ends when the callback returns. The caller frees event.body."""
     cdef Window window = None
     if event.body != NULL or ws.is_busy():
         message = PyMemoryView_FromObject(message_bytes(event))
@@ -46,14 +53,16 @@ cdef int _message_view(WebSocket ws, Event *event) except -1:
         message = PyMemoryView_FromObject(window)
     ws.is_text_message = False
     try:
-        _call(ws, ws.route.message, (ws, message))
+        result = _answer_of(ws, ws.route.message, (ws, message))
     finally:
         _end_view(window, message)
+    if result is not None:
+        _returned(ws, result)
     return _called(ws)
 
 
 cdef int _broke(WebSocket ws) except -1:
-    """The callback has raised. Apart from callback_message(), because a `try` there slows every message."""
+    """The callback has raised. Apart from callback_message(), because an `except` clause there slows every message."""
     try:
         _raise()
     except (Exception, CancelledError) as error:
@@ -71,11 +80,14 @@ cdef int callback_event(WebSocket ws, callback, tuple arguments) except -1:
         return 0
     if ws.is_busy():
         return _wait(ws, callback, arguments, False, 0)
-    _call(ws, callback, arguments)
+    result = _answer_of(ws, callback, arguments)
+    if result is not None:
+        _returned(ws, result)
     return _called(ws)
 
 
-cdef int _call(WebSocket ws, callback, tuple arguments) except -1:
+cdef object _answer_of(WebSocket ws, callback, tuple arguments):
+    """What the callback returns; None where it raises."""
     result = None
     ws.calling = True
     try:
@@ -84,9 +96,7 @@ cdef int _call(WebSocket ws, callback, tuple arguments) except -1:
         callback_raised(ws, error)
     finally:
         ws.calling = False
-    if result is not None:
-        _returned(ws, result)
-    return 0
+    return result
 
 
 cdef inline int _called(WebSocket ws) except -1:
@@ -172,9 +182,10 @@ cdef int callback_go_on(WebSocket ws) except -1:
             callback, arguments, is_text, size = asides.waiting.popleft()
             asides.waiting_size -= <size_t>size
             ws.is_text_message = is_text
-            _call(ws, callback, arguments)
-            if callback is ws.route.message:
-                _end_view(None, arguments[1])
+            result = _answer_of(ws, callback, arguments)
+            _end_view(None, arguments[len(arguments) - 1])
+            if result is not None:
+                _returned(ws, result)
     except BaseException:                   # a KeyboardInterrupt, say: it goes to the loop, and the rest comes after it
         ending_fail(ws, "error", 1011, "interrupted")
         ws.mark()
@@ -193,7 +204,7 @@ cdef int callback_go_on(WebSocket ws) except -1:
 
 cdef int callback_close(WebSocket ws) except -1:
     """`close`, exactly once: it stays due where there is no memory to call it, or to have it wait."""
-    cdef tuple arguments = (ws, ws.close_code, ws.close_reason)
+    cdef tuple arguments = (ws, ws.close_code, ws.close_reason)     # CLOSE_ARGUMENTS of them
     if not ws.is_busy():
         ws.close_due = False
     callback_event(ws, ws.route.close, arguments)
@@ -216,14 +227,14 @@ cdef int callback_cancel(WebSocket ws) except -1:
         return 0
     ws.mark()
     asides.cancel_due = True
-    kept = [one for one in asides.waiting if one[0] is ws.route.close]
+    kept = [one for one in asides.waiting if len(one[1]) == CLOSE_ARGUMENTS]     # one function may be all callbacks
     asides.waiting = deque(kept) if kept else ()
     asides.waiting_size = 0
     return 0
 
 
-cdef int callback_turn(WebSocket ws) except -1:
-    """The turn ends: what may run anybody's code, and so had to wait, is done now."""
+cdef int callback_turn(WebSocket ws, bint late) except -1:
+    """The turn ends: what may run anybody's code, and so had to wait, is done now. late: see Socket.on_turn()."""
     cdef Asides asides = ws.asides
     if asides.cancel_due and not asides.stepping:
         asides.cancel_due = False
@@ -237,7 +248,7 @@ cdef int callback_turn(WebSocket ws) except -1:
                 ws.mark()
     if asides.drain_waiters is not None and (ws.phase != PHASE_OPEN or ws.outbox.size <= ws.route.low_water):
         sending_release(ws)
-    if asides.waiting and not asides.busy and not ws.calling:
+    if asides.waiting and not asides.busy and not ws.calling and not late:
         callback_go_on(ws)
     return 0
 

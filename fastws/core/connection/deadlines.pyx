@@ -34,7 +34,7 @@ cdef uint32_t deadline_in(WebSocket ws, uint32_t now) noexcept:
         left = time_left(now, ws.stalled_at, route.send_timeout)
     if ws.deflation is not None and ws.deflation.history.size:
         left = min(left, time_left(now, ws.deflation.used_at, route.deflate.history_timeout))
-    if not ws.pauses:
+    if not ws.pauses and not ws.resumed:
         if ws.in_message:
             left = min(left, time_left(now, ws.message_at, route.message_timeout))
         if ws.ping_sent:

@@ -97,6 +97,7 @@ def close_all(Service service not None, int code, str reason):
     """Starts the close handshake on every open connection; those that are still opening are dropped."""
     cdef WebSocket ws
     service.stopping = True
+    _reactor_of(service).forget_turn()
     for ws in _members(service):
         try:
             if phase_is_opening(ws.phase):
@@ -119,13 +120,13 @@ def abandon(Service service not None):
     for ws in left:
         ws.asides = None                    # the callback that runs, and who waits in drained()
         ending_cut(ws, "stopping")
-    reactor.dirty.clear()
-    reactor.put_off.clear()                 # there is no turn in which `close` would be called
+    reactor.dirty.clear()                   # there is no turn in which `close` would be called
 
 
 def terminate_all(Service service not None):
     """Ends every connection at once and cancels the callbacks that have not ended."""
     cdef WebSocket ws
+    _reactor_of(service).forget_turn()
     for ws in _members(service):
         try:
             ending_cut(ws, "stopping")

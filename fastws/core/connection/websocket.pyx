@@ -274,10 +274,10 @@ cdef class WebSocket(Socket):
         """A callback has begun and not ended, or something waits that comes first."""
         return self.calling or self.asides is not None and (self.asides.busy or len(self.asides.waiting) > 0)
 
-    cdef int on_turn(self) except -1:
-        Socket.on_turn(self)
+    cdef int on_turn(self, bint late) except -1:
+        Socket.on_turn(self, late)
         if self.asides is not None and self.phase != PHASE_DECIDING:
-            callback_turn(self)
+            callback_turn(self, late)
         self.end_if_finished()
         try:
             if self.close_due:
@@ -372,7 +372,7 @@ cdef class WebSocket(Socket):
         return self.asides
 
 
-cdef int _check_loop(WebSocket ws) except -1:
+cdef int _check_thread_slowly(WebSocket ws) except -1:
     if not ws.reactor.is_here():
         raise RuntimeError(
             "a WebSocket belongs to the thread of its event loop: use loop.call_soon_threadsafe(ws.send, data)"
@@ -381,5 +381,9 @@ cdef int _check_loop(WebSocket ws) except -1:
 
 
 cdef inline int check_thread(WebSocket ws) except -1:
-    """For each method that an application calls."""
-    return 0 if PyThread_get_thread_ident() == ws.reactor.thread else _check_loop(ws)
+    """Raises RuntimeError outside the thread of the loop. The loop is asked only where it has been seen in this thread
+    before, and may have moved since."""
+    cdef Reactor reactor = ws.reactor
+    if PyThread_get_thread_ident() == reactor.thread and (reactor.in_turn or reactor.turn_asked):
+        return 0
+    return _check_thread_slowly(ws)

@@ -129,7 +129,7 @@ cdef class Socket(Endpoint):
     cdef uint8_t *held          # input that could not be processed yet: held_size bytes, behind held_start that were
     cdef uint32_t held_start, held_size     # together they are no more than the reactor reads at once
     cdef uint32_t stalled_at    # since when the peer takes nothing worth mentioning, while `blocked`
-    cdef uint32_t paused_at     # since when there are `pauses`
+    cdef uint32_t paused_at     # since when there are `pauses`, or it is `resumed`
     cdef uint8_t pauses         # reasons not to read; 0 while reading
     cdef flag blocked           # the kernel's send buffer is full
     cdef flag dirty             # listed for the end of the turn
@@ -152,12 +152,14 @@ cdef class Socket(Endpoint):
     cdef int on_resumed(self) except -1
     cdef uint32_t due_in(self, uint32_t now) noexcept
     cdef int on_due(self, uint32_t now) except -1
-    cdef int on_turn(self) except -1
+    cdef int on_turn(self, bint late) except -1
+    cdef bint goes_on(self) noexcept
     cdef bint is_over(self) noexcept
     # receive
     cdef int _receive(self) except -1
     cdef Py_ssize_t _feed(self, uint8_t *data, size_t n) except -1
     cdef int _feed_held(self) except -1
+    cdef int _fed(self) except -1
     cdef Py_ssize_t _feed_copy(self, size_t n) except -1
     cdef int _hold(self, uint8_t *data, size_t n) except -1
     cdef int _let_go(self, size_t n) except -1
@@ -221,10 +223,9 @@ cdef class ReaderContext:
 
 cdef class Reactor:
     cdef readonly object loop
-    cdef flag may_nest                  # it can be run inside a callback
+    cdef flag may_nest                  # a callback may run the loop: assumed of every loop but uvloop
     cdef unsigned long thread           # in which the loop was last seen running
     cdef uint32_t now                   # milliseconds, coarse, wraps
-    cdef uint32_t ahead                 # how far a test has set the clock; see advance()
     cdef flag clock_held                # no time passes; see hold_clock()
     # who is polled
     cdef int poller                     # -1 once it is closed
@@ -257,9 +258,10 @@ cdef class Reactor:
     cdef flag overlooked                # a socket is marked and could not be listed there
     cdef list told                      # events that no poller tells of: (endpoint, events)
     cdef flag turn_asked                # `turn_call` is to come
-    cdef flag in_turn                   # just now
-    cdef uint32_t turn_at               # when that began
+    cdef flag in_turn                   # _run() is on the stack
+    cdef uint32_t turn_at               # `now` when it began
     cdef object turn_call
+    cdef uint32_t asked                 # how often a turn was asked for
     # begin and end
     cdef int add(self, Crowd crowd, log, double tick, Py_ssize_t max_transient) except -1
     cdef int remove(self, Crowd crowd) except -1
@@ -280,6 +282,7 @@ cdef class Reactor:
     cdef int tell_later(self, Endpoint endpoint, uint32_t events) except -1
     cdef int _hear(self) except -1
     cdef int ask_turn(self) except -1
+    cdef int forget_turn(self) noexcept
     cdef bint is_here(self) except -1
     cdef int overlook(self) noexcept
     cdef Crowd _empty_crowd(self)

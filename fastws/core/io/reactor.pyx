@@ -6,8 +6,8 @@ cdef enum:
     LATEST = 0x80000000         # milliseconds; what differs by more is not later but earlier
     KEEP_FOR = 2000             # milliseconds; see took_large_block()
     INPUT_SIZE = 262144         # bytes; the shared receive buffer, and so the most that one socket is read per wake-up
-    TURN_TIME = 4               # milliseconds for what sockets go on with; the rest comes after the others' events
-    MAX_TURN_TIME = 16          # the same where new input takes longer than that, or a busy server would starve them
+    MIN_SHARE = 4               # milliseconds of a turn, at least, for sockets that go on with held input
+    MAX_SHARE = 16              # at most: they get as long as the turn has taken before, or a busy server starves them
     LONGEST_TICK = 1000         # milliseconds; nobody needs to be looked after more seldom
     FEWEST_WATCHED = 64         # descriptors that the table begins with room for
 
@@ -38,7 +38,7 @@ cdef class Reactor:
 
     def __cinit__(self, loop, bint keeps_memory):
         self.loop = loop
-        self.may_nest = type(loop).__module__ != "uvloop"       # a subclass may do as it likes
+        self.may_nest = type(loop).__module__ != "uvloop"       # uvloop.Loop refuses to; a subclass might not
         self.tick = LONGEST_TICK
         self.thread = PyThread_get_thread_ident()
         self.keeps_memory = keeps_memory
@@ -166,14 +166,16 @@ cdef class Reactor:
     # what the loop calls
 
     def _wake(self):
+        self.forget_turn()
         self._run(True)
 
-    def _end_turn(self):
-        self.turn_asked = False
-        self._run(False)
+    def _end_turn(self, asked):
+        if asked == self.asked:
+            self.forget_turn()
+            self._run(False)
 
     cdef int _run(self, bint take) except -1:
-        """One turn: takes events, if it is to, and sees to all who are marked.
+        """One turn: takes a batch of events if `take`, sweeps if the timer rang, and gives marked sockets their turn.
 
         A callback may run the loop itself (nest_asyncio, a notebook, Qt), and so another turn inside this one. What the
         outer turn has in the shared buffers is sent or left alone before the inner one uses them. From then on the
@@ -182,6 +184,7 @@ cdef class Reactor:
         cdef Socket outer = self.fed
         cdef Buffer outer_input = self.input
         cdef bint outer_turn = self.in_turn
+        cdef uint32_t outer_turn_at = self.turn_at
         if self.poller < 0:
             return 0
         self.thread = PyThread_get_thread_ident()
@@ -201,9 +204,10 @@ cdef class Reactor:
                     self._sweep()
             self._turn()
         finally:
-            self.in_turn = outer_turn
+            self.in_turn, self.turn_at = outer_turn, outer_turn_at
             if outer is not None:
                 self.fed, self.input = outer, outer_input
+            # Every reason for which ask_turn() is called must be here: within a turn it may have asked for nothing.
             if self.dirty or self.put_off or self.overlooked or self.lines or self.told or self._empty_crowd() is not None:
                 self.ask_turn()
         return 0
@@ -353,20 +357,29 @@ cdef class Reactor:
     # turns
 
     cdef int ask_turn(self) except -1:
-        """A socket is marked: see to it in the loop's next iteration, if not before. A turn that runs just now sees to
-        it as well, but before that a callback may run the loop itself."""
+        """Has a turn come in the loop's next iteration. During a turn of a loop that cannot nest it asks for nothing:
+        _run() asks when the turn has ended, if work is left. Where the loop can nest, a callback may run it, and the
+        inner loop needs the call."""
         if self.turn_asked or self.poller < 0 or self.in_turn and not self.may_nest:
             return 0
+        self.turn_asked = True              # before, as what call_soon() runs may run the loop
+        self.asked += 1
         try:
-            self.loop.call_soon(self.turn_call)
-            self.turn_asked = True
+            self.loop.call_soon(self.turn_call, self.asked)
         except BaseException as error:
+            self.turn_asked = False
             # At the recursion limit, say, no function of Python's can be called. The timer calls none.
             self._time()
             self.planned, self.sweep_at = True, self.now
             poller_timer_set(self.timer, 0)
             if not isinstance(error, Exception):
                 raise
+        return 0
+
+    cdef int forget_turn(self) noexcept:
+        """The turn that was asked for is here, or is asked for again where needed. Between the loop and _end_turn() a
+        KeyboardInterrupt may come, and then the call never does. If it still does, it finds that it is an old one."""
+        self.turn_asked = False
         return 0
 
     cdef int overlook(self) noexcept:
@@ -384,15 +397,18 @@ cdef class Reactor:
         return None
 
     cdef int _turn(self) except -1:
-        """Gives each marked socket its turn. A socket that is marked during this turn waits for the next. Once sockets
-        that go on with their input have taken as long as new input has, within TURN_TIME and MAX_TURN_TIME, the others
-        with input wait, too. The rest do not."""
+        """Gives each marked socket its turn. A socket that is marked during this turn waits for the next.
+
+        Sockets that go on with held input share as much time as this turn has taken before, at least MIN_SHARE and at
+        most MAX_SHARE. When it is used up, the input of those left is put off to the next turn. Nothing else is: what
+        they have to send leaves, and their ends come.
+        """
         cdef list dirty
         cdef Crowd crowd
         cdef Socket socket
         cdef Py_ssize_t count
         cdef uint32_t began, share
-        cdef bint went_on, late = False
+        cdef bint goes_on, put_off, late = False
         if self.overlooked:
             self.overlooked = False
             for crowd in self.crowds:
@@ -409,22 +425,21 @@ cdef class Reactor:
         if count:
             self._time()
         began = self.now
-        share = min(max(began - self.turn_at, <uint32_t>TURN_TIME), <uint32_t>MAX_TURN_TIME)
+        share = min(max(began - self.turn_at, <uint32_t>MIN_SHARE), <uint32_t>MAX_SHARE)
         while self.seen < min(count, len(self.dirty)):      # a turn inside this one may have emptied the list
             socket = self.dirty[self.seen]
             self.seen += 1
-            went_on = socket.resumed
-            if went_on and late:
-                if list_append(self.put_off, socket) == 0:
-                    continue
+            goes_on = socket.goes_on()
+            put_off = late and goes_on and list_append(self.put_off, socket) == 0
+            if late and goes_on and not put_off:
                 PyErr_Clear()   # there is no memory to put it off
-            socket.dirty = False
+            socket.dirty = put_off
             try:
-                socket.on_turn()
+                socket.on_turn(put_off)
             except BaseException as error:
                 socket.mark()
                 self._failed(socket, error)
-            if went_on:
+            if goes_on and not put_off:
                 self._time()
                 late = self.now - began >= share
         if self.seen:           # the old list is freed last: freeing a socket may run the application's destructors
@@ -455,20 +470,25 @@ cdef class Reactor:
         if self.clock_held:
             return 0
         clock_gettime(CLOCK_MONOTONIC, &time)
-        self.now = self.ahead + <uint32_t>(<uint64_t>time.tv_sec * 1000 + <uint64_t>time.tv_nsec // 1000000)
+        self.now = <uint32_t>(<uint64_t>time.tv_sec * 1000 + <uint64_t>time.tv_nsec // 1000000)
         return 0
 
+    # a clock that tests set
+
     def hold_clock(self):
-        """No time passes from now on but through advance(), so that a test can be repeated: no deadline comes, and no
-        turn is cut short."""
+        """No time passes from now on, but what pass_time() says, so that a test can be repeated: no deadline comes, and
+        no turn is cut short by time."""
         self.clock_held = True
 
-    def advance(self, double seconds):
-        """Sets the clock of all deadlines ahead, for tests, and sees to those that have come by then. What has arrived
-        by now came in time: it is read before."""
-        self._run(True)
-        self.ahead += <uint32_t>(seconds * 1000)
+    def pass_time(self, double seconds):
+        """So much has passed on the clock that is held."""
         self.now += <uint32_t>(seconds * 1000)
+
+    def advance(self, double seconds):
+        """So much has passed on the clock that is held, and the deadlines are looked at. What has arrived came in
+        time."""
+        self._run(True)
+        self.pass_time(seconds)
         self.rang = self.caught_up = True
         self._run(True)
 

@@ -100,15 +100,19 @@ cdef class Socket(Endpoint):
     cdef int on_due(self, uint32_t now) except -1:
         return 0
 
-    cdef int on_turn(self) except -1:
-        """The socket was marked in this turn of the loop, which ends now."""
+    cdef int on_turn(self, bint late) except -1:
+        """The socket was marked in this turn of the loop, which ends now. late: what is held waits for another turn."""
         if self.fd < 0:
             return 0
         if not self.blocked:
             self.flush()
-        if self.resumed and not self.pauses and self.fd >= 0:
+        if self.goes_on() and not late:
             self._feed_held()
         return 0
+
+    cdef bint goes_on(self) noexcept:
+        """What is held is to be processed, and can be."""
+        return self.resumed and not self.pauses and self.fd >= 0
 
     cdef bint is_over(self) noexcept:
         """The descriptor is closed. Where something else is still to end, the subclass unlinks the socket itself."""
@@ -149,7 +153,7 @@ cdef class Socket(Endpoint):
                 got = wire_read(self, place, room)
                 if got > 0:
                     self._feed(NULL, <size_t>got)
-                    return self.resume(PAUSE_FEEDING)
+                    return self._fed()
             else:
                 n = self.held_size
                 if n:
@@ -159,7 +163,7 @@ cdef class Socket(Endpoint):
                     n += <size_t>got
                     used = self._feed(buffer.data, n)
                     self._hold(buffer.data + used, n - <size_t>used)
-                    return self.resume(PAUSE_FEEDING)
+                    return self._fed()
         if got == 0:
             self.pauses |= PAUSE_AT_END
             self.on_input_end()             # where this drops it, the poller need not be asked
@@ -176,6 +180,7 @@ cdef class Socket(Endpoint):
         self.resumed = False
         if self.hung_up:
             return 0
+        self.on_resumed()                   # it has waited for us since come_back(), or since it was paused
         used = self._feed_copy(n)
         if not used and n < held and not self.resumed and not self.pauses:
             n = held                        # a part is not enough for what begins there
@@ -185,6 +190,12 @@ cdef class Socket(Endpoint):
         self._let_go(used)
         if n < held and not self.pauses:
             self.come_back()
+        return self._fed()
+
+    cdef int _fed(self) except -1:
+        """The input is processed, as far as it is. A turn inside that may have passed over what is to go on."""
+        if self.resumed:
+            self.mark()
         return self.resume(PAUSE_FEEDING)
 
     cdef Py_ssize_t _feed_copy(self, size_t n) except -1:
@@ -247,14 +258,17 @@ cdef class Socket(Endpoint):
 
     cdef int come_back(self) except -1:
         """What on_input() does not use up now, it gets again in the next turn. It is called even if that is nothing."""
+        if not self.resumed and not self.pauses:
+            self.paused_at = self.reactor.now
         self.resumed = True
         return self.mark()
 
     cdef int pause(self, uint8_t reason) except -1:
         """Stops reading while any reason stands. The poller still reports that the peer shuts or resets."""
         if not self.pauses:
-            self.reactor._time()
-            self.paused_at = self.reactor.now
+            if not self.resumed:
+                self.reactor._time()
+                self.paused_at = self.reactor.now
             self._watch(self.interest & ~<uint32_t>POLL_READ | POLL_PEER_SHUT)
         self.pauses |= reason
         return 0
@@ -266,8 +280,10 @@ cdef class Socket(Endpoint):
         if self.pauses:
             return 0
         self._watch(self.interest & ~<uint32_t>POLL_PEER_SHUT | POLL_READ)
-        self.on_resumed()
-        return self.come_back() if self.held_size or self.resumed else 0
+        if not self.held_size and not self.resumed:
+            return self.on_resumed()
+        self.resumed = True                 # it waits for its turn, where _feed_held() says the same
+        return self.mark()
 
     # send
 
@@ -505,6 +521,7 @@ cdef class Socket(Endpoint):
             return 0
         wire_close(self)
         self.fd = -1
+        self.resumed = False
         outbox_clear(&self.outbox)
         self._hold(NULL, 0)
         if self.reactor.corked_for is self:
@@ -515,8 +532,9 @@ cdef class Socket(Endpoint):
 
 
 cdef inline int will_write(Socket self) except -1:
-    """May run any Python code, as Socket.mark() may. So a writer calls this, then looks at the state, then calls
-    reserve(), which runs none by then. No method, so that a write costs no call for it."""
+    """Asks for the turn that a write outside the cork needs. That may run any Python code, so a writer calls this, then
+    looks at the state, then calls reserve(), which runs none, except for more than CORK_SIZE bytes in the cork. A
+    function rather than a method, so that C can inline it."""
     if self.reactor.turn_asked or self.reactor.corked_for is self and not self.outbox.size:
         return 0
     return self.reactor.ask_turn()

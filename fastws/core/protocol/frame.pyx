@@ -1,4 +1,4 @@
-# Frame headers: RFC 6455 section 5.2, read from a client and written for a server.
+# Frame headers: RFC 6455 section 5.2, read and written in either role.
 
 cdef Fault header_legal(uint8_t first, uint8_t second, const Inbox *inbox) noexcept nogil:
     """Every rule that the first two bytes alone can break, after what is in the inbox."""
@@ -22,15 +22,17 @@ cdef Fault header_legal(uint8_t first, uint8_t second, const Inbox *inbox) noexc
             return FAULT_NOTHING_TO_CONTINUE    # 5.4
     elif inbox.opcode:
         return FAULT_INTERLEAVED                # 5.4: fragments of two messages MUST NOT be interleaved
-    if not second & 0x80:
+    if second & MASKED == 0 and not inbox.from_server:
         return FAULT_UNMASKED                   # 5.1: a server MUST close on an unmasked frame
+    if second & MASKED and inbox.from_server:
+        return FAULT_MASKED                     # 5.1: a client MUST close on a masked frame
     return FAULT_NONE
 
 
 cdef Fault header_read(
     Header *header, const Inbox *inbox, const Limits *limits, const uint8_t *p, size_t n
 ) noexcept nogil:
-    """Reads one client frame header from the n >= 2 bytes at p. `header.size` is 0 where more bytes are needed.
+    """Reads one frame header from the n >= 2 bytes at p. `header.size` is 0 where more bytes are needed.
 
     Each rule is applied as soon as the bytes that it speaks of are there, so that the outcome does not depend on how
     the stream is cut. Lengths are compared, never added, before they are known to be within the limit.
@@ -65,16 +67,27 @@ cdef Fault header_read(
             return FAULT_MESSAGE_SIZE
         if inbox.fragments >= limits.max_fragments:
             return FAULT_FRAGMENTS
-    if n < size + 4:
-        return FAULT_NONE
-    memcpy(&header.mask, p + size, 4)
+    header.mask = 0
+    if p[1] & MASKED:
+        if n < size + 4:
+            return FAULT_NONE
+        memcpy(&header.mask, p + size, 4)
+        size += 4
     header.length = length
-    header.size = size + 4
+    header.size = size
     return FAULT_NONE
 
 
+cdef size_t header_write_masked(uint8_t *out, uint8_t first, uint64_t length, uint32_t key) noexcept nogil:
+    """Writes a client's frame header of at most 14 bytes; returns its size. The payload is then masked with the key."""
+    cdef size_t size = header_write(out, first, length)
+    out[1] |= MASKED
+    memcpy(out + size, &key, 4)
+    return size + 4
+
+
 cdef size_t header_write(uint8_t *out, uint8_t first, uint64_t length) noexcept nogil:
-    """Writes a server's (unmasked) frame header of at most 10 bytes; returns its size."""
+    """Writes a server's frame header of at most 10 bytes; returns its size."""
     cdef size_t size, i
     out[0] = first
     if length < 126:
@@ -107,6 +120,7 @@ cdef str fault_text(Fault fault):
         FAULT_CONTROL_FRAGMENTED: "fragmented control frame",
         FAULT_CONTROL_LENGTH: "control frame over 125 bytes",
         FAULT_UNMASKED: "frame is not masked",
+        FAULT_MASKED: "frame is masked",
         FAULT_NOTHING_TO_CONTINUE: "nothing to continue",
         FAULT_INTERLEAVED: "new message inside a fragmented one",
         FAULT_LENGTH_SIGN: "length with its top bit set",

@@ -17,9 +17,8 @@ cdef void inbox_clear(Inbox *inbox) noexcept:
 
 
 cdef void _reset(Inbox *inbox) noexcept nogil:
-    cdef uint8_t takes_deflate = inbox.takes_deflate
-    memset(inbox, 0, sizeof(Inbox))
-    inbox.takes_deflate = takes_deflate
+    cdef size_t kept = &inbox.deflated - <uint8_t *>inbox       # what was negotiated stays
+    memset(&inbox.deflated, 0, sizeof(Inbox) - kept)
 
 
 cdef bint inbox_idle(const Inbox *inbox) noexcept nogil:

@@ -1,8 +1,8 @@
 # Frames for others: a parser of RFC 6455 section 5 for servers, clients, proxies and test tools that have a stream of
 # their own.
 #
-# header_read() judges; it knows a client's frames without extensions. What else a FrameParser is told to let pass is
-# taken out of a copy of the header first.
+# header_read() judges; it knows no extensions but compression. The reserved bits that a FrameParser is told to let pass
+# are taken out of a copy of the header first.
 
 cdef object MAKE = tuple.__new__        # a NamedTuple's own constructor is a Python function, and takes longer
 
@@ -33,7 +33,7 @@ cdef class FrameParser:
             raise ValueError(f"max_frame_size is {max_frame_size}: give bytes, from 0 to 2**63 - 1")
         if not 0 <= allow_rsv <= 7:
             raise ValueError(f"allow_rsv is {allow_rsv}: give 4 for RSV1, 2 for RSV2, 1 for RSV3, or a sum of them")
-        self.masked = masked
+        self.inbox.from_server = not masked
         self.limits.max_message_size = max_frame_size       # the inbox has never more than one frame
         self.limits.max_fragments = 1
         self.allowed = allow_rsv << 4
@@ -99,25 +99,19 @@ cdef class FrameParser:
         cdef Header header
         cdef Fault fault
         cdef uint8_t seen[MAX_FRAME_HEADER]
-        cdef size_t size, before = self.head_size
+        cdef size_t before = self.head_size
         self.head_size = n
         if n < 2:
             return False
-        size = _header_size(self.head[1])
         memcpy(seen, self.head, n)
         seen[0] &= ~self.allowed
-        if not self.masked:
-            seen[1] ^= 0x80
-            if n >= size:
-                memset(seen + size, 0, 4)
-                n = size + 4
         fault = header_read(&header, &self.inbox, &self.limits, seen, n)
         if fault != FAULT_NONE:
             self._fail_header(fault)
             return False
         if header.size == 0:
             return False
-        self.head_size = size + 4 if self.masked else size
+        self.head_size = header.size
         used[0] = self.head_size - before
         self.inbox.in_frame = True
         self.inbox.fin = True               # for _body_room(), whose bytes object is never larger than the frame
@@ -161,8 +155,6 @@ cdef class FrameParser:
             text += f": {', '.join([f'RSV{i}' for i in range(1, 4) if bits & 8 >> i])}"
         elif fault == FAULT_CONTROL_LENGTH:
             text += f": opcode {opcode:#x}, length field {self.head[1] & 0x7F}"
-        elif fault == FAULT_UNMASKED:
-            text = f"{text if self.masked else 'frame is masked'}: opcode {opcode:#x}"
         elif fault == FAULT_INTERLEAVED:
             text += f": opcode {opcode:#x} while {self.inbox.opcode:#x} goes on"
         elif fault == FAULT_LENGTH_SIGN or fault == FAULT_LENGTH_FORM:
@@ -180,3 +172,42 @@ cdef class FrameParser:
         self.error = error
         self.error_code = code
         return 0
+
+
+def serialize(frame, *, mask=None):
+    """The bytes of a frame on the wire (RFC 6455 section 5.2).
+
+    frame: a Frame, or a tuple of its fields (fin, opcode, payload, rsv), whose payload is any C-contiguous bytes-like
+        object. What the frame says is written as it is: the rules of section 5 are the caller's to keep.
+    mask: a masking key of 4 bytes for a client's frame, which must be unpredictable (section 5.3: take os.urandom(4));
+        None for a server's.
+    Returns bytes. ValueError for an opcode, reserved bits or a key out of range, TypeError for other types.
+    """
+    cdef uint8_t head[MAX_FRAME_HEADER]
+    cdef Py_buffer view
+    cdef uint32_t key = 0
+    cdef size_t size
+    cdef bytes made
+    cdef uint8_t *to
+    fin, opcode, payload, rsv = frame
+    if not 0 <= opcode <= 15:
+        raise ValueError(f"an opcode is 0 to 15, got {opcode}")
+    if not 0 <= rsv <= 7:
+        raise ValueError(f"the reserved bits are 0 to 7, got {rsv}")
+    first = <uint8_t>((0x80 if fin else 0) | rsv << 4 | opcode)
+    if mask is not None:
+        key = mask_key(mask)
+    buffer_get(payload, &view, "a C-contiguous bytes-like payload")
+    try:
+        if mask is None:
+            size = header_write(head, first, <uint64_t>view.len)
+        else:
+            size = header_write_masked(head, first, <uint64_t>view.len, key)
+        made = PyBytes_FromStringAndSize(NULL, <Py_ssize_t>size + view.len)
+        to = <uint8_t *>PyBytes_AS_STRING(made)
+        memcpy(to, head, size)
+        if view.len:
+            simd.unmask(to + size, <const uint8_t *>view.buf, <size_t>view.len, key)
+        return made
+    finally:
+        PyBuffer_Release(&view)

@@ -37,17 +37,18 @@ cdef enum Opcode:               # RFC 6455 section 5.2
 
 cdef enum:
     MAX_FRAME_HEADER = 14       # 2 + 8 of length + 4 of masking key
+    MASKED = 0x80               # in a frame's second byte: a client's, with a key (RFC 6455 section 5.3)
     MAX_CONTROL_PAYLOAD = 125   # RFC 6455 section 5.5
     RSV1 = 0x40                 # in a frame's first byte: the message is compressed (RFC 7692 section 6)
     DEFLATE_MARGIN = 64         # bytes that a short message may grow by in DEFLATE, and more
 
-cdef struct Header:             # a client's frame header, judged and found right
+cdef struct Header:             # a frame header, judged and found right
     uint8_t opcode
     bint fin
     bint deflated               # it belongs to a message with RSV1
     size_t size                 # of the header itself, in bytes
     uint64_t length             # of the payload
-    uint32_t mask               # in wire order
+    uint32_t mask               # the key, in wire order; 0 where the payload is not masked
 
 cdef struct Limits:
     uint64_t max_message_size   # bytes, assembled
@@ -60,6 +61,7 @@ cdef enum Fault:                # why a connection is failed (RFC 6455 section 7
     FAULT_CONTROL_FRAGMENTED
     FAULT_CONTROL_LENGTH
     FAULT_UNMASKED
+    FAULT_MASKED
     FAULT_NOTHING_TO_CONTINUE
     FAULT_INTERLEAVED
     FAULT_LENGTH_SIGN
@@ -73,7 +75,9 @@ cdef enum Fault:                # why a connection is failed (RFC 6455 section 7
     FAULT_CLOSE_UTF8
 
 cdef struct Inbox:             # one connection's receiving side
-    uint8_t takes_deflate       # RSV1 may be set; the rest is as new after each message
+    uint8_t takes_deflate       # RSV1 may be set
+    uint8_t from_server         # the frames are a server's: not masked
+    # The rest is as new after each message.
     # the message in progress
     uint8_t deflated            # its first frame had RSV1
     uint8_t opcode              # TEXT or BINARY; 0 between messages
@@ -198,7 +202,6 @@ cdef class Codec:               # what the connections of a server share
 cdef class FrameParser:         # frames for others: section 5 without a connection
     cdef Limits limits
     cdef uint8_t allowed        # of the first byte, the reserved bits that an extension may set
-    cdef bint masked
     # the frame in progress
     cdef uint8_t head[MAX_FRAME_HEADER]
     cdef size_t head_size       # how much of it is there

@@ -8,22 +8,29 @@ cdef int buffer_get(data, Py_buffer *view, str wanted) except -1:
         raise TypeError(f"expected {wanted}, got {type(data).__name__}: {error}") from None
 
 
+cdef uint32_t mask_key(key) except? 0:
+    """The four bytes in wire order; ValueError where it is not four."""
+    cdef Py_buffer view
+    cdef uint32_t word
+    buffer_get(key, &view, "a bytes-like key")
+    try:
+        if view.len != 4:
+            raise ValueError(f"a masking key has 4 bytes, got {view.len}")
+        memcpy(&word, view.buf, 4)
+    finally:
+        PyBuffer_Release(&view)
+    return word
+
+
 def apply_mask(data, key):
     """`data` XORed with the masking key, which is repeated over it (RFC 6455 section 5.3); undoes itself.
 
     data: any C-contiguous bytes-like object; key: 4 bytes, in wire order. Returns bytes.
     TypeError for other types, ValueError for a key of another length.
     """
-    cdef Py_buffer source, mask
-    cdef uint32_t word
+    cdef Py_buffer source
+    cdef uint32_t word = mask_key(key)
     cdef bytes masked
-    buffer_get(key, &mask, "a bytes-like key")
-    try:
-        if mask.len != 4:
-            raise ValueError(f"a masking key has 4 bytes, got {mask.len}")
-        memcpy(&word, mask.buf, 4)
-    finally:
-        PyBuffer_Release(&mask)
     buffer_get(data, &source, "a C-contiguous bytes-like object")
     try:
         masked = PyBytes_FromStringAndSize(NULL, source.len)
