@@ -488,9 +488,6 @@ cdef int _check_thread_slowly(WebSocket ws) except -1:
 
 
 cdef inline int check_thread(WebSocket ws) except -1:
-    """Raises RuntimeError outside the thread of the loop. The loop is asked only where it has been seen in this thread
-    before, and may have moved since."""
-    cdef Reactor reactor = ws.reactor
-    if PyThread_get_thread_ident() == reactor.thread and (reactor.in_turn or reactor.turn_asked):
-        return 0
-    return _check_thread_slowly(ws)
+    """Raises RuntimeError outside the thread of the loop. The loop is asked only where this is not the thread in which it
+    was last seen: asking costs a system call."""
+    return 0 if PyThread_get_thread_ident() == ws.reactor.thread else _check_thread_slowly(ws)
