@@ -488,6 +488,6 @@ cdef int _check_thread_slowly(WebSocket ws) except -1:
 
 
 cdef inline int check_thread(WebSocket ws) except -1:
-    """Raises RuntimeError outside the thread of the loop. The loop is asked only where this is not the thread in which it
-    was last seen: asking costs a system call."""
+    """Raises RuntimeError outside the thread of the loop. The loop is asked only where this is not the thread in which
+    it was last seen: asking costs a system call."""
     return 0 if PyThread_get_thread_ident() == ws.reactor.thread else _check_thread_slowly(ws)
