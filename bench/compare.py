@@ -35,13 +35,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--output", type=Path, metavar="FILE", help="default: bench/build/compare-A-B.json")
 
 
+def full_name(commit: str) -> str:
+    name = output_of("git", "rev-parse", "--verify", "--quiet", f"{commit}^{{commit}}")
+    if not name:
+        raise BenchError(f"there is no commit {commit!r}")
+    return name
+
+
 def built(commit: str, server: str) -> Server:
     """The server with fastws as it was then, named by the commit; the benchmark's side is as it is now."""
     if commit == HERE:
         return replace(SERVERS[server], name=HERE)
-    name = output_of("git", "rev-parse", "--verify", "--quiet", f"{commit}^{{commit}}")
-    if not name:
-        raise BenchError(f"there is no commit {commit!r}")
+    name = full_name(commit)
     tree = BUILD / f"commit-{name[:12]}"
     if not (tree / ".built").exists():
         print(f"building {commit} in {tree} ...", flush=True)
@@ -100,6 +105,8 @@ def main(options: argparse.Namespace) -> int:
     check_machine()
     for program in sorted({work.program for work in works}):
         compiled(program)
+    for commit in {options.a, options.b} - {HERE}:
+        full_name(commit)  # before the minute that it takes to build the other
     sides = [built(commit, options.server) for commit in (options.a, options.b)]
     a, b = (server.name for server in sides)
     fresh = Results(

@@ -381,21 +381,25 @@ async def ended(ws: Any) -> None:
 def test_paused_by_a_callback_after_the_fin(serve: Serving) -> None:
     """There is nothing to read, so pausing and resuming is about nothing, and holds nothing up."""
     recorder = Recorder()
+    gate = asyncio.Event()
 
     class Handler(recorder.handler()):  # type: ignore[misc]
         async def message(self, ws: Any, data: str) -> None:
-            await asyncio.sleep(0.02)
+            await gate.wait()
             ws.pause_reading()
-            await asyncio.sleep(0.02)
+            await asyncio.sleep(0)
             if data == "resume":
                 ws.resume_reading()
             ws.send(data)
 
     server = serve(make_app(Handler))
     for data in ("resume", "leave it"):
+        gate.clear()
         client = RawClient.open(server.port)
         client.send(data)
         client.finish_sending()
+        server.settle()
+        server.call(gate.set)
         assert client.recv() == data
         client.expect_eof()
     eventually(lambda: server.stats()["closed"]["lost"] == 2)
