@@ -22,7 +22,7 @@ build-alone = $(foreach build,$(ALONE),$(1) $(build) || exit 1;)
 export PIP_ROOT_USER_ACTION := ignore
 
 .DELETE_ON_ERROR:
-.PHONY: help run build alone node-ws bench-node test lint test-here test-bench browser screenshot test-versions \
+.PHONY: help run build alone node-ws bench-node test lint test-here test-bench browser docs screenshot test-versions \
 	$(VERSIONS:%=test-%) test-asan simd simd-here simd-emulated fuzz soak soak-asan autobahn nightly bench clean
 
 help:  ## list the targets
@@ -55,6 +55,9 @@ browser: build  ## the demo in headless Chromium
 	@if [ -n "$(CHROMIUM)" ]; then $(MAKE) --silent $(VENV)/.browser && $(BIN)/python -m pytest tests/browser; else \
 		echo "test: SKIPPED tests/browser: there is no chromium; on Debian and Ubuntu, apt-get install chromium"; \
 		test -z "$$CI"; fi
+
+docs: build  ## write docs/options.md again, from fastws/options.py
+	$(BIN)/python docs/make_options.py
 
 screenshot: build $(VENV)/.browser  ## take the picture of the demo in docs/ again
 	$(BIN)/python tests/browser/screenshot.py docs/demo.png

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import ast
+import os
 import re
+import subprocess
+import sys
 
 import pytest
 from programs import ROOT, serving, talks
@@ -48,7 +51,18 @@ def test_every_run_in_the_readme_is_served_or_an_excerpt() -> None:
             assert len(block.strip().splitlines()) == 1, f"neither a program nor one line: {block}"
 
 
-@pytest.mark.parametrize("path", ["README.md", "docs/migrating.md"])
+def test_the_page_of_options_is_what_the_table_says() -> None:
+    command = [sys.executable, str(ROOT / "docs/make_options.py"), "--check"]
+    done = subprocess.run(
+        command, capture_output=True, text=True, check=False, env=os.environ | {"PYTHONPATH": str(ROOT)}
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+PAGES = ["README.md", *(f"docs/{path.name}" for path in sorted(ROOT.glob("docs/*.md")))]
+
+
+@pytest.mark.parametrize("path", PAGES)
 def test_links_lead_somewhere(path: str) -> None:
     for target in re.findall(r"\]\(([^)#]+)", (ROOT / path).read_text()):
         if not target.startswith(("http://", "https://")):
