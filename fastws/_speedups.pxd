@@ -247,7 +247,7 @@ cdef class Reactor:
     cdef int _mark_all(self, Roster roster) except -1
     cdef int _run(self, bint take) except -1
     cdef int _take(self) except -1
-    cdef int _turn(self) except -1
+    cdef int _turn(self, bint late) except -1
     cdef int _failed(self, Endpoint endpoint, error) except -1
     cdef int log_later(self, str kind, str form, tuple arguments, error) except -1
     cdef int _write_lines(self) except -1
