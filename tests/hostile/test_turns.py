@@ -317,6 +317,67 @@ def test_who_is_put_off_is_not_late(serve: Serving, what: str) -> None:
     world.server.call(lambda: [one.terminate() for one in world.sockets])
 
 
+def test_what_waited_behind_callbacks_shares_a_turn(serve: Serving) -> None:
+    """A hundred async callbacks end at once. What waits behind them is no more at a time than other input."""
+    peers, many = 100, 100
+    gate = asyncio.Event()
+    count = 0
+    at: list[int] = []
+
+    def message(ws: Any, data: Any) -> Any:
+        nonlocal count
+        if data == "wait":
+            return gate.wait()
+        count += 1
+        server.reactor.pass_time(0.001)
+        return None
+
+    async def go() -> None:
+        gate.set()
+        while count < peers * many:
+            await asyncio.sleep(0)
+            at.append(count)
+
+    server = serve(make_app(message, max_waiting=1000)).hold_clock()
+    clients = [RawClient.open(server.port) for _ in range(peers)]
+    at_once(server, *((client, build(TEXT, b"wait") + build(TEXT, b"x") * many) for client in clients))
+    server.settle()
+    server.call(go)
+    most = max(after - before for before, after in zip([0, *at], at, strict=False))
+    assert most <= peers + 3 * EVENTS, most
+
+
+def test_a_sweep_goes_on_with_no_input(serve: Serving) -> None:
+    """Or each of those that are due in it would cost a turn: three hundred have a backlog, three hundred are pinged."""
+    flooders, idle, parts = 300, 300, 200
+    count = 0
+
+    def flooded(ws: Any, data: Any) -> None:
+        nonlocal count
+        count += 1
+
+    app = make_app(flooded)
+    app.websocket("/idle", ping_interval=600)(lambda ws, data: None)
+    server = serve(app).hold_clock()
+    clients = [RawClient.open(server.port) for _ in range(flooders)]
+    pinged = [RawClient.open(server.port, "/idle") for _ in range(idle)]
+    wire = build(TEXT, b"x", mask=UNMASKED) * EVENTS * parts
+
+    async def sweep() -> int:
+        for client in clients:
+            client.send_raw(wire)
+        while count < flooders * EVENTS:
+            await asyncio.sleep(0)
+        before = count
+        server.reactor.advance(600)
+        return count - before
+
+    handled = server.call(sweep)
+    assert all(client.recv_frame().opcode == PING for client in pinged)
+    assert handled <= 2 * (256 + flooders) * EVENTS, "more than a batch of new input, and a part of each, twice"
+    server.call(lambda: [ws.terminate() for ws in server.server.connections])
+
+
 def test_a_close_behind_what_waits(serve: Serving) -> None:
     """It is the last callback all the same, and comes once."""
     events: list[Any] = []

@@ -158,7 +158,7 @@ def report_task(done, task):
 
 
 cdef int callback_ended(WebSocket ws, error) except -1:
-    """An async callback has ended: those that wait behind it have their turn."""
+    """An async callback has ended: the next that waits is called at once, as it may be async, too."""
     cdef Asides asides = ws.asides
     asides.busy = asides.cancel_due = False
     asides.task = None
@@ -166,16 +166,17 @@ cdef int callback_ended(WebSocket ws, error) except -1:
         ending_fail(ws, "error", 1011, "cancelled")     # does nothing where it was us, because the connection had ended
     elif error is not None:
         callback_raised(ws, error)
-    return 0 if asides.stepping else callback_go_on(ws)
+    return 0 if asides.stepping else callback_go_on(ws, 1)
 
 
-cdef int callback_go_on(WebSocket ws) except -1:
-    """What waits has its turn: up to the next async callback that does not end at once, or as much as a turn is for."""
+cdef int callback_go_on(WebSocket ws, int most) except -1:
+    """What waits has its turn: up to the next async callback that does not end at once, or `most` callbacks. The rest
+    comes in the turn."""
     cdef Asides asides = ws.asides
     cdef int count = 0
     try:
         while asides.waiting and not asides.busy:
-            if count == EVENTS_AT_ONCE:
+            if count == most:
                 ws.mark()
                 break
             count += 1
@@ -248,9 +249,15 @@ cdef int callback_turn(WebSocket ws, bint late) except -1:
                 ws.mark()
     if asides.drain_waiters is not None and (ws.phase != PHASE_OPEN or ws.outbox.size <= ws.route.low_water):
         sending_release(ws)
-    if asides.waiting and not asides.busy and not ws.calling and not late:
-        callback_go_on(ws)
+    if not late and callback_goes_on(ws):
+        callback_go_on(ws, EVENTS_AT_ONCE)
     return 0
+
+
+cdef bint callback_goes_on(WebSocket ws) noexcept:
+    """Something waits, and no longer for a callback to end."""
+    cdef Asides asides = ws.asides
+    return len(asides.waiting) > 0 and not asides.busy and not ws.calling and ws.phase != PHASE_DECIDING
 
 
 cdef bint is_coroutine(result) except -1:

@@ -274,6 +274,9 @@ cdef class WebSocket(Socket):
         """A callback has begun and not ended, or something waits that comes first."""
         return self.calling or self.asides is not None and (self.asides.busy or len(self.asides.waiting) > 0)
 
+    cdef bint goes_on(self) noexcept:
+        return Socket.goes_on(self) or self.asides is not None and callback_goes_on(self)
+
     cdef int on_turn(self, bint late) except -1:
         Socket.on_turn(self, late)
         if self.asides is not None and self.phase != PHASE_DECIDING:

@@ -288,7 +288,7 @@ cdef class Reactor:
     cdef Crowd _empty_crowd(self)
     cdef int _run(self, bint take) except -1
     cdef int _take(self) except -1
-    cdef int _turn(self) except -1
+    cdef int _turn(self, bint late) except -1
     cdef int _failed(self, Endpoint endpoint, error) except -1
     cdef int _write_lines(self) except -1
     # time

@@ -202,7 +202,7 @@ cdef class Reactor:
                 self._take()
                 if self.rang:
                     self._sweep()
-            self._turn()
+            self._turn(False)
         finally:
             self.in_turn, self.turn_at = outer_turn, outer_turn_at
             if outer is not None:
@@ -262,6 +262,7 @@ cdef class Reactor:
         cdef Socket socket
         cdef Listener listener
         cdef list due = []
+        cdef Py_ssize_t count = 0
         cdef uint32_t one, left, nearest = self.tick
         self.rang = self.planned = False
         if self.now - self.sweep_at - self.tick < LATEST and not self.caught_up:
@@ -293,8 +294,9 @@ cdef class Reactor:
                         self._failed(socket, error)
                 if socket.linked:
                     left = min(left, socket.due_in(self.now))
-                if len(self.dirty) >= BATCH:        # or all they send would be in memory at once
-                    self._turn()
+                count += 1
+                if count % BATCH == 0:              # or all they send would be in memory at once
+                    self._turn(True)
             nearest = left
         finally:
             self.sweep_within(nearest)
@@ -312,7 +314,7 @@ cdef class Reactor:
         self.caught_up = True
         self.sweep_within(self.tick)
         while batches > 0 and self._take() == BATCH:
-            self._turn()
+            self._turn(True)
             batches -= 1
         return 0
 
@@ -396,19 +398,19 @@ cdef class Reactor:
                 return crowd
         return None
 
-    cdef int _turn(self) except -1:
+    cdef int _turn(self, bint late) except -1:
         """Gives each marked socket its turn. A socket that is marked during this turn waits for the next.
 
         Sockets that go on with held input share as much time as this turn has taken before, at least MIN_SHARE and at
         most MAX_SHARE. When it is used up, the input of those left is put off to the next turn. Nothing else is: what
-        they have to send leaves, and their ends come.
+        they have to send leaves, and their ends come. late: it is used up already.
         """
         cdef list dirty
         cdef Crowd crowd
         cdef Socket socket
         cdef Py_ssize_t count
         cdef uint32_t began, share
-        cdef bint goes_on, put_off, late = False
+        cdef bint goes_on, put_off
         if self.overlooked:
             self.overlooked = False
             for crowd in self.crowds:

@@ -101,17 +101,17 @@ cdef class Socket(Endpoint):
         return 0
 
     cdef int on_turn(self, bint late) except -1:
-        """The socket was marked in this turn of the loop, which ends now. late: what is held waits for another turn."""
+        """The socket was marked in this turn of the loop, which ends now. late: what goes on waits for another turn."""
         if self.fd < 0:
             return 0
         if not self.blocked:
             self.flush()
-        if self.goes_on() and not late:
+        if self.resumed and not self.pauses and not late and self.fd >= 0:
             self._feed_held()
         return 0
 
     cdef bint goes_on(self) noexcept:
-        """What is held is to be processed, and can be."""
+        """Input that has been read is to be processed in this turn."""
         return self.resumed and not self.pauses and self.fd >= 0
 
     cdef bint is_over(self) noexcept:
