@@ -86,7 +86,7 @@ cdef bint _unpacked(WebSocket ws, Event *event, EventKind kind) except -1:
     if kind == EVENT_FAULT:
         ending_fault(ws, event)
         return False
-    if event.length >= MUCH:
+    if event.length >= LARGE_BLOCK_FROM:
         ws.reactor.took_large_block()
     return True
 
@@ -121,7 +121,7 @@ cdef bint compressing_write(WebSocket ws, const Payload *payload) except -1:
         codec.trim()
         return False
     head_size = header_write(head, 0x80 | RSV1 | payload.opcode, size)
-    if size < LARGE:
+    if size < ZERO_COPY_FROM:
         place = ws.reserve(head_size + size)
         memcpy(place, head, head_size)
         memcpy(place + head_size, codec.packed, size)

@@ -75,7 +75,7 @@ cdef Buffer block_room(Block block, size_t n, uint8_t **place):
     """The Buffer in which there are n bytes at place[0] for a frame: the block's if there is one and the frame is
     small, else one of its own. A block that nobody refers to any more is used again from its beginning."""
     cdef Buffer buffer
-    if block is None or n >= WORTH_SHARING:
+    if block is None or n >= SHARE_FROM:
         buffer = Buffer(n)
         place[0] = buffer.data
         return buffer

@@ -29,7 +29,7 @@ cdef int sending_message(WebSocket ws, const Payload *payload, int wish) except 
         return IS_DROPPED
     if ws.deflation is not None and compressing_wanted(ws, n, wish) and compressing_write(ws, payload):
         return _status(ws)
-    if n < LARGE:
+    if n < ZERO_COPY_FROM:
         size = 2 if n < 126 else 4
         place = ws.reserve(size + n)
         header_write(place, 0x80 | payload.opcode, n)

@@ -1,7 +1,7 @@
 # The connection: joins the protocol half and the I/O half, and is what the user knows as `ws`.
 
 cdef enum:
-    MUCH = 16384                # bytes; a message of fewer leaves no hole worth a look
+    LARGE_BLOCK_FROM = 16384    # bytes; a message of fewer leaves no hole worth a look
     EVENTS_AT_ONCE = 128        # messages, Pings and Pongs of one peer that are handled before others have their turn
 
 
@@ -97,7 +97,7 @@ cdef class WebSocket(Socket):
     cdef int received(self, bint finished, bint rest) except -1:
         """Keeps the time at which the message in progress began, its header included."""
         cdef bint in_message = not inbox_idle(&self.inbox) or rest and not self.pauses and not self.resumed
-        if self.inbox.filled >= MUCH:
+        if self.inbox.filled >= LARGE_BLOCK_FROM:
             self.reactor.took_large_block()
         if in_message and (finished or not self.in_message):
             self.message_at = self.reactor.now
@@ -108,7 +108,7 @@ cdef class WebSocket(Socket):
     cdef int handle(self, EventKind kind, Event *event) except -1:
         if kind == EVENT_MESSAGE:
             self.in_message = False         # the callback may run the loop itself, and so a sweep
-            if event.length >= MUCH:
+            if event.length >= LARGE_BLOCK_FROM:
                 self.reactor.took_large_block()
             if self.phase == PHASE_OPEN and limits_allow(self, kind):
                 return 0 if event.deflated and not compressing_unpack(self, event) else callback_message(self, event)

@@ -86,9 +86,9 @@ cdef class Endpoint:            # a descriptor at a reactor's poller
 cdef class Listener(Endpoint):
     cdef object sock
     cdef make_socket make
-    cdef int burst, most
+    cdef int burst, max_burst
     cdef uint32_t batch         # of the reactor, when it accepted last
-    cdef bint told
+    cdef bint logged            # that it rests
     cdef uint32_t rested_at     # milliseconds, like Reactor.now
     cdef uint32_t unprepared    # connections that came before its options were set, and so have not inherited them
     cdef int _accept(self) except -1

@@ -13,7 +13,7 @@ cdef class Listener(Endpoint):
         self.burst = 1
         self.unprepared = _queued(self.fd)
         # Half as many as may be here before one goes, so that nobody goes whose bytes have come and are to be read yet.
-        self.most = max(1, min(MAX_BURST, crowd.max_transient // 2))
+        self.max_burst = max(1, min(MAX_BURST, crowd.max_transient // 2))
 
     cdef int on_ready(self, uint32_t events) except -1:
         return self._accept()
@@ -26,7 +26,7 @@ cdef class Listener(Endpoint):
         cdef int fd, error, count = 0
         if self.fd < 0:
             return 0
-        self.burst = min(self.burst * 2, self.most) if self.batch + 1 == self.reactor.batch else 1
+        self.burst = min(self.burst * 2, self.max_burst) if self.batch + 1 == self.reactor.batch else 1
         self.batch = self.reactor.batch
         while count < self.burst:
             fd = address_accept(self.fd, &address)
@@ -72,11 +72,11 @@ cdef class Listener(Endpoint):
     cdef int _rest(self, int error) except -1:
         """Descriptors or memory have run out: accepting stops for a tick, connections live on. A shortage is logged
         once. It lasts while one rest follows on another, also where some get in between because others leave."""
-        cdef bint is_new = not self.told or self.reactor.now - self.rested_at > SHORTAGE_OVER
+        cdef bint is_new = not self.logged or self.reactor.now - self.rested_at > SHORTAGE_OVER
         if self.resting:
             return 0
         self._watch(0)
-        self.resting = self.told = True
+        self.resting = self.logged = True
         self.rested_at = self.reactor.now
         self.reactor.sweep_within(self.reactor.tick)
         if is_new:

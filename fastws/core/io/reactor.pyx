@@ -1,5 +1,5 @@
-# The reactor: one poller with all sockets of a loop's servers, its descriptor on that event loop. The loop wakes us once
-# per batch of ready sockets, and everything else of the user's runs on that loop as usual.
+# The reactor: one poller with all sockets of a loop's servers, its descriptor on that event loop. The loop wakes us
+# once per batch of ready sockets, and everything else of the user's runs on that loop as usual.
 
 cdef enum:
     BATCH = 256                 # events taken per wake-up
@@ -9,7 +9,7 @@ cdef enum:
     MIN_SHARE = 4               # milliseconds of a turn, at least, for sockets that go on with held input
     MAX_SHARE = 16              # at most: they get as long as the turn has taken before, or a busy server starves them
     LONGEST_TICK = 1000         # milliseconds; nobody needs to be looked after more seldom
-    FEWEST_WATCHED = 64         # descriptors that the table begins with room for
+    WATCHED_AT_FIRST = 64       # descriptors that the table begins with room for
 
 cdef uint64_t TIMER_KEY = 0     # no endpoint's: their generations begin with 1
 
@@ -208,7 +208,9 @@ cdef class Reactor:
             if outer is not None:
                 self.fed, self.input = outer, outer_input
             # Every reason for which ask_turn() is called must be here: within a turn it may have asked for nothing.
-            if self.dirty or self.put_off or self.overlooked or self.lines or self.told or self._empty_crowd() is not None:
+            if self.dirty or self.put_off or self.overlooked or self.lines or self.told:
+                self.ask_turn()
+            elif self._empty_crowd() is not None:
                 self.ask_turn()
         return 0
 
@@ -523,7 +525,7 @@ cdef class Reactor:
         cdef size_t room
         cdef PyObject **moved
         if fd >= self.watched_room:
-            room = max(<size_t>fd + 1, max(<size_t>FEWEST_WATCHED, <size_t>self.watched_room * 2))
+            room = max(<size_t>fd + 1, max(<size_t>WATCHED_AT_FIRST, <size_t>self.watched_room * 2))
             moved = <PyObject **>PyMem_Realloc(self.watched, room * sizeof(PyObject *))
             if moved == NULL:
                 return ENOMEM

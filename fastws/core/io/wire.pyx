@@ -78,8 +78,8 @@ cdef class Wire:
 
 @cython.final
 cdef class Pushed(Wire):
-    """A socket whose bytes somebody else's asyncio.Transport carries. It is that transport's protocol: the transport, or
-    whoever stands before it, calls data_received() and the others of asyncio.Protocol."""
+    """A socket whose bytes somebody else's asyncio.Transport carries. The transport, or the protocol that it has, calls
+    data_received() and the other methods of asyncio.Protocol."""
 
     def __cinit__(self, Socket socket not None, transport):
         self.socket, self.transport = socket, transport

@@ -6,11 +6,11 @@
 
 cdef enum:
     FIRST_HISTORY = 256         # bytes; the smallest that is allocated
-    SMALL = 8192                # bytes of history and message, up to which tables of SMALL_MEM_LEVEL are as good
+    SMALL_TABLES_TO = 8192      # bytes of history and message, up to which tables of SMALL_MEM_LEVEL are as good
     SMALL_MEM_LEVEL = 7
-    LONG = 16384                # bytes; a message that is judged by its first PROBE bytes
+    PROBE_FROM = 16384          # bytes; a message that is judged by its first PROBE bytes
     PROBE = 4096
-    MOST = 1 << 30              # bytes that zlib is given at once; it counts with 32 bits
+    ZLIB_AT_ONCE = 1 << 30      # bytes that zlib is given at once; it counts with 32 bits
     PACKED_KEPT = 65536 + DEFLATE_MARGIN
     INFLATE_STATE = 7400        # bytes of zlib's own, without the window
     FIRST_INFLATED = 1024       # bytes; the least that is allocated for an unfinished message
@@ -72,7 +72,7 @@ cdef class Deflater:
         return 0
 
     cdef size_t deflate(self, const uint8_t *data, size_t n, uint8_t *to, size_t room) noexcept:
-        """Compresses a message of at most MOST bytes and returns the size; 0 where that would be more than `room`, or
+        """Compresses at most ZLIB_AT_ONCE bytes and returns the size; 0 where that would be more than `room`, or
         where a long message does not begin to shrink: an image, say, costs ten times what text does. At `to` there must
         be DEFLATE_MARGIN bytes more."""
         cdef size_t size
@@ -80,7 +80,7 @@ cdef class Deflater:
         self.stream.avail_in = <unsigned int>n
         self.stream.next_out = to
         self.stream.avail_out = <unsigned int>(room + DEFLATE_MARGIN)
-        if n >= <size_t>LONG:
+        if n >= <size_t>PROBE_FROM:
             self.stream.avail_in = PROBE
             deflate(&self.stream, Z_BLOCK)
             if self.stream.next_out - to > PROBE - PROBE // 32:
@@ -136,9 +136,10 @@ cdef Fault _inflate(z_stream *stream, Inflation *self, uint64_t limit, Work *wor
             self.data, self.left, self.marked = FLUSH_MARK, 4, True
         if self.filled == self.capacity:
             _inflation_fit(self, self.capacity * 2, limit)
-        read = <unsigned int>min(self.left, <size_t>MOST if self.marked else min(work.input, <size_t>MOST))
+        read = <unsigned int>min(
+            self.left, <size_t>ZLIB_AT_ONCE if self.marked else min(work.input, <size_t>ZLIB_AT_ONCE))
         made = <unsigned int>min(
-            min(self.capacity - self.filled, work.output), <size_t>min(limit + 1 - self.filled, <uint64_t>MOST))
+            min(self.capacity - self.filled, work.output), <size_t>min(limit + 1 - self.filled, <uint64_t>ZLIB_AT_ONCE))
         stream.next_in, stream.avail_in = self.data, read
         stream.next_out, stream.avail_out = self.out + self.filled, made
         status = inflate(stream, Z_SYNC_FLUSH)
@@ -240,7 +241,7 @@ cdef class Codec:
         cdef Deflater found
         cdef int mem_level = settings.mem_level
         window_bits = max(9, window_bits)
-        if need <= SMALL:
+        if need <= SMALL_TABLES_TO:
             mem_level = min(mem_level, SMALL_MEM_LEVEL)
         for found in self.deflaters:
             if found.level == settings.level and found.window_bits == window_bits and found.mem_level == mem_level:
@@ -260,7 +261,7 @@ cdef class Codec:
         cdef History *history = NULL
         cdef size_t size
         cdef int window_bits = settings.window_bits
-        if n == 0 or n > MOST:
+        if n == 0 or n > ZLIB_AT_ONCE:
             return 0
         if self.packed_room < n + DEFLATE_MARGIN:
             self._free_packed()

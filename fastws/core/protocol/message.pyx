@@ -6,7 +6,7 @@
 
 cdef enum:
     FIRST_BODY = 64             # bytes; the smallest body that is allocated
-    SMALL_WINDOW = 65536        # bytes; receiving less than this straight into the body does not pay
+    WINDOW_FROM = 65536         # bytes; receiving less than this straight into the body does not pay
     AT_ONCE = 2097152           # bytes; a message up to this size gets all its room early
 
 
@@ -33,7 +33,7 @@ cdef uint8_t *_body_room(Inbox *inbox, size_t need) except NULL:
     cdef size_t wanted = inbox.filled + need
     cdef size_t sight
     if wanted > capacity:
-        sight = min(inbox.filled * 8, <size_t>AT_ONCE) if inbox.filled >= <size_t>SMALL_WINDOW else 0
+        sight = min(inbox.filled * 8, <size_t>AT_ONCE) if inbox.filled >= <size_t>WINDOW_FROM else 0
         wanted = max(wanted, capacity * 2, <size_t>FIRST_BODY)
         if inbox.fin and max(wanted, sight) - inbox.filled >= inbox.remaining:
             wanted = inbox.filled + <size_t>inbox.remaining
@@ -180,7 +180,7 @@ cdef uint8_t *inbox_window(Inbox *inbox, size_t wish, size_t *room) except? NULL
     `wish` is how much one read may bring. What was put there is reported by inbox_received(). The body grows by what
     has arrived: a length that is declared but does not arrive costs nothing."""
     cdef size_t n = min(wish, inbox.filled)
-    if not inbox.in_frame or n < <size_t>SMALL_WINDOW or inbox.remaining < n:
+    if not inbox.in_frame or n < <size_t>WINDOW_FROM or inbox.remaining < n:
         return NULL
     room[0] = n
     return _body_room(inbox, n)
