@@ -33,7 +33,8 @@ TESTED_IN = {
     "deadlines": ["hostile/test_deadlines.py"],
     "websocket": ["test_connection.py"],
     "limits": ["hostile/test_limits.py"],
-    "roster": ["hostile/test_limits.py", "test_service.py"],
+    "crowd": ["hostile/test_limits.py", "test_adopt.py"],
+    "wire": ["test_pushed.py", "test_socket.py"],
     "opening": ["hostile/test_upgrade.py", "hostile/test_handshake.py", "test_upgrade_hooks.py"],
     "route": ["test_app.py", "test_options.py"],
     "sending": ["test_watermarks.py", "test_outbox.py"],
@@ -87,10 +88,10 @@ def test_each_half_is_compiled_alone(half: str, alone: str) -> None:
 
 
 def test_one_place_speaks_to_the_kernel_about_bytes() -> None:
-    """TLS will sit between socket and connection, so nobody else reads, writes or shuts."""
+    """TLS will be another wire, so nothing else reads, writes or shuts a descriptor."""
     calls = re.compile(r"(?<![\w.])(?<!def )(?:recv|send|sendmsg|shutdown)\(")
     for path in PARTS:
-        if path.stem != "socket":
+        if path.stem != "wire":
             assert calls.findall(code_of(path)) == [], path.name
 
 
@@ -106,7 +107,7 @@ def test_nothing_of_asyncio_per_connection(path: Path) -> None:
     allowed = {
         "reactor": {"add_reader", "remove_reader", "call_soon", "is_running", "is_closed"},
         "sending": {"create_future"},
-        "topics": {"call_soon_threadsafe", "is_closed"},
+        "hub": {"call_soon", "call_soon_threadsafe", "is_closed"},
     }
     assert used <= allowed.get(path.stem, set())
     words = r"create_task|ensure_future|call_at|create_server|connect_accepted_socket|Transport|StreamReader|Protocol\("

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import dataclasses
 import re
 from functools import cache
 from pathlib import Path
@@ -11,6 +10,7 @@ from pathlib import Path
 import pytest
 
 import fastws
+from fastws.options import TABLE
 
 ROOT = Path(__file__).parent.parent
 DOC = ROOT / "docs" / "security.md"
@@ -21,7 +21,7 @@ PROOFS = sorted(set(re.findall(r"\[(test_\w+)\]\(([^)]+)\)", TEXT)))
 
 #: Options that say how something is handed over, and limit nothing.
 NO_LIMITS = {"text", "binary", "keep_request"}
-OPTIONS = {field.name for field in dataclasses.fields(fastws.Options)}
+OPTIONS = set(TABLE)
 
 
 def threats() -> list[list[str]]:

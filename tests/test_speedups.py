@@ -64,7 +64,7 @@ def test_all() -> None:
 
 def test_the_example() -> None:
     failed, tried = doctest.testmod(speedups)
-    assert (failed, tried) == (0, 6)
+    assert (failed, tried) == (0, 7)
 
 
 @pytest.mark.parametrize("path", ["README.md", "docs/speedups.md"])

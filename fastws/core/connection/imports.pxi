@@ -6,7 +6,6 @@ from cpython.ref cimport Py_DECREF
 from cpython.unicode cimport PyUnicode_FromObject
 
 from asyncio import CancelledError
-from collections import deque
 from collections.abc import Coroutine
 
 from fastws.constants import ReadyState, SendStatus

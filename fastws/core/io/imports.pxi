@@ -13,6 +13,7 @@ from posix.time cimport CLOCK_MONOTONIC, clock_gettime, timespec
 from posix.unistd cimport close
 
 from asyncio import _get_running_loop as running_loop
+from collections import deque
 from contextvars import copy_context
 from socket import inet_ntop
 

@@ -110,12 +110,14 @@ cdef class Pushed(Wire):
     cdef object transport
     cdef bytes given            # what is being read, from `at` on
     cdef size_t at
-    cdef list waiting           # and what comes behind it
+    cdef object waiting         # a deque of what comes behind it
     cdef flag ended             # nothing more comes
     cdef flag lost              # and nothing more goes
     cdef flag full              # the transport takes nothing for now
+    cdef flag listed            # in Reactor.told
     cdef int begin(self) except -1
-    cdef int _tell(self, uint32_t events) except -1
+    cdef uint32_t ready(self) noexcept
+    cdef int _tell(self) except -1
     cdef bint _has_more(self) noexcept
 
 cdef class Socket(Endpoint):
@@ -256,7 +258,7 @@ cdef class Reactor:
     cdef list put_off                   # those whose turn waits for the next, and who come first in it
     cdef list lines                     # for the logs: (log, kind, form, arguments, error)
     cdef flag overlooked                # a socket is marked and could not be listed there
-    cdef list told                      # events that no poller tells of: (endpoint, events)
+    cdef list told                      # wires with something for their sockets, of which no poller knows
     cdef flag turn_asked                # `turn_call` is to come
     cdef flag in_turn                   # _run() is on the stack
     cdef uint32_t turn_at               # `now` when it began
@@ -278,8 +280,9 @@ cdef class Reactor:
     cdef int took_large_block(self) noexcept
     cdef uint32_t _give_back(self) noexcept
     # turns
-    cdef int tell(self, Endpoint endpoint, uint32_t events) except -1
-    cdef int tell_later(self, Endpoint endpoint, uint32_t events) except -1
+    cdef int tell(self, Pushed wire) except -1
+    cdef int tell_later(self, Pushed wire) except -1
+    cdef int _list(self, Pushed wire) except -1
     cdef int _hear(self) except -1
     cdef int ask_turn(self) except -1
     cdef int forget_turn(self) noexcept

@@ -236,26 +236,43 @@ cdef class Reactor:
         return count
 
     cdef int _hear(self) except -1:
-        """Sees to what the reactor has been told. What it is told meanwhile is for the next turn."""
+        """Sees to the wires that have something for their sockets, as _take() does to what the poller reports. What is
+        left of it, or comes meanwhile, is for the next turn."""
         cdef list told = self.told
-        cdef Endpoint endpoint
+        cdef Pushed wire
+        cdef Socket socket
+        cdef uint32_t events
         self.told = []
-        for endpoint, events in told:
-            try:
-                endpoint.on_ready(events)
-            except BaseException as error:
-                self._failed(endpoint, error)
+        for wire in told:
+            wire.listed = False
+        for wire in told:
+            socket, events = wire.socket, wire.ready()
+            if events:
+                try:
+                    socket.on_ready(events)
+                    if wire.ready():
+                        self.tell_later(wire)
+                except BaseException as error:
+                    self._failed(socket, error)
         return 0
 
-    cdef int tell(self, Endpoint endpoint, uint32_t events) except -1:
-        """Tells of events that the poller knows nothing of, in a turn of their own."""
-        self.told.append((endpoint, events))
-        return self.ask_turn() if self.in_turn else self._run(False)
+    cdef int tell(self, Pushed wire) except -1:
+        """A wire has something for its socket, of which no poller knows: it comes at once, in a turn of its own."""
+        if self.in_turn:
+            return self.tell_later(wire)
+        self._list(wire)
+        return self._run(False)
 
-    cdef int tell_later(self, Endpoint endpoint, uint32_t events) except -1:
+    cdef int tell_later(self, Pushed wire) except -1:
         """The same, in the loop's next iteration."""
-        self.told.append((endpoint, events))
+        self._list(wire)
         return self.ask_turn()
+
+    cdef int _list(self, Pushed wire) except -1:
+        if not wire.listed:
+            self.told.append(wire)
+            wire.listed = True
+        return 0
 
     cdef int _sweep(self) except -1:
         """The timer rang: looks at the deadlines of all sockets, and sets it for the next that is due."""

@@ -106,7 +106,7 @@ cdef class Socket(Endpoint):
             return 0
         if not self.blocked:
             self.flush()
-        if self.resumed and not self.pauses and not late and self.fd >= 0:
+        if not late and Socket.goes_on(self):
             self._feed_held()
         return 0
 

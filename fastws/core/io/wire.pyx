@@ -84,7 +84,7 @@ cdef class Pushed(Wire):
     def __cinit__(self, Socket socket not None, transport):
         self.socket, self.transport = socket, transport
         self.given = b""
-        self.waiting = []
+        self.waiting = deque()
 
     cdef int begin(self) except -1:
         """The socket is served from now on."""
@@ -98,37 +98,40 @@ cdef class Pushed(Wire):
     def data_received(self, data):
         if self.socket is not None:
             self.waiting.append(bytes(data))
-            self._tell(POLL_READ)
+            self._tell()
 
     def eof_received(self):
         """Keeps the transport open: there may be answers still to be sent."""
         self.ended = True
-        self._tell(POLL_READ)
+        self._tell()
         return True
 
     def connection_lost(self, error):
         self.ended = self.lost = True
-        self._tell(POLL_READ | POLL_HANGUP)
+        self._tell()
 
     def pause_writing(self):
         self.full = True
 
     def resume_writing(self):
         self.full = False
-        self._tell(POLL_WRITE)
+        self._tell()
 
-    cdef int _tell(self, uint32_t events) except -1:
-        """As the poller would, where the socket is interested."""
-        cdef Socket socket = self.socket
-        if socket is None or socket.fd < 0:
+    cdef int _tell(self) except -1:
+        return self.socket.reactor.tell(self) if self.ready() else 0
+
+    cdef uint32_t ready(self) noexcept:
+        """What the poller would report of it now: again and again, until the socket has seen to it."""
+        cdef uint32_t events = 0
+        if self.socket is None or self.socket.fd < 0:
             return 0
-        events &= socket.interest | POLL_HANGUP
-        if events:
-            socket.reactor.tell(socket, events)
-            # Who is told of something to read reads once: what is left is told of in the next turn.
-            if self._has_more() and socket.fd >= 0 and socket.interest & POLL_READ:
-                socket.reactor.tell_later(socket, POLL_READ)
-        return 0
+        if self._has_more():
+            events |= POLL_READ
+        if not self.full:
+            events |= POLL_WRITE
+        if self.ended:
+            events |= POLL_PEER_SHUT
+        return events & self.socket.interest | (POLL_HANGUP if self.lost else 0)
 
     cdef bint _has_more(self) noexcept:
         return self.at < <size_t>len(self.given) or len(self.waiting) > 0 or self.ended
@@ -147,8 +150,7 @@ cdef class Pushed(Wire):
             if not self.waiting:
                 self.given, self.at = b"", 0
                 break
-            self.given, self.at = self.waiting[0], 0
-            del self.waiting[0]
+            self.given, self.at = self.waiting.popleft(), 0
         if done or self.ended:
             return <ssize_t>done
         return _failed(EAGAIN)
@@ -199,18 +201,15 @@ cdef class Pushed(Wire):
         return 0
 
     cdef bint watch(self, Socket socket, uint32_t interest) noexcept:
-        cdef uint32_t changed = interest ^ socket.interest
-        socket.interest = interest
         try:
-            if changed & POLL_READ and not self.lost:
+            if (interest ^ socket.interest) & POLL_READ and not self.lost:
                 if interest & POLL_READ:
                     self.transport.resume_reading()
-                    if self._has_more():
-                        socket.reactor.tell_later(socket, POLL_READ)
                 else:
                     self.transport.pause_reading()
-            if changed & interest & POLL_WRITE and not self.full:
-                socket.reactor.tell_later(socket, POLL_WRITE)
+            socket.interest = interest
+            if self.ready():
+                socket.reactor.tell_later(self)
         except BaseException:
             return False
         return True
