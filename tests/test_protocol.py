@@ -13,6 +13,9 @@ from corpus import CASES, Case, close, cut_in_two, events_of, feed_all, fragment
 from oracle import BINARY, CLOSE, CONTINUATION, PING, PONG, TEXT, client_frame
 from protocol import _protocol as protocol
 
+from fastws import speedups
+from fastws.speedups import FrameParser
+
 KEYS = (b"\x00\x00\x00\x00", b"\xff\xff\xff\xff", b"\xa1\x5c\x0f\xe3", b"\x00\x80\x01\x7f")
 # Runs longer than any kernel's block, characters of every width across every alignment.
 MIXED = ("plain " * 14 + "é€🙂" * 8 + "x" * 33 + "🙂é" * 9 + "€" * 23 + "z" * 70).encode()
@@ -37,6 +40,56 @@ class TestCorpus:
             # The last event comes with the byte that makes it due, not sooner and not later.
             if case.events:
                 assert (first == case.events) == (len(before) >= due), len(before)
+
+
+def from_a_server(stream: bytes) -> bytes:
+    """The same frames without their masks, as a server sends them; b"" where they are not all there, or not masked."""
+    made, at = b"", 0
+    while at < len(stream):
+        head = stream[at : at + 14]
+        if len(head) < 2 or not head[1] & 0x80:
+            return b""
+        form = {126: 2, 127: 8}.get(head[1] & 0x7F, 0)
+        start = 2 + form
+        length = int.from_bytes(head[2:start], "big") if form else head[1] & 0x7F
+        payload = stream[at + start + 4 : at + start + 4 + length]
+        if len(payload) < length:
+            return b""
+        key = head[start : start + 4]
+        made += bytes((head[0], head[1] & 0x7F)) + head[2:start] + oracle.apply_mask(payload, key)
+        at += start + 4 + length
+    return made
+
+
+FROM_SERVERS = [(case, from_a_server(case.stream)) for case in CASES]
+
+
+class TestRole:
+    """RFC 6455 section 5.1: a client masks its frames, a server does not, and each fails the other kind."""
+
+    @pytest.mark.parametrize(("case", "stream"), [pair for pair in FROM_SERVERS if pair[1]], ids=str)
+    def test_a_client_reads_the_corpus_unmasked(self, case: Case, stream: bytes) -> None:
+        for pieces in ([stream], one_by_one(stream)):
+            assert events_of(protocol.Reader(**case.options, from_server=True), pieces) == case.events
+
+    def test_that_is_most_of_it(self) -> None:
+        assert sum(1 for _, stream in FROM_SERVERS if stream) > len(CASES) * 0.6
+
+    def test_a_masked_frame_fails_a_client(self) -> None:
+        for opcode in (TEXT, BINARY, PING, PONG, CLOSE):
+            reader = protocol.Reader(from_server=True)
+            assert reader.feed(client_frame(opcode, b"")) == [("fail", 1002, "frame is masked")]
+
+    @pytest.mark.parametrize("length", [0, 1, 125, 126, 65535, 65536, 1_000_000])
+    def test_what_serialize_makes_either_reads(self, length: int) -> None:
+        payload = Random(length).randbytes(length)
+        for key in KEYS:
+            masked = speedups.serialize((True, BINARY, payload, 0), mask=key)
+            assert protocol.Reader().feed(masked) == [("binary", payload)]
+            assert FrameParser(masked=True).feed(masked) == [(True, BINARY, payload, 0)]
+        plain = speedups.serialize((True, BINARY, payload, 0))
+        assert protocol.Reader(from_server=True).feed(plain) == [("binary", payload)]
+        assert FrameParser(masked=False).feed(plain) == [(True, BINARY, payload, 0)]
 
 
 class TestReader:

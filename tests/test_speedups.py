@@ -17,6 +17,7 @@ from typing import Any
 import oracle
 import pytest
 import websockets.frames
+from harness.frames import build
 from hypothesis import given
 from hypothesis import strategies as st
 from test_frames_property import almost_utf8, examples
@@ -127,6 +128,43 @@ class TestApplyMask:
             speedups.apply_mask(b"data", key)
         with pytest.raises(ValueError):
             websockets.frames.apply_mask(b"data", key)
+
+
+class TestSerialize:
+    @pytest.mark.parametrize("length", [0, 1, 125, 126, 65535, 65536])
+    @pytest.mark.parametrize("mask", [None, KEY])
+    def test_against_the_reference(self, length: int, mask: bytes | None) -> None:
+        payload = bytes(i * 7 & 0xFF for i in range(length))
+        for opcode in range(16):
+            for rsv in range(8):
+                for fin in (True, False):
+                    frame = speedups.Frame(fin, opcode, payload, rsv)
+                    assert speedups.serialize(frame, mask=mask) == build(opcode, payload, fin=fin, rsv=rsv, mask=mask)
+
+    @pytest.mark.parametrize("make", BYTES_LIKE)
+    def test_bytes_like(self, make: Callable[[bytes], Any]) -> None:
+        assert speedups.serialize((True, 2, make(b"payload!"), 0), mask=make(KEY)) == build(2, b"payload!", mask=KEY)
+
+    @pytest.mark.parametrize(
+        ("frame", "mask", "kind", "says"),
+        [
+            ((True, 16, b"", 0), None, ValueError, "an opcode is 0 to 15, got 16"),
+            ((True, -1, b"", 0), None, ValueError, "an opcode is 0 to 15, got -1"),
+            ((True, 1, b"", 8), None, ValueError, "the reserved bits are 0 to 7, got 8"),
+            ((True, 1, b"", 0), b"abc", ValueError, "a masking key has 4 bytes, got 3"),
+            ((True, 1, "text", 0), None, TypeError, "expected a C-contiguous bytes-like payload, got str"),
+            ((True, 1, b"", 0), "mask", TypeError, "expected a bytes-like key, got str"),
+            ((True, "1", b"", 0), None, TypeError, "an opcode is an int, got str"),
+            ((True, 1.5, b"", 0), None, TypeError, "an opcode is an int, got float"),
+            ((True, 1, b"", None), None, TypeError, "the reserved bits are an int, got NoneType"),
+            ((True, 1, b""), None, TypeError, r"a frame is \(fin, opcode, payload, rsv\), got a tuple of 3"),
+            (b"abcd", None, TypeError, r"a frame is \(fin, opcode, payload, rsv\), got bytes"),
+            (5, None, TypeError, r"a frame is \(fin, opcode, payload, rsv\), got int"),
+        ],
+    )
+    def test_what_is_no_frame(self, frame: Any, mask: Any, kind: type[Exception], says: str) -> None:
+        with pytest.raises(kind, match=f"^{says}"):
+            speedups.serialize(frame, mask=mask)
 
 
 class TestText:

@@ -31,7 +31,7 @@ cdef EventKind unpack(
 
 
 cdef class Reader:
-    """A server's receiving side: client frames in, events out, however the stream is cut.
+    """The receiving side of a server, or with `from_server` of a client: frames in, events out, however the stream is cut.
 
     Keeps what is left over as a connection does. After a close or a failure it yields nothing more. With a `deflation`
     it takes compressed messages, too, and lends them memory of `room` bytes; it inflates at most `input` bytes, to at most
@@ -51,8 +51,9 @@ cdef class Reader:
 
     def __cinit__(
         self, max_message_size=1 << 20, max_fragments=16384, Deflation deflation=None, size_t room=65536,
-        size_t input=WHOLE, size_t output=WHOLE
+        size_t input=WHOLE, size_t output=WHOLE, bint from_server=False
     ):
+        self.inbox.from_server = from_server
         self.share = Work(input, output)
         self.limits.max_message_size = max_message_size
         self.limits.max_fragments = max_fragments

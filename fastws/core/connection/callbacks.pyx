@@ -191,7 +191,7 @@ cdef int callback_go_on(WebSocket ws, int most) except -1:
         ending_fail(ws, "error", 1011, "interrupted")
         ws.mark()
         raise
-    if ws.peer_left:
+    if ws.deadlines.peer_left:
         ws.reactor._time()
         ws.since = ws.reactor.now           # there is progress; see deadline_in()
     if len(asides.waiting) <= ws.route.max_waiting // 2 and asides.waiting_size <= ws.route.low_water:

@@ -120,42 +120,54 @@ cdef class Asides:              # what few connections need, and only for a whil
     cdef flag stepping          # its first step runs just now
     cdef flag cancel_due        # `task` is to be cancelled when the turn ends
 
+cdef struct Deadlines:          # what they are reckoned from; times are in milliseconds like Reactor.now
+    uint32_t heard_at           # when the last byte came
+    uint32_t pinged_at
+    uint32_t message_at         # when the message in progress began
+    uint32_t asked_at           # when our kernel was asked what it knows of the peer's
+    uint16_t in_flight          # what was on its way at the last deadline of the end, in units of PROGRESS
+    uint16_t pongs_due          # for Pings of ours; these cost the peer nothing
+    uint8_t unanswered          # how many times in a row our kernel has said that the peer's does not answer
+    flag in_message, ping_sent
+    flag peer_left              # it sends nothing more
+
 cdef class WebSocket(Socket):
     cdef object __weakref__
     cdef Route route
-    cdef Handshake handshake
+    cdef Handshake handshake    # opening
+    cdef Inbox inbox            # message
+    cdef Deflation deflation    # compressing; None without compression
+    cdef Deadlines deadlines
+    # callbacks
     cdef Asides asides
-    cdef Deflation deflation    # None without compression
-    cdef Inbox inbox
-    cdef Phase phase
-    cdef uint16_t close_code
-    cdef uint16_t in_flight     # what was on its way at the last deadline of the end, in units of PROGRESS
-    cdef str close_reason
-    # When this phase began; while it is open and the peer has left: when that was, or a callback has ended since.
-    cdef uint32_t since
-    cdef uint32_t heard_at      # when the last byte came
-    cdef uint32_t pinged_at
-    cdef uint32_t message_at    # when the message in progress began
-    cdef uint32_t asked_at      # when our kernel was asked what it knows of the peer's
-    cdef Bucket messages, controls
-    cdef uint32_t pongs_asked   # by Pings of ours; these are free
-    cdef flag in_message, ping_sent, drain_due, close_due, peer_left, is_text_message
+    cdef flag calling           # one runs just now
+    cdef flag is_text_message
+    # sending
+    cdef flag drain_due
+    # limits
     cdef flag has_place         # among max_connections
-    cdef flag calling           # a callback runs just now
+    cdef Bucket messages, controls
+    # topics
+    cdef uint32_t subscribed    # to how many
+    cdef Subscription *subscriptions_at
+    # ending
+    cdef uint8_t phase          # a Phase
+    cdef flag close_due
+    cdef uint16_t close_code
+    cdef uint32_t since         # when the phase began; while it is OPEN and the peer has left: since when that waits
+    cdef str close_reason
+    # what the application sees
     cdef readonly uint64_t id
     cdef public object data
     cdef readonly str path, query_string, subprotocol
     cdef readonly object path_params, request
-    cdef Subscription *subscriptions_at
-    cdef uint32_t subscribed    # how many of them
-    cdef uint8_t unanswered     # how many times in a row our kernel has said that the peer's does not answer
     # receive
     cdef Py_ssize_t read_frames(self, uint8_t *data, size_t n) except -1
     cdef int handle(self, EventKind kind, Event *event) except -1
     cdef int received(self, bint finished, bint rest) except -1
     # end
     cdef bint is_busy(self) noexcept
-    cdef int enter(self, Phase phase) noexcept
+    cdef int enter(self, uint8_t phase) noexcept
     cdef int end_if_finished(self) except -1
     # helpers
     cdef Asides aside(self)

@@ -19,7 +19,36 @@ cdef uint32_t asking_in(WebSocket ws, uint32_t now) noexcept:
     """Milliseconds until our kernel is asked what it knows of the peer's: whenever no byte has come for a quarter of
     tcp_user_timeout."""
     cdef uint32_t quarter = service_of(ws).quarter_user_timeout
-    return max(time_left(now, ws.heard_at, quarter), time_left(now, ws.asked_at, quarter))
+    return max(time_left(now, ws.deadlines.heard_at, quarter), time_left(now, ws.deadlines.asked_at, quarter))
+
+
+cdef inline int deadline_heard(WebSocket ws) noexcept:
+    """Bytes have come, or the peer could send none: no Ping is owed, nor is its Pong."""
+    ws.deadlines.heard_at = ws.reactor.now
+    ws.deadlines.ping_sent = False
+    return 0
+
+
+cdef int deadline_received(WebSocket ws, bint in_message, bint finished) noexcept:
+    """Keeps the time at which the message in progress began, its header included."""
+    if in_message and (finished or not ws.deadlines.in_message):
+        ws.deadlines.message_at = ws.reactor.now
+        ws.reactor.sweep_within(ws.route.message_timeout or NEVER)
+    ws.deadlines.in_message = in_message
+    return 0
+
+
+cdef int deadline_ping_sent(WebSocket ws) noexcept:
+    """A Pong is due, which costs the peer nothing."""
+    ws.deadlines.pongs_due = min(ws.deadlines.pongs_due + 1, 0xFFFF)
+    return 0
+
+
+cdef int deadline_resumed(WebSocket ws, uint32_t now) noexcept:
+    """What the peer could not do while nothing was read is not held against it."""
+    # A callback that paused may have gone on for long before the message began.
+    ws.deadlines.message_at += min(now - ws.paused_at, now - ws.deadlines.message_at)
+    return deadline_heard(ws)
 
 
 cdef uint32_t deadline_in(WebSocket ws, uint32_t now) noexcept:
@@ -35,20 +64,21 @@ cdef uint32_t deadline_in(WebSocket ws, uint32_t now) noexcept:
     if ws.deflation is not None and ws.deflation.history.size:
         left = min(left, time_left(now, ws.deflation.used_at, route.deflate.history_timeout))
     if not ws.pauses and not ws.resumed:
-        if ws.in_message:
-            left = min(left, time_left(now, ws.message_at, route.message_timeout))
-        if ws.ping_sent:
+        if ws.deadlines.in_message:
+            left = min(left, time_left(now, ws.deadlines.message_at, route.message_timeout))
+        if ws.deadlines.ping_sent:
             # The Pong plans nothing itself, so it is looked for in time for the next Ping.
-            left = min(left, min(time_left(now, ws.pinged_at, route.ping_timeout), route.ping_interval))
+            left = min(left, min(time_left(now, ws.deadlines.pinged_at, route.ping_timeout), route.ping_interval))
         else:
-            left = min(left, time_left(now, ws.heard_at, route.ping_interval))
-    elif ws.peer_left and ws.pauses & (PAUSE_WAITING | PAUSE_AT_END) and ws.is_busy():
+            left = min(left, time_left(now, ws.deadlines.heard_at, route.ping_interval))
+    elif ws.deadlines.peer_left and ws.pauses & (PAUSE_WAITING | PAUSE_AT_END) and ws.is_busy():
         left = min(left, ending_in(ws, now, route.close_timeout))
     return min(left, asking_in(ws, now))
 
 
 cdef int deadline_came(WebSocket ws, uint32_t now) except -1:
     cdef Route route = ws.route
+    cdef bint silent
     if phase_is_opening(ws.phase):
         return ending_cut(ws, "handshake_timeout")
     if ws.phase != PHASE_OPEN:
@@ -67,9 +97,10 @@ cdef int deadline_came(WebSocket ws, uint32_t now) except -1:
         if deadline_in(ws, now):
             return 0
     if not asking_in(ws, now):
-        ws.asked_at = now
-        ws.unanswered = ws.unanswered + 1 if ws.is_unanswered_for(service_of(ws).quarter_user_timeout) else 0
-        if ws.unanswered > 4:               # as much as four quarters have passed since the first time
+        silent = ws.is_unanswered_for(service_of(ws).quarter_user_timeout)
+        ws.deadlines.asked_at = now
+        ws.deadlines.unanswered = ws.deadlines.unanswered + 1 if silent else 0
+        if ws.deadlines.unanswered > 4:     # as much as four quarters have passed since the first time
             return ending_cut(ws, "lost")
         if deadline_in(ws, now):
             return 0
@@ -83,13 +114,13 @@ cdef int deadline_came(WebSocket ws, uint32_t now) except -1:
             return ws.on_taken()
     if ws.pauses:
         return ws.on_end()                  # the peer has left, and the callback behind which it waits goes on
-    if ws.in_message and not time_left(now, ws.message_at, route.message_timeout):
+    if ws.deadlines.in_message and not time_left(now, ws.deadlines.message_at, route.message_timeout):
         return ending_fail(ws, "message_timeout", 1008, "message_timeout")
-    if ws.ping_sent:
+    if ws.deadlines.ping_sent:
         return ending_fail(ws, "ping_timeout", 1011, "ping_timeout")
-    ws.ping_sent = True
-    ws.pinged_at = now
-    ws.pongs_asked += 1
+    ws.deadlines.ping_sent = True
+    ws.deadlines.pinged_at = now
+    deadline_ping_sent(ws)
     return sending_control(ws, OPCODE_PING, b"")
 
 
@@ -98,11 +129,11 @@ cdef bint _is_arriving(WebSocket ws, uint32_t now) noexcept:
     last deadline: then the time begins anew. A socket that is closed meanwhile would answer the peer's next byte, its
     Close even, with a reset, which destroys what is on its way. The first look has nothing to compare with:
     it gives the time once more where anything is on its way."""
-    cdef uint16_t before = ws.in_flight
+    cdef uint16_t before = ws.deadlines.in_flight
     if ws.fd < 0 or ws.outbox.size:
         return False
-    ws.in_flight = <uint16_t>min(ws.on_its_way() // PROGRESS, <size_t>0xFFFF)
-    if ws.in_flight == 0 and before == 0 or before and ws.in_flight >= before:
+    ws.deadlines.in_flight = <uint16_t>min(ws.on_its_way() // PROGRESS, <size_t>0xFFFF)
+    if ws.deadlines.in_flight == 0 and before == 0 or before and ws.deadlines.in_flight >= before:
         return False
     ws.since = now
     return True

@@ -1,20 +1,20 @@
 # The end of a connection. What happens is a table: ending.h, with the theory above it. Here it is carried out.
 
-cdef inline bint phase_is_opening(Phase phase) noexcept nogil:
+cdef inline bint phase_is_opening(uint8_t phase) noexcept nogil:
     """It is no connection yet."""
     return phase == PHASE_HANDSHAKE or phase == PHASE_DECIDING
 
 
-cdef inline bint phase_is_connected(Phase phase) noexcept nogil:
+cdef inline bint phase_is_connected(uint8_t phase) noexcept nogil:
     """It is a connection that is not over."""
     return phase == PHASE_OPEN or phase == PHASE_CLOSING
 
 
-cdef inline bint phase_is_over(Phase phase) noexcept nogil:
+cdef inline bint phase_is_over(uint8_t phase) noexcept nogil:
     return phase == PHASE_DOWN or phase == PHASE_GONE
 
 
-cdef inline const ending_step *_step(Phase phase, Ending what) noexcept nogil:
+cdef inline const ending_step *_step(uint8_t phase, Ending what) noexcept nogil:
     return &ending_steps[<int>phase][<int>what]
 
 
@@ -54,7 +54,7 @@ cdef int ending_happens(WebSocket ws, Ending what, str cause, uint16_t code, str
         ws.close_code, ws.close_reason = code, reason
     elif step.code == CODE_1006:
         ws.close_code, ws.close_reason = CLOSE_ABNORMAL, ""
-    ws.enter(<Phase>step.next)
+    ws.enter(step.next)
     if step.callbacks != CALLBACKS_COME and ws.asides is not None:
         callback_forget(ws)
         ws.asides.cancel_due = step.callbacks == CALLBACKS_CANCELLED or ws.asides.cancel_due

@@ -56,8 +56,8 @@ cdef bint limits_allow(WebSocket ws, EventKind kind) except -1:
         if route.max_message_rate and not bucket_take(&ws.messages, route.max_message_rate, ws.reactor.now):
             ending_fail(ws, "max_message_rate", 1008, "over max_message_rate")
             return False
-    elif kind == EVENT_PONG and ws.pongs_asked:
-        ws.pongs_asked -= 1
+    elif kind == EVENT_PONG and ws.deadlines.pongs_due:
+        ws.deadlines.pongs_due -= 1
     elif route.max_control_rate and not bucket_take(&ws.controls, route.max_control_rate, ws.reactor.now):
         ending_fail(ws, "max_control_rate", 1008, "over max_control_rate")
         return False

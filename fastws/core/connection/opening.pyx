@@ -203,9 +203,9 @@ cdef int opening_accept(WebSocket ws, accept) except -1:
     ws.id = service_of(ws).next_id
     (<Service>ws.crowd).opened += 1
     ws.reactor._time()
-    ws.heard_at = ws.reactor.now
-    bucket_fill(&ws.messages, ws.route.max_message_rate, ws.heard_at)
-    bucket_fill(&ws.controls, ws.route.max_control_rate, ws.heard_at)
+    ws.deadlines.heard_at = ws.reactor.now
+    bucket_fill(&ws.messages, ws.route.max_message_rate, ws.reactor.now)
+    bucket_fill(&ws.controls, ws.route.max_control_rate, ws.reactor.now)
     ws.enter(PHASE_OPEN)
     return callback_event(ws, ws.route.open, (ws,))
 

@@ -41,8 +41,7 @@ cdef class WebSocket(Socket):
 
     cdef Py_ssize_t on_input(self, uint8_t *data, size_t n) except -1:
         cdef Py_ssize_t used = 0
-        self.heard_at = self.reactor.now
-        self.ping_sent = False
+        deadline_heard(self)
         if self.phase == PHASE_HANDSHAKE:
             used = opening_read(self, data, n)
         if phase_is_connected(self.phase) and not self.pauses:
@@ -88,26 +87,22 @@ cdef class WebSocket(Socket):
     cdef int on_windowed(self, size_t n) except -1:
         cdef Event event
         cdef EventKind kind = inbox_received(&self.inbox, n, &event)
-        self.heard_at = self.reactor.now
-        self.ping_sent = False
+        deadline_heard(self)
         if kind != EVENT_NONE:
             self.handle(kind, &event)
         return self.received(kind == EVENT_MESSAGE, False)
 
     cdef int received(self, bint finished, bint rest) except -1:
-        """Keeps the time at which the message in progress began, its header included."""
-        cdef bint in_message = not inbox_idle(&self.inbox) or rest and not self.pauses and not self.resumed
+        """The input is used up, or what is left of it is the beginning of something."""
         if self.inbox.filled >= LARGE_BLOCK_FROM:
             self.reactor.took_large_block()
-        if in_message and (finished or not self.in_message):
-            self.message_at = self.reactor.now
-            self.reactor.sweep_within(self.route.message_timeout or NEVER)
-        self.in_message = in_message
-        return 0
+        return deadline_received(
+            self, not inbox_idle(&self.inbox) or rest and not self.pauses and not self.resumed, finished
+        )
 
     cdef int handle(self, EventKind kind, Event *event) except -1:
         if kind == EVENT_MESSAGE:
-            self.in_message = False         # the callback may run the loop itself, and so a sweep
+            self.deadlines.in_message = False   # the callback may run the loop itself, and so a sweep
             if event.length >= LARGE_BLOCK_FROM:
                 self.reactor.took_large_block()
             if self.phase == PHASE_OPEN and limits_allow(self, kind):
@@ -133,7 +128,7 @@ cdef class WebSocket(Socket):
     cdef int on_input_end(self) except -1:
         """A half-close is no hang-up (RFC 9112 section 9.6): what came before it is still answered."""
         if self.phase == PHASE_OPEN:
-            self.peer_left = True
+            self.deadlines.peer_left = True
             self.since = self.reactor.now
         self.end_if_finished()
         return 0 if self.fd < 0 else self.reactor.sweep_within(self.due_in(self.reactor.now))
@@ -155,7 +150,7 @@ cdef class WebSocket(Socket):
         request is answered; a client that wants a connection has given it up."""
         if self.phase == PHASE_DECIDING:
             return 0 if self.route is None else self.on_end()
-        self.peer_left = True
+        self.deadlines.peer_left = True
         self.since = self.reactor.now
         return self.reactor.sweep_within(self.due_in(self.since))
 
@@ -183,7 +178,7 @@ cdef class WebSocket(Socket):
         if self.phase == PHASE_OPEN and not self.broken:
             check_thread(self)
             sending_control(self, OPCODE_PING, body)
-            self.pongs_asked += 1
+            deadline_ping_sent(self)
 
     @property
     def buffered_amount(self):
@@ -311,7 +306,7 @@ cdef class WebSocket(Socket):
 
     # time
 
-    cdef int enter(self, Phase phase) noexcept:
+    cdef int enter(self, uint8_t phase) noexcept:
         self.phase = phase
         if phase == PHASE_CLOSING or phase_is_over(phase):
             topics_leave(self)
@@ -328,15 +323,9 @@ cdef class WebSocket(Socket):
         return deadline_came(self, now)
 
     cdef int on_resumed(self) except -1:
-        """What the peer could not do while nothing was read is not held against it."""
-        cdef uint32_t now
         self.reactor._time()
-        now = self.reactor.now
-        # A callback that paused may have gone on for long before the message began.
-        self.message_at += min(now - self.paused_at, now - self.message_at)
-        self.heard_at = now
-        self.ping_sent = False
-        return self.reactor.sweep_within(self.due_in(now))
+        deadline_resumed(self, self.reactor.now)
+        return self.reactor.sweep_within(self.due_in(self.reactor.now))
 
     # what it is
 

@@ -189,7 +189,15 @@ def serialize(frame, *, mask=None):
     cdef size_t size
     cdef bytes made
     cdef uint8_t *to
+    if not isinstance(frame, tuple):
+        raise TypeError(f"a frame is (fin, opcode, payload, rsv), got {type(frame).__name__}")
+    if len(frame) != 4:
+        raise TypeError(f"a frame is (fin, opcode, payload, rsv), got a tuple of {len(frame)}")
     fin, opcode, payload, rsv = frame
+    if not isinstance(opcode, int):
+        raise TypeError(f"an opcode is an int, got {type(opcode).__name__}")
+    if not isinstance(rsv, int):
+        raise TypeError(f"the reserved bits are an int, got {type(rsv).__name__}")
     if not 0 <= opcode <= 15:
         raise ValueError(f"an opcode is 0 to 15, got {opcode}")
     if not 0 <= rsv <= 7:
