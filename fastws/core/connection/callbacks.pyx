@@ -192,7 +192,7 @@ cdef int callback_go_on(WebSocket ws, int most) except -1:
         ws.mark()
         raise
     if ws.deadlines.peer_left:
-        ws.reactor._time()
+        ws.reactor.read_clock()
         ws.since = ws.reactor.now           # there is progress; see deadline_in()
     if len(asides.waiting) <= ws.route.max_waiting // 2 and asides.waiting_size <= ws.route.low_water:
         ws.resume(PAUSE_WAITING)

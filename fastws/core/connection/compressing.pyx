@@ -131,7 +131,7 @@ cdef bint compressing_write(WebSocket ws, const Payload *payload) except -1:
     codec.sent(settings, ws.deflation, data, n)
     codec.trim()
     if ws.deflation.history.size:
-        ws.reactor._time()              # a task may run long after the last batch of events
+        ws.reactor.read_clock()              # a task may run long after the last batch of events
         ws.deflation.used_at = ws.reactor.now
         ws.reactor.sweep_within(settings.history_timeout or NEVER)
     return True

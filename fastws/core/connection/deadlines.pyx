@@ -9,13 +9,13 @@ cdef uint32_t time_left(uint32_t now, uint32_t since, uint32_t timeout) noexcept
     return 0 if now - since >= timeout else timeout - (now - since)
 
 
-cdef uint32_t ending_in(WebSocket ws, uint32_t now, uint32_t timeout) noexcept:
+cdef uint32_t _ending_in(WebSocket ws, uint32_t now, uint32_t timeout) noexcept:
     """Milliseconds until the end of a connection is overdue: `timeout` after it began, or after the peer last took
     PROGRESS bytes of the outbox or its last byte, whichever is later."""
     return max(time_left(now, ws.since, timeout), time_left(now, ws.stalled_at, timeout))
 
 
-cdef uint32_t asking_in(WebSocket ws, uint32_t now) noexcept:
+cdef uint32_t _asking_in(WebSocket ws, uint32_t now) noexcept:
     """Milliseconds until our kernel is asked what it knows of the peer's: whenever no byte has come for a quarter of
     tcp_user_timeout."""
     cdef uint32_t quarter = service_of(ws).quarter_user_timeout
@@ -58,7 +58,7 @@ cdef uint32_t deadline_in(WebSocket ws, uint32_t now) noexcept:
     if phase_is_opening(ws.phase):
         return time_left(now, ws.since, service_of(ws).handshake_timeout)
     if ws.phase != PHASE_OPEN:
-        return ending_in(ws, now, service_of(ws).close_timeout if route is None else route.close_timeout)
+        return _ending_in(ws, now, service_of(ws).close_timeout if route is None else route.close_timeout)
     if ws.blocked:
         left = time_left(now, ws.stalled_at, route.send_timeout)
     if ws.deflation is not None and ws.deflation.history.size:
@@ -72,8 +72,8 @@ cdef uint32_t deadline_in(WebSocket ws, uint32_t now) noexcept:
         else:
             left = min(left, time_left(now, ws.deadlines.heard_at, route.ping_interval))
     elif ws.deadlines.peer_left and ws.pauses & (PAUSE_WAITING | PAUSE_AT_END) and ws.is_busy():
-        left = min(left, ending_in(ws, now, route.close_timeout))
-    return min(left, asking_in(ws, now))
+        left = min(left, _ending_in(ws, now, route.close_timeout))
+    return min(left, _asking_in(ws, now))
 
 
 cdef int deadline_came(WebSocket ws, uint32_t now) except -1:
@@ -96,7 +96,7 @@ cdef int deadline_came(WebSocket ws, uint32_t now) except -1:
         history_drop(&ws.deflation.history)
         if deadline_in(ws, now):
             return 0
-    if not asking_in(ws, now):
+    if not _asking_in(ws, now):
         silent = ws.is_unanswered_for(service_of(ws).quarter_user_timeout)
         ws.deadlines.asked_at = now
         ws.deadlines.unanswered = ws.deadlines.unanswered + 1 if silent else 0

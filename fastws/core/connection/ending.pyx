@@ -95,7 +95,7 @@ cdef int ending_fail(WebSocket ws, str cause, uint16_t code, str reason) except 
     try:
         ending_happens(ws, END_FAIL, cause, code, reason)
     except Exception as error:
-        ws.reactor._failed(ws, error)
+        ws.reactor.failed(ws, error)
     return 0
 
 

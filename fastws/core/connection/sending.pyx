@@ -112,7 +112,7 @@ cdef int sending_close(WebSocket ws, bytes body) except -1:
     try:
         sending_control(ws, OPCODE_CLOSE, body)
     except MemoryError:
-        ws._break()
+        ws.break_off()
     return 0
 
 

@@ -40,9 +40,9 @@ def adopt(Service service not None, int fd, bytes data not None, bytes host not 
         raise ValueError(f"there are {len(data):,} bytes of data, more than {INPUT_SIZE:,}: leave the rest to be read")
     if service.stopping:
         raise RuntimeError("the server is stopping: adopt no more connections")
-    _reactor_of(service)._time()
+    _reactor_of(service).read_clock()
     ws = make_websocket(service)
-    ws._hold(<uint8_t *>PyBytes_AS_STRING(data), <size_t>PyBytes_GET_SIZE(data))
+    ws.hold(<uint8_t *>PyBytes_AS_STRING(data), <size_t>PyBytes_GET_SIZE(data))
     address_set(&ws.address, host, port)
     error = service.admit(ws, fd)
     if error:
@@ -58,7 +58,7 @@ def push(Service service not None, transport, bytes host not None, uint16_t port
     cdef Pushed pushed
     if service.stopping:
         raise RuntimeError("the server is stopping: push no more connections")
-    _reactor_of(service)._time()
+    _reactor_of(service).read_clock()
     ws = make_websocket(service)
     address_set(&ws.address, host, port)
     pushed = Pushed(ws, transport)
@@ -105,7 +105,7 @@ def close_all(Service service not None, int code, str reason):
             else:
                 ws.close(code, reason)
         except Exception as error:
-            service.reactor._failed(ws, error)
+            service.reactor.failed(ws, error)
 
 
 def abandon(Service service not None):
@@ -132,7 +132,7 @@ def terminate_all(Service service not None):
             ending_cut(ws, "stopping")
             callback_cancel(ws)
         except Exception as error:
-            service.reactor._failed(ws, error)
+            service.reactor.failed(ws, error)
 
 
 def stats(Service service not None):

@@ -292,7 +292,7 @@ cdef class WebSocket(Socket):
             if self.asides is not None and self.asides.busy and self.phase != PHASE_DECIDING:
                 callback_ended(self, error)
         except BaseException as failure:
-            self.reactor._failed(self, failure)
+            self.reactor.failed(self, failure)
 
     def _upgrade_ended(self, verdict, error):
         try:
@@ -302,7 +302,7 @@ cdef class WebSocket(Socket):
             ):
                 opening_decided(self, verdict, error)
         except BaseException as failure:
-            self.reactor._failed(self, failure)
+            self.reactor.failed(self, failure)
 
     # time
 
@@ -312,7 +312,7 @@ cdef class WebSocket(Socket):
             topics_leave(self)
         # A GONE connection has no descriptor, so evicting it frees nothing: count it as settled.
         self.crowd.settle(self, phase_is_connected(phase) or phase == PHASE_GONE)
-        self.reactor._time()
+        self.reactor.read_clock()
         self.since = self.reactor.now
         return self.reactor.sweep_within(self.due_in(self.since))
 
@@ -323,7 +323,7 @@ cdef class WebSocket(Socket):
         return deadline_came(self, now)
 
     cdef int on_resumed(self) except -1:
-        self.reactor._time()
+        self.reactor.read_clock()
         deadline_resumed(self, self.reactor.now)
         return self.reactor.sweep_within(self.due_in(self.reactor.now))
 

@@ -81,7 +81,7 @@ cdef class Crowd:
             try:
                 oldest.on_evicted()
             except BaseException as error:
-                self.reactor._failed(oldest, error)
+                self.reactor.failed(oldest, error)
             self.settle(oldest, True)       # where it is still there, it has no descriptor any more
         return 0
 

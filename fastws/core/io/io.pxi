@@ -81,7 +81,7 @@ cdef class Endpoint:            # a descriptor at a reactor's poller
     cdef flag resting           # the kernel had no memory or descriptors for it; tried again in the next sweep
     cdef uint64_t key(self) noexcept
     cdef int on_ready(self, uint32_t events) except -1
-    cdef bint _watch(self, uint32_t interest) noexcept
+    cdef bint watch_for(self, uint32_t interest) noexcept
 
 cdef class Listener(Endpoint):
     cdef object sock
@@ -163,7 +163,7 @@ cdef class Socket(Endpoint):
     cdef int _feed_held(self) except -1
     cdef int _fed(self) except -1
     cdef Py_ssize_t _feed_copy(self, size_t n) except -1
-    cdef int _hold(self, uint8_t *data, size_t n) except -1
+    cdef int hold(self, uint8_t *data, size_t n) except -1
     cdef int _let_go(self, size_t n) except -1
     cdef int come_back(self) except -1
     cdef int pause(self, uint8_t reason) except -1
@@ -177,7 +177,7 @@ cdef class Socket(Endpoint):
     cdef int uncork(self) except -1
     cdef int flush(self) except -1
     cdef bint _refused(self) noexcept
-    cdef int _break(self) noexcept
+    cdef int break_off(self) noexcept
     cdef int wake_up(self) noexcept
     cdef int give_up(self) noexcept
     cdef int _queue(self, const uint8_t *data, size_t n) noexcept
@@ -292,10 +292,10 @@ cdef class Reactor:
     cdef int _run(self, bint take) except -1
     cdef int _take(self) except -1
     cdef int _turn(self, bint late) except -1
-    cdef int _failed(self, Endpoint endpoint, error) except -1
+    cdef int failed(self, Endpoint endpoint, error) except -1
     cdef int _write_lines(self) except -1
     # time
-    cdef int _time(self) noexcept
+    cdef int read_clock(self) noexcept
     cdef int _sweep(self) except -1
     cdef int _catch_up(self) except -1
     cdef int sweep_within(self, uint32_t left) noexcept

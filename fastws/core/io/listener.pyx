@@ -75,7 +75,7 @@ cdef class Listener(Endpoint):
         cdef bint is_new = not self.logged or self.reactor.now - self.rested_at > SHORTAGE_OVER
         if self.resting:
             return 0
-        self._watch(0)
+        self.watch_for(0)
         self.resting = self.logged = True
         self.rested_at = self.reactor.now
         self.reactor.sweep_within(self.reactor.tick)
@@ -88,7 +88,7 @@ cdef class Listener(Endpoint):
 
     cdef int wake_up(self) except -1:
         if self.resting:
-            self.resting = not self._watch(POLL_READ)
+            self.resting = not self.watch_for(POLL_READ)
         if self.resting:
             self.reactor.sweep_within(self.reactor.tick)
         return 0

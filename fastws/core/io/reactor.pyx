@@ -52,7 +52,7 @@ cdef class Reactor:
         self.cork = <uint8_t *>PyMem_Malloc(CORK_SIZE)
         if self.cork == NULL:
             raise MemoryError
-        self._time()
+        self.read_clock()
         self.poller = poller_open()
         if self.poller < 0:
             raise OSError(errno, "opening a poller")
@@ -188,7 +188,7 @@ cdef class Reactor:
         if self.poller < 0:
             return 0
         self.thread = PyThread_get_thread_ident()
-        self._time()
+        self.read_clock()
         self.turn_at = self.now
         self.in_turn = True
         try:
@@ -232,7 +232,7 @@ cdef class Reactor:
             try:
                 endpoint.on_ready(events[i].events)
             except BaseException as error:
-                self._failed(endpoint, error)
+                self.failed(endpoint, error)
         return count
 
     cdef int _hear(self) except -1:
@@ -253,7 +253,7 @@ cdef class Reactor:
                     if wire.ready():
                         self.tell_later(wire)
                 except BaseException as error:
-                    self._failed(socket, error)
+                    self.failed(socket, error)
         return 0
 
     cdef int tell(self, Pushed wire) except -1:
@@ -310,7 +310,7 @@ cdef class Reactor:
                     try:
                         socket.on_due(self.now)
                     except BaseException as error:
-                        self._failed(socket, error)
+                        self.failed(socket, error)
                 if socket.linked:
                     left = min(left, socket.due_in(self.now))
                 count += 1
@@ -390,7 +390,7 @@ cdef class Reactor:
         except BaseException as error:
             self.turn_asked = False
             # At the recursion limit, say, no function of Python's can be called. The timer calls none.
-            self._time()
+            self.read_clock()
             self.planned, self.sweep_at = True, self.now
             poller_timer_set(self.timer, 0)
             if not isinstance(error, Exception):
@@ -444,7 +444,7 @@ cdef class Reactor:
             self.put_off = []
         count = len(self.dirty)
         if count:
-            self._time()
+            self.read_clock()
         began = self.now
         share = min(max(began - self.turn_at, <uint32_t>MIN_SHARE), <uint32_t>MAX_SHARE)
         while self.seen < min(count, len(self.dirty)):      # a turn inside this one may have emptied the list
@@ -459,9 +459,9 @@ cdef class Reactor:
                 socket.on_turn(put_off)
             except BaseException as error:
                 socket.mark()
-                self._failed(socket, error)
+                self.failed(socket, error)
             if goes_on and not put_off:
-                self._time()
+                self.read_clock()
                 late = self.now - began >= share
         if self.seen:           # the old list is freed last: freeing a socket may run the application's destructors
             dirty, self.dirty = self.dirty, self.dirty[self.seen:]
@@ -471,7 +471,7 @@ cdef class Reactor:
             crowd.on_empty()
         return 0
 
-    cdef int _failed(self, Endpoint endpoint, error) except -1:
+    cdef int failed(self, Endpoint endpoint, error) except -1:
         """An exception of ours, not the user's or the peer's, costs that one connection. What is no Exception (a
         KeyboardInterrupt, say) costs it too, as the rest of its input is lost, and goes on to the loop. Where there is
         not even the memory to end the connection, it ends when the poller reports it."""
@@ -486,7 +486,7 @@ cdef class Reactor:
         form = "internal error; the connection is dropped" if isinstance(endpoint, Socket) else "cannot accept"
         return endpoint.crowd.log_later(None, form, (), error)
 
-    cdef int _time(self) noexcept:
+    cdef int read_clock(self) noexcept:
         cdef timespec time
         if self.clock_held:
             return 0

@@ -26,7 +26,7 @@ cdef class Endpoint:
     cdef int on_ready(self, uint32_t events) except -1:
         raise NotImplementedError
 
-    cdef bint _watch(self, uint32_t interest) noexcept:
+    cdef bint watch_for(self, uint32_t interest) noexcept:
         """False where the poller does not take it, and nothing has changed."""
         if interest == self.interest or self.fd < 0:
             return True
@@ -43,10 +43,10 @@ cdef class Socket(Endpoint):
         if self.linked and self.fd >= 0 and self.wire is None:      # where the constructor failed, fd 0 is not ours
             close(self.fd)
 
-    cdef bint _watch(self, uint32_t interest) noexcept:
+    cdef bint watch_for(self, uint32_t interest) noexcept:
         """A socket that is polled for the wrong thing would hang for ever: it breaks."""
         if not wire_watch(self, interest):
-            self._break()
+            self.break_off()
             return False
         return True
 
@@ -134,7 +134,7 @@ cdef class Socket(Endpoint):
         if events & (POLL_HANGUP | POLL_ERROR):
             return self.on_end()
         if events & POLL_PEER_SHUT:
-            self._watch(self.interest & ~<uint32_t>POLL_PEER_SHUT)
+            self.watch_for(self.interest & ~<uint32_t>POLL_PEER_SHUT)
             return self.on_peer_shut()
         return 0
 
@@ -162,12 +162,12 @@ cdef class Socket(Endpoint):
                 if got > 0:
                     n += <size_t>got
                     used = self._feed(buffer.data, n)
-                    self._hold(buffer.data + used, n - <size_t>used)
+                    self.hold(buffer.data + used, n - <size_t>used)
                     return self._fed()
         if got == 0:
             self.pauses |= PAUSE_AT_END
             self.on_input_end()             # where this drops it, the poller need not be asked
-            return self._watch(self.interest & ~<uint32_t>(POLL_READ | POLL_PEER_SHUT))
+            return self.watch_for(self.interest & ~<uint32_t>(POLL_READ | POLL_PEER_SHUT))
         if got < 0 and errno not in (EAGAIN, EINTR):
             return self.on_end()
         return 0
@@ -223,7 +223,7 @@ cdef class Socket(Endpoint):
             self.uncork()
         return <Py_ssize_t>n if self.fd < 0 or self.hung_up else used
 
-    cdef int _hold(self, uint8_t *data, size_t n) except -1:
+    cdef int hold(self, uint8_t *data, size_t n) except -1:
         """Holds n bytes, and nothing else."""
         cdef uint8_t *held
         if n == 0:
@@ -248,7 +248,7 @@ cdef class Socket(Endpoint):
         if self.held_start < self.held_size:
             return 0
         if not self.held_size:
-            return self._hold(NULL, 0)
+            return self.hold(NULL, 0)
         memmove(self.held, self.held + self.held_start, self.held_size)
         self.held_start = 0
         smaller = <uint8_t *>PyMem_Realloc(self.held, self.held_size)
@@ -267,9 +267,9 @@ cdef class Socket(Endpoint):
         """Stops reading while any reason stands. The poller still reports that the peer shuts or resets."""
         if not self.pauses:
             if not self.resumed:
-                self.reactor._time()
+                self.reactor.read_clock()
                 self.paused_at = self.reactor.now
-            self._watch(self.interest & ~<uint32_t>POLL_READ | POLL_PEER_SHUT)
+            self.watch_for(self.interest & ~<uint32_t>POLL_READ | POLL_PEER_SHUT)
         self.pauses |= reason
         return 0
 
@@ -279,7 +279,7 @@ cdef class Socket(Endpoint):
         self.pauses &= ~reason | PAUSE_AT_END
         if self.pauses:
             return 0
-        self._watch(self.interest & ~<uint32_t>POLL_PEER_SHUT | POLL_READ)
+        self.watch_for(self.interest & ~<uint32_t>POLL_PEER_SHUT | POLL_READ)
         if not self.held_size and not self.resumed:
             return self.on_resumed()
         self.resumed = True                 # it waits for its turn, where _feed_held() says the same
@@ -358,7 +358,7 @@ cdef class Socket(Endpoint):
             try:
                 outbox_refer(&self.outbox, data + taken, n - taken, owner)
             except MemoryError:
-                self._break()
+                self.break_off()
         if self.outbox.size:
             self._block()
         return 0
@@ -370,7 +370,7 @@ cdef class Socket(Endpoint):
             try:
                 memcpy(outbox_reserve(&self.outbox, n), data, n)
             except MemoryError:
-                self._break()
+                self.break_off()
         return 0
 
     cdef int uncork(self) except -1:
@@ -416,7 +416,7 @@ cdef class Socket(Endpoint):
                 return self._block()
         if self.blocked:
             self.blocked = False
-            self._watch(self.interest & ~<uint32_t>POLL_WRITE)
+            self.watch_for(self.interest & ~<uint32_t>POLL_WRITE)
         return self._shut_if_sent()
 
     cdef bint _refused(self) noexcept:
@@ -425,23 +425,23 @@ cdef class Socket(Endpoint):
         if errno in (ENOBUFS, ENOMEM):
             self.resting = True
         elif errno not in (EAGAIN, EINTR):
-            self._break()
+            self.break_off()
         return self.broken
 
     cdef int wake_up(self) noexcept:
         self.resting = False
         if self.blocked:
-            self._watch(self.interest | POLL_WRITE)
+            self.watch_for(self.interest | POLL_WRITE)
         return 0
 
     cdef int give_up(self) noexcept:
         """Something of ours has failed halfway: nothing more comes in or goes out, and the poller reports the end."""
-        self._break()
+        self.break_off()
         self.hung_up = True
         self.resumed = False
         return 0
 
-    cdef int _break(self) noexcept:
+    cdef int break_off(self) noexcept:
         """Nothing more goes out. The poller will report the end in its own time, so that no callback of the user's runs
         inside another's send(): after shutdown() it does so whatever the kernel thinks of the connection."""
         self.broken = True
@@ -452,18 +452,18 @@ cdef class Socket(Endpoint):
 
     cdef int _block(self) except -1:
         if self.resting:
-            self.reactor._time()
+            self.reactor.read_clock()
             self.reactor.sweep_within(self.reactor.tick)
-            self._watch(self.interest & ~<uint32_t>POLL_WRITE)
+            self.watch_for(self.interest & ~<uint32_t>POLL_WRITE)
         if self.blocked:
             return 0
         self.blocked = True
         self.taken = 0
         self.reactor.took_large_block()     # the outbox may grow to anything
-        self.reactor._time()            # this may be a task that runs long after the last batch of events
+        self.reactor.read_clock()            # this may be a task that runs long after the last batch of events
         self.stalled_at = self.reactor.now
         if not self.resting:
-            self._watch(self.interest | POLL_WRITE)
+            self.watch_for(self.interest | POLL_WRITE)
         return self.on_blocked()
 
     cdef size_t unsent(self) noexcept:
@@ -504,9 +504,9 @@ cdef class Socket(Endpoint):
         because closing on unread input would make the kernel reset the connection and lose our last bytes."""
         self.hung_up = True
         self.pauses &= PAUSE_AT_END
-        self._hold(NULL, 0)
+        self.hold(NULL, 0)
         if not self.pauses:
-            self._watch(self.interest & ~<uint32_t>POLL_PEER_SHUT | POLL_READ)
+            self.watch_for(self.interest & ~<uint32_t>POLL_PEER_SHUT | POLL_READ)
         return self._shut_if_sent()
 
     cdef int _shut_if_sent(self) except -1:
@@ -523,7 +523,7 @@ cdef class Socket(Endpoint):
         self.fd = -1
         self.resumed = False
         outbox_clear(&self.outbox)
-        self._hold(NULL, 0)
+        self.hold(NULL, 0)
         if self.reactor.corked_for is self:
             self.reactor.corked = 0
         if self.is_over():

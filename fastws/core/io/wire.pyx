@@ -47,10 +47,10 @@ cdef int wire_close(Socket socket) noexcept:
 
 cdef bint wire_watch(Socket socket, uint32_t interest) noexcept:
     """Has the socket told of these events from now on. False where that cannot be, and nothing has changed."""
-    return Endpoint._watch(socket, interest) if socket.wire is None else socket.wire.watch(socket, interest)
+    return Endpoint.watch_for(socket, interest) if socket.wire is None else socket.wire.watch(socket, interest)
 
 
-cdef ssize_t _failed(int error) noexcept:
+cdef ssize_t _fails_with(int error) noexcept:
     global errno                            # C's: an assignment would make a variable here
     errno = error
     return -1
@@ -58,10 +58,10 @@ cdef ssize_t _failed(int error) noexcept:
 
 cdef class Wire:
     cdef ssize_t read(self, Socket socket, uint8_t *to, size_t n) noexcept:
-        return _failed(EIO)
+        return _fails_with(EIO)
 
     cdef ssize_t write(self, Socket socket, const iovec *pieces, int count) noexcept:
-        return _failed(EIO)
+        return _fails_with(EIO)
 
     cdef int shut(self, Socket socket) noexcept:
         return 0
@@ -153,16 +153,16 @@ cdef class Pushed(Wire):
             self.given, self.at = self.waiting.popleft(), 0
         if done or self.ended:
             return <ssize_t>done
-        return _failed(EAGAIN)
+        return _fails_with(EAGAIN)
 
     cdef ssize_t write(self, Socket socket, const iovec *pieces, int count) noexcept:
         cdef list parts
         cdef size_t n = 0
         cdef int i
         if self.lost:
-            return _failed(EPIPE)
+            return _fails_with(EPIPE)
         if self.full:
-            return _failed(EAGAIN)
+            return _fails_with(EAGAIN)
         parts = []
         try:
             for i in range(count):
@@ -170,9 +170,9 @@ cdef class Pushed(Wire):
                 n += pieces[i].iov_len
             self.transport.write(b"".join(parts))
         except MemoryError:
-            return _failed(ENOMEM)
+            return _fails_with(ENOMEM)
         except BaseException:
-            return _failed(EPIPE)
+            return _fails_with(EPIPE)
         return <ssize_t>n
 
     cdef int shut(self, Socket socket) noexcept:

@@ -183,7 +183,7 @@ cdef EventKind _unpack(
     if fault == FAULT_NONE and self.opcode == OPCODE_TEXT and not text_check(&event.text, self.out, self.filled):
         fault = FAULT_UTF8
     if fault != FAULT_NONE:
-        return _fault(event, fault)
+        return event_fault(event, fault)
     if self.body != NULL and <size_t>PyBytes_GET_SIZE(<object>self.body) != self.filled:
         _inflation_fit(self, self.filled, limits.max_message_size)
     event.kind = EVENT_MESSAGE

@@ -26,7 +26,7 @@ cdef bint inbox_idle(const Inbox *inbox) noexcept nogil:
     return inbox.opcode == 0
 
 
-cdef uint8_t *_body_room(Inbox *inbox, size_t need) except NULL:
+cdef uint8_t *body_room(Inbox *inbox, size_t need) except NULL:
     """Where the next `need` bytes of the message go. Growth is geometric, and exact once the end is in sight:
     for up to AT_ONCE that is when an eighth has come, as moving it costs more than room that nobody touches."""
     cdef size_t capacity = PyBytes_GET_SIZE(<object>inbox.body) if inbox.body != NULL else 0
@@ -44,7 +44,7 @@ cdef uint8_t *_body_room(Inbox *inbox, size_t need) except NULL:
     return <uint8_t *>PyBytes_AS_STRING(<object>inbox.body) + inbox.filled
 
 
-cdef EventKind _fault(Event *event, Fault fault) noexcept nogil:
+cdef EventKind event_fault(Event *event, Fault fault) noexcept nogil:
     event.kind = EVENT_FAULT
     event.fault = fault
     event.code = fault_code(fault)
@@ -60,7 +60,7 @@ cdef EventKind _payload_came(
         pass                            # AVX-512 takes microseconds for no bytes at a place that is NULL
     elif is_text:
         if simd.unmask_check(&inbox.text, place, source, n, &inbox.mask) < n:
-            return _fault(event, FAULT_UTF8)
+            return event_fault(event, FAULT_UTF8)
     else:
         inbox.mask = simd.unmask(place, source, n, inbox.mask)
     inbox.filled += n
@@ -71,7 +71,7 @@ cdef EventKind _payload_came(
     if not inbox.fin:
         return EVENT_NONE
     if is_text and inbox.text.need:
-        return _fault(event, FAULT_UTF8)
+        return event_fault(event, FAULT_UTF8)
     if inbox.body != NULL and <size_t>PyBytes_GET_SIZE(<object>inbox.body) != inbox.filled:
         _PyBytes_Resize(&inbox.body, <Py_ssize_t>inbox.filled)
     event.kind = EVENT_MESSAGE
@@ -93,7 +93,7 @@ cdef EventKind _control(uint8_t opcode, uint8_t *data, size_t n, Event *event) n
     if opcode == OPCODE_CLOSE:
         fault = close_parse(data, n, &event.code)
         if fault != FAULT_NONE:
-            return _fault(event, fault)
+            return event_fault(event, fault)
         event.kind = EVENT_CLOSE
     else:
         event.kind = EVENT_PING if opcode == OPCODE_PING else EVENT_PONG
@@ -106,7 +106,7 @@ cdef EventKind _whole(Header *header, uint8_t *data, Event *event) noexcept nogi
     if header.opcode == OPCODE_TEXT and not header.deflated:
         memset(&event.text, 0, sizeof(event.text))
         if simd.unmask_check(&event.text, data, data, n, &header.mask) < n or event.text.need:
-            return _fault(event, FAULT_UTF8)
+            return event_fault(event, FAULT_UTF8)
     else:
         simd.unmask(data, data, n, header.mask)
     event.kind = EVENT_MESSAGE
@@ -138,7 +138,7 @@ cdef EventKind inbox_next(
             n = available if available < inbox.remaining else <size_t>inbox.remaining
             if n == 0 and inbox.remaining:
                 return EVENT_NONE
-            place = _body_room(inbox, n) if n else NULL
+            place = body_room(inbox, n) if n else NULL
             source = cursor[0]
             cursor[0] += n
             if _payload_came(inbox, place, source, n, event) != EVENT_NONE:
@@ -149,7 +149,7 @@ cdef EventKind inbox_next(
             return EVENT_NONE
         fault = header_read(&header, inbox, limits, cursor[0], available)
         if fault != FAULT_NONE:
-            return _fault(event, fault)
+            return event_fault(event, fault)
         if header.size == 0:
             return EVENT_NONE
         data = cursor[0] + header.size
@@ -183,7 +183,7 @@ cdef uint8_t *inbox_window(Inbox *inbox, size_t wish, size_t *room) except? NULL
     if not inbox.in_frame or n < <size_t>WINDOW_FROM or inbox.remaining < n:
         return NULL
     room[0] = n
-    return _body_room(inbox, n)
+    return body_room(inbox, n)
 
 
 cdef EventKind inbox_received(Inbox *inbox, size_t n, Event *event) except *:

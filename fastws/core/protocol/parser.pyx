@@ -81,7 +81,7 @@ cdef class FrameParser:
                 n -= used
             used = min(n, self.inbox.remaining)
             if used:
-                self.inbox.mask = simd.unmask(_body_room(&self.inbox, used), p, used, self.inbox.mask)
+                self.inbox.mask = simd.unmask(body_room(&self.inbox, used), p, used, self.inbox.mask)
                 self.inbox.filled += used
                 self.inbox.remaining -= used
                 p += used
@@ -114,7 +114,7 @@ cdef class FrameParser:
         self.head_size = header.size
         used[0] = self.head_size - before
         self.inbox.in_frame = True
-        self.inbox.fin = True               # for _body_room(), whose bytes object is never larger than the frame
+        self.inbox.fin = True               # for body_room(), whose bytes object is never larger than the frame
         self.inbox.mask = header.mask
         self.inbox.remaining = header.length
         if not header.fin:
