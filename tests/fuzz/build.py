@@ -13,7 +13,7 @@ from setuptools import Extension, setup
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
-PARTS = [ROOT / "fastws" / "core" / "protocol", ROOT / "tests" / "protocol"]
+PARTS = [ROOT / "fastws" / "core" / "protocol", ROOT / "tests" / "core" / "protocol"]
 SANITIZE = ["-fsanitize=address,undefined,fuzzer-no-link", "-fno-sanitize-recover=all", "-shared-libasan"]
 
 
