@@ -59,7 +59,7 @@ def test_the_page_of_options_is_what_the_table_says() -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-PAGES = ["README.md", *(f"docs/{path.name}" for path in sorted(ROOT.glob("docs/*.md")))]
+PAGES = sorted(str(path.relative_to(ROOT)) for where in ("", "docs/", "tests/") for path in ROOT.glob(f"{where}*.md"))
 
 
 @pytest.mark.parametrize("path", PAGES)

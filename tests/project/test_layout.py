@@ -71,6 +71,13 @@ def test_no_alias_is_left_over() -> None:
     assert set(TESTED_IN) <= {path.stem for path in [*PARTS, *MODULES]} | {"__init__"}
 
 
+def test_the_readme_of_the_tests_names_every_folder() -> None:
+    tests = ROOT / "tests"
+    named = set(re.findall(r"^\| `([\w/]+)/` \|", (tests / "README.md").read_text(), re.MULTILINE))
+    assert named >= {str(path.parent.relative_to(tests)) for path in tests.rglob("test_*.py")}
+    assert [name for name in named if not (tests / name).is_dir()] == []
+
+
 # Parts and halves
 
 
