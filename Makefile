@@ -16,7 +16,7 @@ export PATIENCE ?= 3
 PIP_INSTALL = -m pip install -qq --disable-pip-version-check
 SOURCES := setup.py pyproject.toml $(shell find fastws -name '*.pyx' -o -name '*.pxd' -o -name '*.pxi' -o -name '*.h')
 NO_BROWSER := --ignore=tests/browser
-ALONE := $(wildcard tests/protocol/build.py tests/toy/build.py tests/simd/build.py)
+ALONE := $(wildcard tests/core/protocol/build.py tests/core/io/build.py tests/simd/build.py)
 build-alone = $(foreach build,$(ALONE),$(1) $(build) || exit 1;)
 
 export PIP_ROOT_USER_ACTION := ignore
@@ -80,11 +80,11 @@ test-asan: $(VENV)/.built $(VENV)/.tools  ## the tests under AddressSanitizer, U
 # another allocator, which keeps what was freed and counts none); a fork beside a thread of the resolver's, which
 # CPython forgets in the child; children of forks that live on, as their allocator's locks may be held by a thread that
 # they have not.
-UNSANITIZED := --ignore=tests/simd/test_check.py --ignore=tests/test_oracle.py \
-	--deselect tests/test_parser.py::TestLimits::test_out_of_memory \
-	--ignore=tests/test_memory.py \
+UNSANITIZED := --ignore=tests/simd/test_check.py --ignore=tests/oracles/test_oracle.py \
+	--deselect tests/core/protocol/test_parser.py::TestLimits::test_out_of_memory \
+	--ignore=tests/core/connection/test_memory_use.py \
 	--deselect tests/soak/test_soak.py::test_notices_leaks \
-	--deselect tests/test_run.py::test_large_messages_do_not_take_new_memory_each_time \
+	--deselect tests/running/test_run.py::test_large_messages_do_not_take_new_memory_each_time \
 	--deselect 'tests/hostile/test_api_lifetime.py::test_a05_interpreter_exit[asyncio-os.fork]' \
 	--deselect tests/hostile/test_forks.py::test_a_child_that_returns_into_the_loop \
 	--deselect tests/hostile/test_forks.py::test_the_child_serves_by_itself
@@ -135,7 +135,7 @@ bench: $(VENV)/.built bench-node  ## server CPU beside other servers, in five mi
 
 clean:  ## remove everything that was made here
 	rm -rf .venv .venv-* build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
-	rm -rf fastws/*.so fastws/_speedups.c tests/protocol/*.so tests/protocol/_protocol.c tests/toy/*.so tests/simd/*.so tests/fuzz/*.so
+	rm -rf fastws/*.so fastws/_speedups.c tests/core/*/*.so tests/simd/*.so tests/fuzz/*.so
 	rm -rf tests/autobahn/reports tests/clients/node/node_modules bench/build bench/servers/node/node_modules
 	find . -name __pycache__ -prune -exec rm -rf {} +
 
@@ -165,7 +165,7 @@ $(VENV)/.created: pyproject.toml
 # Each half of the core compiled alone, for its own tests; and the protocol half with every variant of the kernels.
 alone: $(if $(ALONE),$(VENV)/.alone)
 
-$(VENV)/.alone: $(ALONE) $(wildcard tests/protocol/*.p[yx][xd] tests/toy/*.p[yx][xd] tests/simd/*.p[yx][xd] tests/simd/*.h) \
+$(VENV)/.alone: $(ALONE) $(wildcard tests/core/*/*.p[yx][xd] tests/simd/*.p[yx][xd] tests/simd/*.h) \
 		$(VENV)/.created $(SOURCES)
 	$(call build-alone,$(BIN)/python)
 	@touch $@
@@ -207,7 +207,7 @@ test-versions:  ## install into, and test under, every CPython from 3.10 on that
 # only shows here that it has all it needs. Hypothesis makes the same examples under every version: those of `make test`
 # are not all repeated.
 DEFAULT_VERSION = $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])')
-INSTALLED := tests/test_app.py tests/test_cli.py tests/test_demo.py tests/test_examples.py tests/test_run.py
+INSTALLED := tests/app/test_app.py tests/app/test_demo.py tests/app/test_examples.py tests/cli tests/running
 $(VERSIONS:%=test-%): test-%:
 	@python='$(call find-python,$*)'; tree=build/test-$*; bin=.venv-$*/bin; set -e; \
 	if [ -z "$$python" ]; then \
@@ -222,7 +222,7 @@ $(VERSIONS:%=test-%): test-%:
 	$$bin/python $(PIP_INSTALL) --group build --group test; \
 	$$bin/python $(PIP_INSTALL) ./$$tree; \
 	cd $$tree; \
-	$(if $(filter $*,$(DEFAULT_VERSION)),,../../$$bin/python tests/protocol/build.py; ../../$$bin/python tests/toy/build.py;) \
+	$(if $(filter $*,$(DEFAULT_VERSION)),,../../$$bin/python tests/core/protocol/build.py; ../../$$bin/python tests/core/io/build.py;) \
 	rm fastws/__init__.py; \
 	EXAMPLES=0.2 ../../$$bin/python -m pytest $(PARALLEL) -n 4 $(NO_BROWSER) --ignore=tests/simd \
-		--ignore=tests/test_oracle.py $(if $(filter $*,$(DEFAULT_VERSION)),$(INSTALLED))
+		--ignore=tests/oracles/test_oracle.py $(if $(filter $*,$(DEFAULT_VERSION)),$(INSTALLED))

@@ -3,8 +3,8 @@
 python -m pytest bench/test_handshake.py --benchmark-only
 
 Each makes what it makes for a connection, reads the request, checks it and builds the answer. fastws' half of this is
-compiled alone for its own tests (tests/protocol); in a server it is called from C. picows and aiohttp have no handshake
-without a transport. How long a whole connection takes is measured by the workload `connect-64`.
+compiled alone for its own tests (tests/core/protocol); in a server it is called from C. picows and aiohttp have no
+handshake without a transport. How long a whole connection takes is measured by the workload `connect-64`.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ def by_wsproto(request: bytes) -> bytes:
 
 
 BY: dict[str, Callable[[bytes], bytes]] = {"fastws": by_fastws, "websockets": by_websockets, "wsproto": by_wsproto}
-protocol: Any = pytest.importorskip("tests.protocol._protocol", reason="make protocol")
+protocol: Any = pytest.importorskip("tests.core.protocol._protocol", reason="make alone")
 
 
 @pytest.mark.parametrize("by", BY)

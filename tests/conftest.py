@@ -17,7 +17,7 @@ from harness import RawClient, Serving, Traps, new_loop, open_fds
 from harness.tasks import Bench, returns
 
 LOOP_KINDS = ["uvloop", "asyncio"]
-EXTENSIONS = {"fastws._speedups", "protocol._protocol", "simd._variants", "toy._toy"}
+EXTENSIONS = {"fastws._speedups", "core.protocol._protocol", "core.io._toy", "simd._variants"}
 
 # How long an example takes says how busy the machine is.
 hypothesis.settings.register_profile("patient", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])

@@ -10,9 +10,9 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from harness.programs import Program, reserve_port
 from harness.server import PATIENCE
 from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
-from programs import Program, reserve_port
 
 TIMEOUT = 10 * PATIENCE  # seconds, for everything that waits
 

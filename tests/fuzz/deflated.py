@@ -10,9 +10,9 @@ import itertools
 import random
 from typing import Any
 
-from corpus import one_by_one
 from harness import BINARY, CONT, TEXT, build
-from oracle_compression import WINDOW, Agreed, Sender, outcomes
+from oracles.compression import WINDOW, Agreed, Sender, outcomes
+from oracles.corpus import one_by_one
 
 from fastws.compression import Agreement
 

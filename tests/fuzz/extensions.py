@@ -8,12 +8,12 @@ from __future__ import annotations
 import itertools
 from typing import Any
 
-from oracle_compression import Agreed, agreed
+from oracles import extensions as oracle_extensions
+from oracles.compression import Agreed, agreed
 
 from fastws import Deflate
 from fastws.compression import negotiate
 
-from . import oracle_extensions
 from .source import Source, same
 
 NAMES = list(oracle_extensions.KNOWN)

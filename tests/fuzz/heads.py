@@ -8,12 +8,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from corpus import one_by_one
 from harness import KEY, request_bytes
+from oracles import request_head as oracle_head
+from oracles.corpus import one_by_one
 
 from fastws.http import Request, error_response
 
-from . import oracle_head
 from .source import Source, cut, same
 
 LIMITS = [(16384, 8192, 100), (200, 100, 8), (60, 16, 2), (300, 60, 5)]

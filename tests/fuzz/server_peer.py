@@ -9,7 +9,6 @@ import struct
 import zlib
 from typing import Any
 
-from corpus import CASES
 from harness import (
     BINARY,
     CLOSE,
@@ -25,7 +24,8 @@ from harness import (
     parse,
     request_bytes,
 )
-from oracle_compression import Agreed, Receiver, Sender, agreed, random_offer
+from oracles.compression import Agreed, Receiver, Sender, agreed, random_offer
+from oracles.corpus import CASES
 
 from .server_ledger import Ledger, World, make_item
 

@@ -40,7 +40,7 @@ from harness import (  # noqa: E402
     parse,
     request_bytes,
 )
-from oracle_compression import Agreed, Receiver, Sender, agreed, random_offer  # noqa: E402
+from oracles.compression import Agreed, Receiver, Sender, agreed, random_offer  # noqa: E402
 
 import fastws  # noqa: E402
 

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from typing import Any
 
-import oracle
-import oracle_frames
-from corpus import CASES, one_by_one
-from oracle import BINARY, CLOSE, CONTINUATION, PING, PONG, TEXT, client_frame
+from oracles import frame_parser as oracle_frames
+from oracles import protocol as oracle
+from oracles.corpus import CASES, one_by_one
+from oracles.protocol import BINARY, CLOSE, CONTINUATION, PING, PONG, TEXT, client_frame
 
 from .source import Source, cut, same
 
@@ -158,7 +158,7 @@ def together(found: list[Any]) -> tuple[list[Any], Any]:
 
 
 def seeds(parser: bool) -> list[bytes]:
-    """The named streams of tests/corpus.py that are not long, and some that are built."""
+    """The named streams of tests/oracles/corpus.py that are not long, and some that are built."""
     found = []
     for number, case in enumerate(CASES):
         size, count = case.options.get("max_message_size", 1 << 20), case.options.get("max_fragments", 16384)

@@ -6,7 +6,7 @@ import random
 from types import SimpleNamespace
 
 import pytest
-from protocol import _protocol as protocol
+from core.protocol import _protocol as protocol
 
 from fastws.frames import ProtocolError
 

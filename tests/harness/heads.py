@@ -1,10 +1,10 @@
-"""Request heads for the protocol half alone, as tests/protocol/build.py compiles it."""
+"""Request heads for the protocol half alone, as tests/core/protocol/build.py compiles it."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from protocol._protocol import RequestHead
+from core.protocol._protocol import RequestHead
 
 from .client import request_bytes
 

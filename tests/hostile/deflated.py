@@ -14,7 +14,7 @@ from typing import Any
 from harness import ANY, BINARY, PING, PONG, TEXT, Recorder, ServerThread, build, close_code, eventually, make_app
 from harness.deflating import TAIL, DeflateClient, compressed, deflate
 from harness.frames import parse
-from oracle_deflate import BadDeflate, read
+from oracles.deflate import BadDeflate, read
 
 import fastws
 

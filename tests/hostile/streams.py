@@ -7,9 +7,9 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
-from corpus import CASES, Case
 from harness import ANY, CLOSE, PONG, Frame, RawClient, Recorder, ServerThread, close_code, eventually, make_app, parse
 from harness.recorder import Event
+from oracles.corpus import CASES, Case
 
 BATCH = 250
 Job = tuple[Case, Sequence[bytes]]

@@ -18,7 +18,7 @@ import pytest
 from harness import Ended, RawClient, Serving, bystander, eventually, request_bytes
 from harness.forks import copies_kept, in_child, polled_by_all
 from harness.frames import CLOSE
-from programs import Program, reserve_port
+from harness.programs import Program, reserve_port
 
 import fastws
 from fastws.serving.stats import total

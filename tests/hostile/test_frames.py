@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pytest
-from corpus import CASES, Case
 from harness import (
     ANY,
     BINARY,
@@ -21,6 +20,7 @@ from harness import (
     eventually,
     make_app,
 )
+from oracles.corpus import CASES, Case
 
 from hostile.streams import Stage, by_bytes, cases_of, in_two, memory_of, whole, with_the_rest
 

@@ -9,7 +9,7 @@ from setuptools import Extension, setup
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
-PARTS = [ROOT / "fastws" / "core" / "protocol", ROOT / "tests" / "protocol"]
+PARTS = [ROOT / "fastws" / "core" / "protocol", ROOT / "tests" / "core" / "protocol"]
 SOURCES = [*PARTS, ROOT / "fastws" / "_simd", HERE]
 
 os.chdir(ROOT)

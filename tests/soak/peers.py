@@ -23,7 +23,7 @@ from typing import Any
 sys.path[:0] = [str(Path(__file__).resolve().parent.parent)]
 
 from harness import BINARY, TEXT, build, parse, request_bytes  # noqa: E402
-from oracle_compression import Agreed, Receiver, Sender, agreed  # noqa: E402
+from oracles.compression import Agreed, Receiver, Sender, agreed  # noqa: E402
 
 from soak import owed, talks  # noqa: E402
 from soak.client import Client, Leaving  # noqa: E402

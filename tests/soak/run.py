@@ -29,7 +29,7 @@ HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE.parent)]
 
 from harness import PATIENCE, eventually, request_bytes, unaccounted  # noqa: E402
-from programs import reserve_port  # noqa: E402
+from harness.programs import reserve_port  # noqa: E402
 
 from soak import figures, honest, talks  # noqa: E402
 

@@ -7,9 +7,9 @@ import struct
 import zlib
 from typing import NamedTuple
 
-from corpus import CASES
 from harness import BINARY, CONT, PING, PONG, TEXT, build, build_close
-from oracle_compression import Agreed, Sender
+from oracles.compression import Agreed, Sender
+from oracles.corpus import CASES
 
 
 class Talk(NamedTuple):

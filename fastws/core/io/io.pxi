@@ -1,5 +1,5 @@
 # The I/O half, declared: descriptors, bytes, deadlines. It knows no WebSocket words; the test-only extension in
-# tests/toy includes this file and its parts alone to prove it.
+# tests/core/io includes this file and its parts alone to prove it.
 
 from cpython.object cimport PyObject
 from libc.stddef cimport size_t

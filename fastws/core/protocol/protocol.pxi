@@ -1,5 +1,5 @@
 # The protocol half, declared: bytes in, events and bytes out. Nothing here can name a socket; the test-only
-# extension in tests/protocol includes this file and its parts alone to prove it.
+# extension in tests/core/protocol includes this file and its parts alone to prove it.
 
 from cpython.object cimport PyObject
 from libc.stddef cimport size_t

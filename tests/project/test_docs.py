@@ -1,0 +1,117 @@
+"""What a reader would copy from the README runs, and what the tables of docs/migrating.md name is there."""
+
+from __future__ import annotations
+
+import ast
+import os
+import re
+import subprocess
+import sys
+
+import pytest
+from harness.programs import ROOT, serving, talks
+
+import fastws
+import fastws.http
+
+README = (ROOT / "README.md").read_text()
+BLOCKS = re.findall(r"^```python\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
+
+
+def is_program(block: str) -> bool:
+    """Whole programs import what they use; the rest are excerpts."""
+    return "app.run(" in block and "import fastws" in block
+
+
+PROGRAMS = [block for block in BLOCKS if is_program(block)]
+
+
+def test_the_readme_shows_a_program() -> None:
+    assert PROGRAMS
+
+
+@pytest.mark.parametrize("program", PROGRAMS)
+def test_readme_programs(program: str) -> None:
+    """Each is an echo at the path that it names."""
+    path = re.search(r'@app\.websocket\("([^"{]+)"', program)
+    assert path, "which path is it that this program serves?"
+    with serving(program) as port:
+        talks(port, path[1])
+
+
+@pytest.mark.parametrize("block", BLOCKS)
+def test_readme_blocks_are_python(block: str) -> None:
+    compile(block, "README.md", "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
+
+
+def test_every_run_in_the_readme_is_served_or_an_excerpt() -> None:
+    """A block that calls app.run and is no program is one line, about the call itself."""
+    for block in BLOCKS:
+        if "app.run(" in block and not is_program(block):
+            assert len(block.strip().splitlines()) == 1, f"neither a program nor one line: {block}"
+
+
+def test_the_page_of_options_is_what_the_table_says() -> None:
+    command = [sys.executable, str(ROOT / "docs/make_options.py"), "--check"]
+    done = subprocess.run(
+        command, capture_output=True, text=True, check=False, env=os.environ | {"PYTHONPATH": str(ROOT)}
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+PAGES = sorted(str(path.relative_to(ROOT)) for where in ("", "docs/", "tests/") for path in ROOT.glob(f"{where}*.md"))
+
+
+@pytest.mark.parametrize("path", PAGES)
+def test_links_lead_somewhere(path: str) -> None:
+    for target in re.findall(r"\]\(([^)#]+)", (ROOT / path).read_text()):
+        if not target.startswith(("http://", "https://")):
+            assert (ROOT / path).parent.joinpath(target).exists(), target
+
+
+# docs/migrating.md
+
+TABLES = re.findall(r"(?:^\|.*\n)+", (ROOT / "docs/migrating.md").read_text(), re.MULTILINE)
+OURS = [re.sub(r"\\\|", "/", row.split(" | ")[1]) for table in TABLES for row in table.splitlines()[2:]]
+
+#: What the names in the right column stand for.
+STAND_FOR = {
+    "app": fastws.App,
+    "ws": fastws.WebSocket,
+    "server": fastws.Server,
+    "request": fastws.Request,
+    "fastws": fastws,
+}
+
+
+def test_there_are_three_tables() -> None:
+    assert len(TABLES) == 3
+    for table in TABLES:
+        head, line, *rows = table.splitlines()
+        assert line == "|---|---|"
+        assert all(row.count(" | ") == 1 for row in [head, *rows])
+        assert 12 <= len(rows) <= 16
+
+
+@pytest.mark.parametrize("cell", OURS)
+def test_what_the_tables_name_is_there(cell: str) -> None:
+    """Attributes, methods, callbacks, and the options in quotes of code that have a value or stand alone."""
+    for code in re.findall(r"`([^`]+)`", cell):
+        if code.startswith("fastws serve"):
+            continue
+        named = re.findall(r"\b(app|ws|server|request|fastws)\.(\w+)", code)
+        for thing, attribute in named:
+            assert hasattr(instance(thing), attribute), f"{thing}.{attribute}"
+        callback = re.fullmatch(r"(?:async )?(?:def )?(\w+)\((?:self, )?(?:ws|request).*\)", code)
+        option = re.fullmatch(r"(\w+)(?:=.*)?", code)
+        if callback:
+            assert callback[1] in fastws.app.CALLBACKS
+        elif option and option[1] not in ("SENT", "QUEUED", "DROPPED"):
+            assert option[1] in fastws.options.TABLE or option[1] in fastws.app.CALLBACKS, code
+        else:
+            assert named or callback or option, f"what is {code}?"
+
+
+def instance(thing: str) -> object:
+    """Server sets its connections in its constructor: they are none of its class's attributes."""
+    return type("Server", (fastws.Server,), {"connections": ()}) if thing == "server" else STAND_FOR[thing]

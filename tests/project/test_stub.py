@@ -1,0 +1,52 @@
+"""_speedups.pyi says of what is public what the compiled core says: editors read the former."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from harness.programs import ROOT
+
+import fastws
+import fastws.speedups
+from fastws import _speedups
+
+STUB = ast.parse((ROOT / "fastws/_speedups.pyi").read_text())
+PUBLIC = {*fastws.__all__, *fastws.speedups.__all__}
+
+
+def public() -> Iterator[tuple[str, ast.AST, Any]]:
+    """The functions, classes, methods and properties that users see: name, stub, what it stands for."""
+    for node in STUB.body:
+        if isinstance(node, ast.FunctionDef | ast.ClassDef) and node.name in PUBLIC:
+            real = getattr(_speedups, node.name)
+            yield node.name, node, real
+            for part in node.body if isinstance(node, ast.ClassDef) else ():
+                if isinstance(part, ast.FunctionDef) and not part.name.startswith("__"):
+                    yield f"{node.name}.{part.name}", part, getattr(real, part.name)
+
+
+@pytest.mark.parametrize(("name", "stub", "real"), [pytest.param(*one, id=one[0]) for one in public()])
+def test_docstrings(name: str, stub: Any, real: Any) -> None:
+    first, _, rest = (real.__doc__ or "").partition("\n")
+    has_signature = re.match(rf"(\w+\.)?{stub.name}\(", first)
+    assert ast.get_docstring(stub) == inspect.cleandoc(rest if has_signature else real.__doc__ or "")
+    assert ast.get_docstring(stub)
+
+
+def test_all_is_there() -> None:
+    """What the core has and users see stands in the stub, with all its methods."""
+    names = {name for name, _, _ in public()}
+    for name in PUBLIC & set(vars(_speedups)):
+        real = getattr(_speedups, name)
+        if callable(real) and real.__module__ == "fastws._speedups":
+            assert name in names
+            if isinstance(real, type):
+                assert {f"{name}.{part}" for part in vars(real) if not part.startswith("_")} - names <= {
+                    f"{name}.{part}"
+                    for part in ("data", "id", "path", "path_params", "query_string", "subprotocol", "request")
+                }
