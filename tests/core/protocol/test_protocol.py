@@ -13,7 +13,6 @@ from oracles.corpus import CASES, Case, close, cut_in_two, events_of, feed_all, 
 from oracles.protocol import BINARY, CLOSE, CONTINUATION, PING, PONG, TEXT, client_frame
 
 from core.protocol import _protocol as protocol
-
 from fastws import speedups
 from fastws.speedups import FrameParser
 
