@@ -145,7 +145,7 @@ build test simd lint autobahn soak bench: export FASTWS_STRICT := 1
 # An editable install: the extension lies in fastws/, the dependencies and the `fastws` command in .venv.
 $(VENV)/.built: $(VENV)/.created $(SOURCES)
 	@echo "fastws: building the extension ..."
-	@$(BIN)/python $(PIP_INSTALL) --no-build-isolation --editable .
+	@$(BIN)/python $(PIP_INSTALL) --no-build-isolation --editable '.[cli]'
 	@touch $@
 
 $(VENV)/.tools: $(VENV)/.created | $(VENV)/.built
@@ -220,7 +220,7 @@ $(VERSIONS:%=test-%): test-%:
 	$$python -m venv .venv-$*; \
 	$$bin/python $(PIP_INSTALL) --upgrade 'pip>=25.1'; \
 	$$bin/python $(PIP_INSTALL) --group build --group test; \
-	$$bin/python $(PIP_INSTALL) ./$$tree; \
+	$$bin/python $(PIP_INSTALL) './$$tree[cli]'; \
 	cd $$tree; \
 	$(if $(filter $*,$(DEFAULT_VERSION)),,../../$$bin/python tests/core/protocol/build.py; ../../$$bin/python tests/core/io/build.py;) \
 	rm fastws/__init__.py; \
