@@ -150,20 +150,20 @@ class App:
         else:
             sockets = await open_sockets(host, port, backlog=backlog, reuse_port=reuse_port)
         options = self.options
-        max_connections, max_pending = process.room(options)
-        service = _speedups.Service(
-            options,
-            hub=self._hub,
-            find_websocket=self._websockets.find,
-            find_http=self._http.find,
-            max_connections=max_connections,
-            user_timeout=options.tcp_user_timeout if all(map(tells_of_acknowledgements, sockets)) else 0,
-        )
-        every = (options, *(options.for_route(own) for *_, own in self._routes))
-        shortest = min(one.shortest_timeout() for one in every)
-        # Deadlines are kept to an eighth of the shortest, but nobody needs to be looked after more often than that.
-        tick = min(max(shortest / 8, 0.01), 1.0)
         try:
+            max_connections, max_pending = process.room(options)
+            service = _speedups.Service(
+                options,
+                hub=self._hub,
+                find_websocket=self._websockets.find,
+                find_http=self._http.find,
+                max_connections=max_connections,
+                user_timeout=options.tcp_user_timeout if all(map(tells_of_acknowledgements, sockets)) else 0,
+            )
+            every = (options, *(options.for_route(own) for *_, own in self._routes))
+            shortest = min(one.shortest_timeout() for one in every)
+            # Deadlines are kept to an eighth of the shortest, but nobody needs to be looked after more often than that.
+            tick = min(max(shortest / 8, 0.01), 1.0)
             for one in sockets:
                 if options.tcp_user_timeout and speaks_tcp(one):
                     find_the_vanished(one, options.tcp_user_timeout)
