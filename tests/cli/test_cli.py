@@ -10,6 +10,7 @@ import sys
 import threading
 
 import pytest
+from harness.programs import ROOT
 
 from fastws.cli.commands import ALIASES
 from fastws.cli.config import OF_THE_OPERATOR, SWITCHES, variable
@@ -345,14 +346,17 @@ import fastws.options as options
 row = options.Option(5, options._whole(0, 9), options.TOPICS, "How much. On breach: nothing.")
 options.AppOptions.__annotations__["how_much"] = __import__("typing").Annotated[int, row]
 options.TABLE = options._rows(options.AppOptions)
-import sys
-from fastws.cli import main
-sys.exit(main())
+import runpy, sys
+if sys.argv[1] == "docs":
+    print(runpy.run_path(sys.argv[2])["page"]())
+else:
+    from fastws.cli import main
+    sys.exit(main())
 """)
 
-    def shown(*arguments, **variables):
+    def shown(*arguments, command=("serve", "served_app:app"), **variables):
         environment = {**os.environ, **variables}
-        arguments = [sys.executable, "more.py", "serve", "served_app:app", *arguments]
+        arguments = [sys.executable, "more.py", *command, *arguments]
         result = subprocess.run(arguments, cwd=app_dir, env=environment, capture_output=True, text=True, check=False)
         return result.stdout
 
@@ -362,6 +366,8 @@ sys.exit(main())
     assert "how_much = 6  # a flag\n" in shown("--print-config", "--how-much", "6")
     assert "how_much = 8  # FASTWS_HOW_MUCH\n" in shown("--print-config", FASTWS_HOW_MUCH="8")
     assert "how_much = 7  # our.toml\n" in shown("--print-config", "--config", "our.toml")
+    page = shown(command=("docs", ROOT / "docs" / "make_options.py"))
+    assert "| `how_much` ¹ | 5 | How much. On breach: nothing. |\n" in page
 
 
 # Help and version

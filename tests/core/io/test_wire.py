@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
+import socket
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import pytest
-from harness import BINARY, RawClient, Recorder, build, make_app, on_loop
+from harness import BINARY, RawClient, Recorder, build, make_app, on_loop, request_bytes
 
 from fastws import _speedups
 
@@ -17,10 +18,12 @@ from fastws import _speedups
 class Door(asyncio.Protocol):
     """Hands all that its transport tells to the server."""
 
-    def __init__(self, server: Any) -> None:
-        self.server = server
+    def __init__(self, server: Any, spoil: Callable[[Any, Any], Any] | None = None) -> None:
+        self.server, self.spoil = server, spoil
 
     def connection_made(self, transport: Any) -> None:
+        if self.spoil is not None:
+            transport = self.spoil(self, transport)
         self.pushed = _speedups.push(self.server._service, transport, b"\x7f\0\0\x01", 5)
 
     def data_received(self, data: bytes) -> None:
@@ -40,10 +43,10 @@ class Door(asyncio.Protocol):
 
 
 @contextlib.asynccontextmanager
-async def door(app: Any) -> AsyncIterator[tuple[Any, int]]:
+async def door(app: Any, spoil: Callable[[Any, Any], Any] | None = None) -> AsyncIterator[tuple[Any, int]]:
     """A server of ours without a listener, and the port of theirs."""
     async with await app.start(listen=None) as server:
-        theirs = await asyncio.get_running_loop().create_server(lambda: Door(server), "127.0.0.1", 0)
+        theirs = await asyncio.get_running_loop().create_server(lambda: Door(server, spoil), "127.0.0.1", 0)
         yield server, theirs.sockets[0].getsockname()[1]
         theirs.close()
         await theirs.wait_closed()
@@ -178,5 +181,78 @@ def test_ends(loop_kind: str, no_leaked_fds: None, how: str) -> None:
             "stop": (1001, "server is stopping"),
         }
         assert recorder.events[-1] == ("close", *codes[how])
+
+    on_loop(loop_kind, main())
+
+
+class Spoilt:
+    """The transport, but for one method, which does something else on its n-th call."""
+
+    def __init__(self, transport: Any, name: str, count: int, deed: Callable[[], Any]) -> None:
+        self.transport, self.name, self.count, self.deed = transport, name, count, deed
+
+    def __getattr__(self, name: str) -> Any:
+        method = getattr(self.transport, name)
+        if name != self.name:
+            return method
+
+        def call(*arguments: Any) -> Any:
+            self.count -= 1
+            if self.count == 0:
+                self.deed()
+            return method(*arguments)
+
+        return call
+
+
+def fail() -> None:
+    raise ArithmeticError("a transport's own")
+
+
+@pytest.mark.parametrize("name", ["write", "pause_reading", "resume_reading", "write_eof", "abort", "close"])
+@pytest.mark.parametrize("deed", ["raises", "aborts", "says more"])
+def test_a_transport_of_any_kind(loop_kind: str, no_leaked_fds: None, name: str, deed: str) -> None:
+    """It may raise, lose its connection inside a call of ours, or give more bytes there: the connection ends or goes on,
+    and no other notices."""
+    recorder = Recorder()
+
+    def spoil(own: Door, transport: Any) -> Any:
+        if own.server.stats()["accepted"] != 1:  # the second is spoilt
+            return transport
+        more = build(BINARY, b"more")
+        deeds = {"raises": fail, "aborts": transport.abort, "says more": lambda: own.pushed.data_received(more)}
+        return Spoilt(transport, name, 1, deeds[deed])
+
+    async def main() -> None:
+        app = make_app(recorder.handler(echo=True), high_water=65_536, low_water=1024)
+        async with door(app, spoil) as (server, port):
+            good = await asyncio.to_thread(RawClient.open, port)
+            bad = await asyncio.to_thread(RawClient.open, port) if name != "write" or deed == "says more" else None
+            if bad is None:
+                await asyncio.to_thread(no_answer, port)
+            else:
+                for ws in list(server.connections)[:1]:
+                    ws.pause_reading()
+                    ws.resume_reading()
+                with contextlib.suppress(OSError):
+                    bad.send(b"to the bad one")
+                    bad.send_close(1000)
+            for number in range(20):
+                await asyncio.to_thread(good.send, str(number))
+                assert await asyncio.to_thread(good.recv) == str(number)
+            if bad is not None:
+                bad.close()
+            for _ in range(1000):
+                if server.stats()["sockets"] == 1:
+                    break
+                await asyncio.sleep(0.005)
+            assert server.stats()["sockets"] == 1
+            good.close()
+
+    def no_answer(port: int) -> None:
+        """The 101 is what the transport does not write."""
+        with socket.create_connection(("127.0.0.1", port), 10) as client, contextlib.suppress(ConnectionError):
+            client.sendall(request_bytes())
+            assert client.recv(4096) == b""
 
     on_loop(loop_kind, main())
