@@ -212,7 +212,7 @@ def fail() -> None:
 @pytest.mark.parametrize("name", ["write", "pause_reading", "resume_reading", "write_eof", "abort", "close"])
 @pytest.mark.parametrize("deed", ["raises", "aborts", "says more"])
 def test_a_transport_of_any_kind(loop_kind: str, no_leaked_fds: None, name: str, deed: str) -> None:
-    """It may raise, lose its connection inside a call of ours, or give more bytes there: no other connection notices."""
+    """It may raise, lose its connection inside a call of ours, or give more bytes there: no other one notices."""
     recorder = Recorder()
 
     def spoil(own: Door, transport: Any) -> Any:
