@@ -33,7 +33,8 @@ include "core/io/reactor.pyx"               # the poller on the running loop, tu
 # The connection joins the two, and alone calls the user's code.
 include "core/connection/route.pyx"         # what the application decided
 include "core/connection/limits.pyx"        # how many, and how often
-include "core/connection/payload.pyx"       # what is given to send, and frames made once
+include "core/connection/payload.pyx"       # what is given to send
+include "core/connection/prepared.pyx"      # frames made once for many
 include "core/connection/topics.pyx"        # who is subscribed to what
 include "core/connection/hub.pyx"           # and over all servers, with those that watch it
 include "core/connection/compressing.pyx"   # compression of a connection

@@ -32,6 +32,7 @@ TESTED_IN = {
     "deadlines": ["core/connection/test_deadlines.py", "hostile/test_deadlines.py"],
     "limits": ["hostile/test_limits.py"],
     "crowd": ["core/io/test_toy.py", "hostile/test_limits.py"],
+    "prepared": ["core/connection/test_payload.py", "core/connection/test_compression_publish.py"],
     "opening": ["core/connection/test_opening.py", "app/test_upgrade_hooks.py", "hostile/test_upgrade.py"],
     "route": ["app/test_app.py", "app/test_options.py"],
     "sending": ["core/connection/test_watermarks.py", "core/io/test_outbox.py"],

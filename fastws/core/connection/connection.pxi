@@ -69,7 +69,7 @@ cdef class Service(Crowd):      # what the connections of a server are for
     cdef dict placed_from       # by address, where there is a limit
     cdef Py_ssize_t opened      # connections whose `open` has come and whose end has not
     cdef uint64_t next_id
-    # what became of the others: counts by reason, see fastws/stats.py
+    # what became of the others: counts by reason, see fastws/serving/stats.py
     cdef uint64_t answered
     cdef dict refused, closed
     cdef bint stopping
