@@ -50,7 +50,8 @@ cdef bint bucket_take(Bucket *bucket, float rate, uint32_t now) noexcept nogil:
 
 
 cdef bint limits_allow(WebSocket ws, EventKind kind) except -1:
-    """Whether the peer may send this now; if not, the connection has been failed."""
+    """Whether the peer may send this now; if not, the connection has been failed. A compressed message has not been
+    inflated yet: what depends on its length or content belongs in callback_message()."""
     cdef Route route = ws.route
     if kind == EVENT_MESSAGE:
         if route.max_message_rate and not bucket_take(&ws.messages, route.max_message_rate, ws.reactor.now):
