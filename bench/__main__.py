@@ -5,8 +5,9 @@ from __future__ import annotations
 import argparse
 import sys
 
-from bench import compare, compression, kernels, profiling, report, run
+from bench import compare, compression, profiling, report, run
 from bench.machine import BenchError
+from bench.micro import kernels
 from bench.servers import SERVERS, missing
 from bench.workloads import STANDARD, WORKLOADS
 

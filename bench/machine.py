@@ -30,8 +30,9 @@ class BenchError(Exception):
 
 
 def compiled(name: str, *flags: str) -> Path:
-    """Path of the program made from bench/NAME.c and headers, compiled if one is newer."""
-    source, target = BENCH / f"{name}.c", BUILD / name
+    """Path of the program made from NAME.c, below bench, and headers, compiled if one is newer."""
+    source = BENCH / f"{name}.c"
+    target = BUILD / source.stem
     changed = max(path.stat().st_mtime for path in [source, *BENCH.glob("*/*.h"), *KERNELS.glob("*.h")])
     if not target.exists() or target.stat().st_mtime < changed:
         compiler = os.environ.get("CC") or shutil.which("cc") or shutil.which("gcc")

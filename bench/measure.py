@@ -20,12 +20,6 @@ START_TIMEOUT = 15.0
 RUN_TIMEOUT = 300
 
 
-def free_port() -> int:
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return int(s.getsockname()[1])
-
-
 def reserved_port() -> socket.socket:
     """A bound socket that does not listen. A server with SO_REUSEADDR or SO_REUSEPORT can listen on its port. Linux
     gives that port to no other socket that asks for any free one."""

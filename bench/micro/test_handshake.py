@@ -1,6 +1,6 @@
 """The opening handshake without a socket: from the bytes of a request to the bytes of the 101.
 
-python -m pytest bench/test_handshake.py --benchmark-only
+python -m pytest bench/micro/test_handshake.py --benchmark-only
 
 Each makes what it makes for a connection, reads the request, checks it and builds the answer. fastws' half of this is
 compiled alone for its own tests (tests/protocol); in a server it is called from C. picows and aiohttp have no handshake
@@ -62,7 +62,7 @@ def by_wsproto(request: bytes) -> bytes:
 
 
 BY: dict[str, Callable[[bytes], bytes]] = {"fastws": by_fastws, "websockets": by_websockets, "wsproto": by_wsproto}
-protocol: Any = pytest.importorskip("tests.protocol._protocol", reason="make protocol")
+protocol: Any = pytest.importorskip("tests.protocol._protocol", reason="make alone")
 
 
 @pytest.mark.parametrize("by", BY)

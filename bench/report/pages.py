@@ -12,11 +12,11 @@ from collections.abc import Iterator
 from fnmatch import fnmatchcase
 from typing import Any
 
-from bench import tables
 from bench.machine import BenchError
-from bench.pictures import CHARTS, IN_README, MAIN, commit, machine
+from bench.report import tables
+from bench.report.pictures import CHARTS, IN_README, MAIN, commit, machine
+from bench.report.tables import Book, Row
 from bench.results import CPU, MEMORY, Results
-from bench.tables import Book, Row
 from bench.workloads import WORKLOADS
 
 BEGIN, END = "<!-- bench: begin -->", "<!-- bench: end -->"

@@ -1,4 +1,4 @@
-"""Plain `pytest bench` checks that what is compared does the same; only `--benchmark-only` measures it."""
+"""The C programs under sanitizers, and false servers for the load generator."""
 
 from __future__ import annotations
 
@@ -13,11 +13,6 @@ import pytest
 from bench import machine
 
 STRICT = ["-O1", "-g", "-std=gnu11", "-Wall", "-Wextra", "-Werror", "-fsanitize=address,undefined"]
-
-
-def pytest_configure(config: pytest.Config) -> None:
-    if not config.getoption("benchmark_only"):
-        config.option.benchmark_disable = True
 
 
 @pytest.fixture(scope="session")

@@ -1,6 +1,6 @@
 """The load generator with permessage-deflate: it keeps what was agreed, and notices what a server does wrong.
 
-python -m pytest bench/test_deflateload.py
+python -m pytest bench/tests/test_deflate.py
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import pytest
 
 from bench import compression, measure
 from bench.machine import private_bytes
-from bench.test_bench import OK_101, Serve, alone, read_exactly
+from bench.tests.test_loadgen import OK_101, Serve, alone, read_exactly
 
 OFFER = "permessage-deflate; client_max_window_bits"
 END = b"\0\0\xff\xff"  # what RFC 7692 section 7.2.1 cuts off

@@ -1,6 +1,6 @@
 """The load generator must notice everything a server can do wrong, and both C programs run clean under sanitizers.
 
-python -m pytest bench/test_bench.py
+python -m pytest bench/tests/test_loadgen.py
 """
 
 from __future__ import annotations
@@ -240,7 +240,8 @@ def test_a_stuck_server_ends_the_run(built: Path, serve: Callable[[Behaviour], i
 
 
 def test_nobody_listens(built: Path) -> None:
-    done = load(built, measure.free_port(), *ECHO)
+    with measure.reserved_port() as reserved:
+        done = load(built, reserved.getsockname()[1], *ECHO)
     assert done.returncode == 1
     assert "refused" in done.stderr
 

@@ -16,10 +16,11 @@ from typing import Any
 
 import pytest
 
-from bench import charts, pages, pictures, report, tables
+from bench import report
 from bench.machine import BENCH, BenchError
+from bench.report import charts, pages, pictures, tables
+from bench.report.tables import Book
 from bench.results import Results, Sample
-from bench.tables import Book
 from bench.workloads import QUICK, STANDARD, WORKLOADS, chosen
 
 SVG = "{http://www.w3.org/2000/svg}"
