@@ -19,7 +19,7 @@ STRICT = ["-O1", "-g", "-std=gnu11", "-Wall", "-Wextra", "-Werror", "-fsanitize=
 def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of the C programs, compiled with sanitizers."""
     folder = tmp_path_factory.mktemp("build")
-    for name in ("loadgen", "deflateload", "bare"):
+    for name in ("loadgen", "bare"):
         command = ["cc", *STRICT, "-o", str(folder / name), str(machine.BENCH / f"{name}.c")]
         subprocess.run(command + machine.LIBRARIES.get(name, []), check=True)
     return folder
