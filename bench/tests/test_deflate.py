@@ -21,7 +21,7 @@ import pytest
 from bench import measure, run
 from bench.results import Sample
 from bench.servers import SERVERS, missing
-from bench.tests.test_loadgen import OK_101, Serve, alone, read_exactly
+from bench.tests.peers import OK_101, Serve, alone, read_exactly
 from bench.workloads import KIB, WORKLOADS
 
 OFFER = "permessage-deflate; client_max_window_bits"

@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from bench import measure
-from bench.tests.test_loadgen import (
+from bench.tests.peers import (
     FRAME,
     OK_101,
     SIZE,

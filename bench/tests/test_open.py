@@ -21,7 +21,7 @@ import pytest
 
 from bench import machine, measure
 from bench.tests.conftest import STRICT
-from bench.tests.test_loadgen import (
+from bench.tests.peers import (
     FRAME,
     OK_101,
     SIZE,
