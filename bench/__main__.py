@@ -22,7 +22,7 @@ COMMANDS = {
 
 def show() -> int:
     for name, server in SERVERS.items():
-        print(f"{name:<19}{missing(server) or server.title}")
+        print(f"{name:<24}{missing(server) or server.title}")
     print()
     for name, work in WORKLOADS.items():
         print(f"{'*' if name in STANDARD else ' '} {name:<26}{work.title}")

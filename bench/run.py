@@ -257,7 +257,7 @@ def summary(results: Results, works: list[Workload]) -> None:
             ratio = results.ratio(work.name, server, first)
             why = results.lateness(work.name, server) if work.figure == LATENCY else ""
             told = "".join(f"  ({what})" for what in (why, beside(results.of(work.name, server))) if what)
-            print(f"  {server:<18}{figure:>12,.{0 if figure >= 1000 else 2}f}{ratio or 0:>9.2f}{told}")
+            print(f"  {server:<24}{figure:>12,.{0 if figure >= 1000 else 2}f}{ratio or 0:>9.2f}{told}")
         if disturbance := results.disturbance(work.name):
             print(f"  take care: {disturbance}")
 
