@@ -5,8 +5,9 @@ from __future__ import annotations
 import argparse
 import sys
 
-from bench import compare, compression, kernels, profiling, report, run
+from bench import compare, profiling, report, run
 from bench.machine import BenchError
+from bench.micro import kernels
 from bench.servers import SERVERS, missing
 from bench.workloads import STANDARD, WORKLOADS
 
@@ -15,14 +16,13 @@ COMMANDS = {
     "report": (report, "RESULTS.md, charts and README.md's table from the results"),
     "compare": (compare, "tell two commits of fastws apart"),
     "profile": (profiling, "a flame graph, and system calls per message"),
-    "compression": (compression, "permessage-deflate with several settings: CPU, bytes, memory, blocking"),
     "kernels": (kernels, "the SIMD kernels beside memcpy, CPython and other libraries"),
 }
 
 
 def show() -> int:
     for name, server in SERVERS.items():
-        print(f"{name:<14}{missing(server) or server.title}")
+        print(f"{name:<24}{missing(server) or server.title}")
     print()
     for name, work in WORKLOADS.items():
         print(f"{'*' if name in STANDARD else ' '} {name:<26}{work.title}")

@@ -103,8 +103,7 @@ def main(options: argparse.Namespace) -> int:
         raise BenchError("A and B are the same")
     works = chosen(options.workloads)
     check_machine()
-    for program in sorted({work.program for work in works}):
-        compiled(program)
+    compiled("loadgen")
     for commit in {options.a, options.b} - {HERE}:
         full_name(commit)  # before the minute that it takes to build the other
     sides = [built(commit, options.server) for commit in (options.a, options.b)]

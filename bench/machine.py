@@ -22,7 +22,7 @@ BENCH = Path(__file__).resolve().parent
 BUILD = BENCH / "build"
 KERNELS = BENCH.parent / "fastws" / "_simd"
 C_FLAGS = ["-O2", "-std=gnu11", "-Wall", "-Wextra"]
-LIBRARIES = {"deflateload": ["-lz"]}
+LIBRARIES = {"loadgen": ["-lz"]}
 
 
 class BenchError(Exception):
@@ -30,8 +30,9 @@ class BenchError(Exception):
 
 
 def compiled(name: str, *flags: str) -> Path:
-    """Path of the program made from bench/NAME.c and headers, compiled if one is newer."""
-    source, target = BENCH / f"{name}.c", BUILD / name
+    """Path of the program made from NAME.c, below bench, and headers, compiled if one is newer."""
+    source = BENCH / f"{name}.c"
+    target = BUILD / source.stem
     changed = max(path.stat().st_mtime for path in [source, *BENCH.glob("*/*.h"), *KERNELS.glob("*.h")])
     if not target.exists() or target.stat().st_mtime < changed:
         compiler = os.environ.get("CC") or shutil.which("cc") or shutil.which("gcc")
@@ -116,19 +117,14 @@ def settled_cpu_time(pid: int) -> CpuTime:
     raise BenchError("the server does not come to rest: 1 % of a core or more for 3 s with nothing to do")
 
 
-def resident_bytes(pid: int, what: tuple[str, ...] = ("Rss:",)) -> int:
+def resident_bytes(pid: int) -> int:
     """Resident memory of a process tree, counted exactly by the kernel (statm lags behind)."""
     total = 0
     for process in process_tree(pid):
         for line in Path(f"/proc/{process}/smaps_rollup").read_text().splitlines():
-            if line.startswith(what):
+            if line.startswith("Rss:"):
                 total += int(line.split()[1]) * 1024
     return total
-
-
-def private_bytes(pid: int) -> int:
-    """The part of it that no other process shares."""
-    return resident_bytes(pid, ("Private_Clean:", "Private_Dirty:"))
 
 
 # ---- provenance ----

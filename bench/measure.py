@@ -8,7 +8,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Iterator
+import urllib.request
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from types import TracebackType
 from typing import Any
@@ -18,12 +19,6 @@ from bench.results import Sample
 
 START_TIMEOUT = 15.0
 RUN_TIMEOUT = 300
-
-
-def free_port() -> int:
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return int(s.getsockname()[1])
 
 
 def reserved_port() -> socket.socket:
@@ -127,11 +122,11 @@ class Generator:
 
 
 @contextmanager
-def generator(workload: Iterable[str], port: int, core: int, program: str = "loadgen") -> Iterator[Generator]:
+def generator(workload: Iterable[str], port: int, core: int) -> Iterator[Generator]:
     """The generator's own --limit bounds every run, so no read from it can wait for ever."""
     with pinned(core):
         process = subprocess.Popen(
-            [compiled(program), *workload, "--port", str(port), "--limit", str(RUN_TIMEOUT)],
+            [compiled("loadgen"), *workload, "--port", str(port), "--limit", str(RUN_TIMEOUT)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -147,21 +142,23 @@ def generator(workload: Iterable[str], port: int, core: int, program: str = "loa
             process.kill()
 
 
+def told_times(port: int) -> dict[str, float]:
+    """What the server has measured itself: servers/__init__.py, `timed`."""
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/times", timeout=10) as answer:
+        found: dict[str, float] = json.load(answer)
+    return found
+
+
 def run(
-    command: list[str],
-    load: list[str],
-    cores: tuple[int, int],
-    program: str = "loadgen",
-    *,
-    memory_of: Callable[[int], int] = resident_bytes,
-    hold: float = 0.0,
+    command: list[str], load: list[str], cores: tuple[int, int], *, hold: float = 0.0, timed: bool = False
 ) -> Sample:
-    """Starts the server afresh, warms it up and takes one sample: of the load, or of `hold` seconds' rest after it."""
+    """Starts the server afresh, warms it up and takes one sample: of the load, or of `hold` seconds' rest after it.
+    `timed`: with the times that the server tells."""
     began = time.monotonic()
     server_core, generator_core = cores
-    with Server(command, server_core) as server, generator(load, server.port, generator_core, program) as generating:
+    with Server(command, server_core) as server, generator(load, server.port, generator_core) as generating:
         cpu_before = settled_cpu_time(server.pid)
-        memory_before = memory_of(server.pid)
+        memory_before = resident_bytes(server.pid)
         report = generating.go()
         if hold:
             cpu_before = settled_cpu_time(server.pid)
@@ -170,8 +167,9 @@ def run(
             cpu = cpu_time(server.pid) - cpu_before
         else:
             cpu = settled_cpu_time(server.pid) - cpu_before
-        memory = memory_of(server.pid) - memory_before
-    named = ("bytes_in", "bytes_out", "compressed_in", "slow_lost", "latency", "lag")
+        memory = resident_bytes(server.pid) - memory_before
+        report |= told_times(server.port) if timed else {}
+    named = ("bytes_in", "bytes_out", "compressed_in", "receiving", "sending", "slow_lost", "latency", "lag")
     return Sample(
         workload="",
         server="",

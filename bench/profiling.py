@@ -161,14 +161,13 @@ class Target:
     server: list[str]
     load: list[str]
     cores: tuple[int, int]
-    program: str = "loadgen"
     hold: float = 0.0  # seconds: what is looked at is not the run but the rest after it
 
     def watched(self, tool: str, watch: Watch) -> Run:
         """One run. The tool shares the generator's core."""
         with (
             Server(self.server, self.cores[0]) as server,
-            generator(self.load, server.port, self.cores[1], self.program) as generating,
+            generator(self.load, server.port, self.cores[1]) as generating,
         ):
             report = generating.go() if self.hold else {}
             before = settled_cpu_time(server.pid)
@@ -284,13 +283,13 @@ def target_of(options: argparse.Namespace) -> tuple[Target, str]:
         work = WORKLOADS[work.same_as] if work.same_as else work
     else:
         raise BenchError(f"no workload is called {options.workload!r}; `list` names them all")
-    if why := missing(server) or ("" if work.needs <= server.features else f"it has not {', '.join(work.needs)}"):
+    if why := missing(server) or work.unfit(server):
         raise BenchError(f"{server.name}: {why}")
-    command, rate = [*server.command, *work.server_options], float(work.rate)
+    command, rate = work.serve(server), float(work.rate)
     if work.rate_of:
         peak = WORKLOADS[work.rate_of]
-        rate = work.rate_share * run(command, peak.load(1.0), cores, peak.program).rate
-    return Target(command, work.load(options.seconds, rate), cores, work.program, work.hold), work.each
+        rate = work.rate_share * run(command, peak.load(server, 1.0), cores).rate
+    return Target(command, work.load(server, options.seconds, rate), cores, work.hold), work.each
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

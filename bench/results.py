@@ -36,6 +36,8 @@ class Sample:
     bytes_in: int = 0  # what the server sent
     bytes_out: int = 0
     compressed_in: int = 0
+    receiving: float = 0.0  # of the loop's thread, for each message, where the server tells it
+    sending: float = 0.0
     asked_rate: float = 0.0  # of an open loop, per second
     slow_lost: int = 0
     latency: dict[str, Any] | None = None  # microseconds: p50_us ..., and the histogram

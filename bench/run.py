@@ -96,7 +96,7 @@ def planned(results: Results, works: list[Workload], servers: list[Server], roun
         for work in works
         if not work.same_as
         for server in rotated(servers, number)
-        if work.needs <= server.features and (work.name, server.name, number) not in there
+        if not work.unfit(server) and (work.name, server.name, number) not in there
     ]
     known = {(s.workload, s.server): s.elapsed for s in results.samples}
     return Plan(steps, results.settings["seconds"], known)
@@ -145,7 +145,8 @@ def rate_for(results: Results, work: Workload, server: str) -> float:
 
 def taken(step: Step, seconds: float, rate: float, cores: tuple[int, int]) -> Sample:
     work, server = step.work, step.server
-    sample = run([*server.command, *work.server_options], work.load(seconds, rate), cores, work.program, hold=work.hold)
+    load, timed = work.load(server, seconds, rate), "timed" in work.needs
+    sample = run(work.serve(server), load, cores, hold=work.hold, timed=timed)
     if sample.latency is not None and work.figure != LATENCY:
         del sample.latency["histogram"]  # nobody draws that of handshakes
     return replace(sample, workload=work.name, server=server.name, round=step.number, asked_rate=rate)
@@ -234,6 +235,17 @@ def select(names: list[str]) -> tuple[list[Server], dict[str, str]]:
     return found, absent
 
 
+def beside(samples: list[Sample]) -> str:
+    """What was counted besides, of each, and what the server has told; empty if nothing was."""
+    told = {
+        "{:,.0f} B from the server": median(s.bytes_in / s.count for s in samples),
+        "{:,.0f} B to it": median(s.bytes_out / s.count for s in samples),
+        "{:,.0f} us for sending": median(s.sending * 1e6 for s in samples),
+        "{:,.0f} us for receiving": median(s.receiving * 1e6 for s in samples),
+    }
+    return ", ".join(text.format(value) for text, value in told.items() if round(value))
+
+
 def summary(results: Results, works: list[Workload]) -> None:
     """Each workload in a line; `report` makes tables of them."""
     for work in works:
@@ -244,9 +256,8 @@ def summary(results: Results, works: list[Workload]) -> None:
         for server, figure in sorted(figures.items(), key=lambda pair: pair[1]):
             ratio = results.ratio(work.name, server, first)
             why = results.lateness(work.name, server) if work.figure == LATENCY else ""
-            print(
-                f"  {server:<14}{figure:>12,.{0 if figure >= 1000 else 2}f}{ratio or 0:>9.2f}{f'  ({why})' * bool(why)}"
-            )
+            told = "".join(f"  ({what})" for what in (why, beside(results.of(work.name, server))) if what)
+            print(f"  {server:<24}{figure:>12,.{0 if figure >= 1000 else 2}f}{ratio or 0:>9.2f}{told}")
         if disturbance := results.disturbance(work.name):
             print(f"  take care: {disturbance}")
 
@@ -256,7 +267,8 @@ def main(options: argparse.Namespace) -> int:
         raise BenchError("--quick and --full exclude each other")
     kind = "quick" if options.quick else "full" if options.full else "standard"
     works = chosen(options.workloads or {"quick": QUICK, "full": list(WORKLOADS), "standard": STANDARD}[kind])
-    servers, skipped = select(options.servers or (QUICK_SERVERS if options.quick else list(SERVERS)))
+    fit = [name for name, server in SERVERS.items() if not all(work.unfit(server) for work in works)]
+    servers, skipped = select(options.servers or (QUICK_SERVERS if options.quick else fit))
     for name, why in skipped.items():
         print(f"{name} is skipped: {why}")
     rounds = options.rounds or (3 if options.quick else 5)
@@ -270,8 +282,7 @@ def main(options: argparse.Namespace) -> int:
     path = options.output or FOLDER / f"{kind}.json"
     results = begun(path, fresh, options.again)
     check_machine()
-    for program in sorted({work.program for work in works}):
-        compiled(program)
+    compiled("loadgen")
     plan = planned(results, works, servers, rounds)
     minutes = options.minutes or (QUICK_MINUTES if options.quick else None)
     print(f"{fresh.provenance['cpu']}, kernel {fresh.provenance['kernel']}, build {build_id()}")

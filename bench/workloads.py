@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from itertools import product
 
 from bench.machine import BenchError
 from bench.results import CPU, LATENCY, MEMORY
+from bench.servers import Server
 
 KIB, MIB = 1024, 1024 * 1024
 SIZES = [16, 125, 126, KIB, 16 * KIB, 64 * KIB, MIB]
@@ -31,17 +32,27 @@ class Workload:
     figure: str = CPU  # what counts of a sample
     needs: frozenset[str] = frozenset()  # of a server's features
     server_options: tuple[str, ...] = ()
-    program: str = "loadgen"
     hold: float = 0.0  # seconds: what is measured is not the run but the rest after it
     same_as: str = ""  # the samples of this other workload, for another figure of them
     rate_of: str = ""  # an open loop: at `rate_share` of the server's throughput in this other workload
     rate_share: float = 0.0
     rate: int = 0  # an open loop: at this rate, for all servers
     rates: bool = False  # whether a throughput is told
+    full: bool = False  # in a run that is --full, or names it
 
-    def load(self, seconds: float, rate: float = 0.0) -> list[str]:
+    def unfit(self, server: Server) -> str:
+        """Why the server has no part in it; empty if it has."""
+        if lacking := self.needs - server.features:
+            return f"it has not {', '.join(sorted(lacking))}"
+        return "" if fnmatchcase(self.name, server.only) else f"it is for {server.only} only"
+
+    def serve(self, server: Server) -> list[str]:
+        """The server's command, without --port."""
+        return [*server.command, *self.server_options, *(server.deflate if "deflate" in self.needs else ())]
+
+    def load(self, server: Server, seconds: float, rate: float = 0.0) -> list[str]:
         """The generator's command. `seconds`: where it is told how long; `rate` of an open loop, per second."""
-        load = self.command
+        load = self.command if server.deflate else [word for word in self.command if word not in OFFER]
         if self.command[0] in ("echo", "open", "broadcast"):
             load = [*load, "--seconds", f"{seconds:g}"]
         return [*load, "--rate", str(round(rate))] if rate else load
@@ -55,7 +66,7 @@ class Workload:
             "figure": self.figure,
             "rates": self.rates,
             "parameters": self.parameters,
-            "command": [self.program, *self.command],
+            "command": ["loadgen", *self.command],
         }
 
 
@@ -99,7 +110,7 @@ def _is_standard(work: Workload) -> bool:
     """Of the echoes: every size with every content, and with more in flight; every count of connections. The others are
     what lies between them."""
     if work.group != "echo":
-        return True
+        return not work.full
     size, kind, connections, window = (work.parameters[p] for p in ("size", "kind", "connections", "window"))
     if size not in SIZES or connections not in CONNECTIONS:
         return True
@@ -198,32 +209,47 @@ def _scales() -> Iterator[Workload]:
             )
 
 
+def _deflate(name: str, title: str, command: list[str], *needs: str, **parameters: int) -> Workload:
+    load = [*command, "--connections", str(parameters["connections"]), "--json", *OFFER]
+    needed = frozenset({"deflate", *needs})
+    return Workload(name, "deflate", title, "message", load, dict(parameters), needs=needed, full=True)
+
+
+def _deflated_echo(size: int, connections: int, *options: str, window: int = 1) -> Workload:
+    title = f"echo, {_size(size)} of JSON, permessage-deflate, {_many(connections, 'connection')}"
+    load = ["echo", "--size", str(size), "--window", str(window), *options]
+    name = f"deflate-{_label(size)}-{connections}-{window}"
+    title += f", {window} in flight" * (window > 1)
+    return _deflate(name, title, load, size=size, connections=connections)
+
+
+def _deflated_idle(messages: int) -> Workload:
+    title = "resident memory of 5,000 connections with permessage-deflate, "
+    title += f"idle after {messages} messages of 400 B each"
+    load = ["idle", "--at-once", "64", "--message", "400", "--messages", str(messages)]
+    work = _deflate(f"deflate-idle-5000-{messages}", title, load, size=400, connections=5000)
+    return replace(work, each="connection", figure=MEMORY)
+
+
 def _deflates() -> Iterator[Workload]:
-    needs, options = frozenset({"deflate"}), ("--deflate",)
     for size, connections in ((120, 100), (400, 100), (16 * KIB, 20)):
-        yield Workload(
-            f"deflate-{_label(size)}",
-            "deflate",
-            f"echo, {_size(size)} of JSON, permessage-deflate, {connections} connections",
-            "message",
-            ["echo", "--size", str(size), "--connections", str(connections), "--window", "1", *OFFER],
-            {"size": size, "connections": connections},
-            needs=needs,
-            server_options=options,
-            program="deflateload",
-        )
-    yield Workload(
-        "deflate-idle-5000",
-        "deflate",
-        "resident memory of 5,000 connections with permessage-deflate, idle after 20 messages of 400 B each",
-        "connection",
-        ["exchange", "--size", "400", "--messages", "20", "--connections", "5000", *OFFER],
-        {"size": 400, "connections": 5000},
-        figure=MEMORY,
-        needs=needs,
-        server_options=options,
-        program="deflateload",
-    )
+        yield replace(_deflated_echo(size, connections), name=f"deflate-{_label(size)}", full=False)
+    yield replace(_deflated_idle(20), name="deflate-idle-5000", full=False)
+    for size, connections in ((120, 64), (400, 64), (4 * KIB, 64), (64 * KIB, 16), (120, 1000), (400, 1000)):
+        yield _deflated_echo(size, connections)
+    yield _deflated_echo(400, 1, window=32)
+    for size in (120, 400):
+        work = _deflated_echo(size, 64, "--self-contained")
+        yield replace(work, name=f"{work.name}-alone", title=f"{work.title}, no takeover by the client")
+    title = "broadcast, 400 B of JSON, permessage-deflate, to 10,000 subscribers"
+    load = ["broadcast", "--size", "400", "--burst", "1"]
+    work = _deflate("deflate-broadcast-10000", title, load, "broadcast", size=400, connections=10_000)
+    yield replace(work, each="delivery")
+    yield _deflated_idle(100)
+    for size in (64 * KIB, MIB):
+        title = f"echo, {_size(size)} of JSON, permessage-deflate, 1 connection, timed by the server"
+        load = ["echo", "--path", "/timed", "--size", str(size), "--window", "1"]
+        yield _deflate(f"deflate-timed-{_label(size)}", title, load, "timed", size=size, connections=1)
 
 
 def _all() -> Iterator[Workload]:

@@ -151,37 +151,9 @@ static void take_slowly(struct conn *c, const uint8_t *p, size_t n) {
     }
 }
 
-static long slow_lost;
-
-/* The only connections that may end before the run does. */
-static void lose(struct conn *c) {
-    slow_lost++;
-    watch(c, EPOLL_CTL_DEL, 0);
-}
-
-static void take(struct conn *c) {
-    if (c->slow) {
-        lose(c);
-        return;
-    }
+static void take_batch(struct conn *c) {
     size_t n = pull(c);
     if (!n) return;
     if (!c->ping_len && n <= batch_in - c->got && !memcmp(rx, c->expected + c->got, n)) c->got += n;
     else take_slowly(c, rx, n);
-}
-
-/* Goes on with what an event allows. True when the batch that the connection waits for is complete by it. */
-static bool go_on(const struct epoll_event *event) {
-    struct conn *c = event->data.ptr;
-    bool was_waiting = c->got < batch_in;
-    if (c->writing) push_batch(c);
-    if (event->events & ~(uint32_t)EPOLLOUT) take(c);
-    if (c->pong_due && c->sent == c->out_size) send_pong(c);
-    return was_waiting && c->got == batch_in;
-}
-
-/* It offers no extension, so that there must be none (RFC 6455 section 4.1). */
-static void agree(struct conn *c, const char *extensions) {
-    (void)c;
-    if (extensions) die("an extension that was not offered: %.*s", (int)strcspn(extensions, "\r"), extensions);
 }

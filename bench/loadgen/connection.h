@@ -22,8 +22,9 @@ struct conn {
     bool open, writing;             /* past the 101; EPOLLOUT is armed */
     bool slow;                      /* it reads nothing, and may be lost */
     uint8_t *out, *expected;        /* one batch: what is sent, NULL if that is yet to be masked, and what must come */
-    size_t out_size, sent, got;     /* bytes to send, and how far in the two */
+    size_t out_size, sent, got;     /* bytes to send, and how far in the two: `got` counts as batch_in does */
     uint32_t mask;
+    long exchanged;                 /* messages, of a connection that is idle after so many */
     uint64_t began, came;           /* when it began to connect, and the 101 came, in nanoseconds */
     char *head;                     /* a 101 that came in pieces; NULL otherwise */
     size_t head_len;
@@ -36,7 +37,9 @@ static int epfd;
 static struct histogram latency;
 static bool stamping;                    /* handshakes are timed */
 static char request[512];
-static size_t request_len, batch_in;    /* bytes */
+static size_t request_len;
+static size_t batch_in;                 /* of what must come for a batch: bytes of frames, or messages that are JSON */
+static uint64_t bytes_in, bytes_out, compressed_in;     /* of WebSocket, and messages: where they are JSON */
 static uint8_t rx[READ_SIZE];
 static struct epoll_event events[EVENTS];
 

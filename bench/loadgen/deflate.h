@@ -1,4 +1,5 @@
-/* permessage-deflate (RFC 7692) of a client: what was agreed, messages compressed beforehand, inflation of the answers.
+/* Messages that are JSON, and permessage-deflate (RFC 7692) of a client: what was agreed, messages compressed beforehand,
+ * inflation of the answers. A server's frames cannot be known then, so messages are compared; without --offer too.
  *
  * The messages are a cycle of so many that a server meets none again within 32 KiB of its history. Every connection
  * begins at another, and all share the frames: with each message as it is, compressed by itself, and compressed with
@@ -8,9 +9,10 @@
 #include <zlib.h>
 
 enum { CLIENT_HISTORY = 4096, CYCLE_BYTES = 256 * 1024, CYCLE_LEAST = 16, LEVEL = 6, NO_WINDOW = 0 };
-enum kind_of_frame { PLAIN, ALONE, TAKEN_OVER, KINDS_OF_FRAME };
+enum form { PLAIN, ALONE, TAKEN_OVER, FORMS };
 
-struct frames {
+/* The frames of all messages. */
+struct encoded {
     uint8_t *bytes;
     size_t *at;         /* where each begins; the first ones come again at the end, so that a batch is never in two */
 };
@@ -21,17 +23,16 @@ struct stream {
     z_stream *inflater;             /* its own if the server's context is taken over */
     int window_bits;                /* of the server, for which the inflater is */
     long first;                     /* its first message in the cycle; of the following each number counts from it */
-    long sent, due, received;
+    long sent, received;
     uint8_t *part;                  /* the beginning of a frame */
     size_t part_size, part_space;
 };
 
 static struct stream *streams;
-static struct frames frames[KINDS_OF_FRAME];
+static struct encoded encoded[FORMS];
 static long cycle;                  /* messages */
 static uint8_t *plain;              /* the cycle, and once more what stands before a message when it goes round */
 static int client_window_bits;      /* agreed with the first connection, and so with all */
-static uint64_t bytes_in, bytes_out, compressed_in;
 
 static struct stream *stream_of(const struct conn *c) { return &streams[c - conns]; }
 
@@ -45,12 +46,20 @@ static void write_messages(void) {
     for (long i = 0; i < cycle; i++) put_json((char *)plain + i * opt.size, (size_t)opt.size);
 }
 
+/* For `count` connections, each of which begins `apart` messages behind the one before. */
+static void make_streams(long count, long apart) {
+    if (!(streams = calloc((size_t)count, sizeof *streams))) die("out of memory");
+    for (long i = 0; i < count; i++) streams[i].first = i * apart;
+    batch_in = (size_t)opt.window;
+    write_messages();
+}
+
 /* ---- what the client sends ---- */
 
 /* Compresses message i into `out` and returns its size: with the end cut off (RFC 7692 section 7.2.1). */
-static size_t compress_message(z_stream *z, long i, enum kind_of_frame kind, uint8_t *out, size_t space) {
+static size_t compress_message(z_stream *z, long i, enum form form, uint8_t *out, size_t space) {
     deflateReset(z);
-    if (kind == TAKEN_OVER) {
+    if (form == TAKEN_OVER) {
         static uint8_t before[CLIENT_HISTORY];
         size_t first = (size_t)(i * opt.size), total = (size_t)(cycle * opt.size);
         for (size_t k = 0; k < sizeof before; k++) before[k] = plain[(first + total - sizeof before + k) % total];
@@ -73,8 +82,8 @@ static size_t write_frame(uint8_t *p, const uint8_t *payload, size_t size, bool 
     return 2 + more + 4 + size;
 }
 
-static const struct frames *frames_of(enum kind_of_frame kind) {
-    struct frames *f = &frames[kind];
+static const struct encoded *encoded_as(enum form form) {
+    struct encoded *f = &encoded[form];
     if (f->bytes) return f;
     long count = cycle + opt.window;
     size_t space = (size_t)opt.size + (size_t)opt.size / 100 + 64, end = 0;
@@ -87,11 +96,11 @@ static const struct frames *frames_of(enum kind_of_frame kind) {
     if (deflateInit2(&z, LEVEL, Z_DEFLATED, -bits, 8, Z_DEFAULT_STRATEGY) != Z_OK) die("deflateInit2 failed");
     for (long i = 0; i < count; i++) {
         f->at[i] = end;
-        if (kind == PLAIN) {
+        if (form == PLAIN) {
             end += write_frame(f->bytes + end, message_at(i), (size_t)opt.size, false);
             continue;
         }
-        size_t size = compress_message(&z, i % cycle, kind, buffer, space);
+        size_t size = compress_message(&z, i % cycle, form, buffer, space);
         end += write_frame(f->bytes + end, buffer, size, true);
     }
     f->at[count] = end;
@@ -100,14 +109,14 @@ static const struct frames *frames_of(enum kind_of_frame kind) {
     return f;
 }
 
-static void send_messages(struct conn *c, long count) {
+static void send_messages(struct conn *c) {
     struct stream *s = stream_of(c);
     bool history = s->takes_over && s->sent * opt.size >= CLIENT_HISTORY;
-    const struct frames *f = frames_of(!s->compresses ? PLAIN : history ? TAKEN_OVER : ALONE);
+    const struct encoded *f = encoded_as(!s->compresses ? PLAIN : history ? TAKEN_OVER : ALONE);
     long first = (s->first + s->sent) % cycle;
     c->out = f->bytes + f->at[first];
-    c->out_size = f->at[first + count] - f->at[first];
-    s->sent += count, s->due += count;
+    c->out_size = f->at[first + opt.window] - f->at[first];
+    s->sent += opt.window;
     bytes_out += c->out_size;
     c->sent = push(c, c->out, 0, c->out_size);
 }
@@ -125,15 +134,16 @@ static int window_bits(const char *value) {
     return (int)number(value, 8, 15);
 }
 
-/* RFC 7692 section 7.1. A server that leaves compression out would be measured without it. */
+/* RFC 7692 section 7.1. A server that leaves compression out would be measured without it; one that was not offered any
+ * may not name it (RFC 6455 section 4.1). */
 static void agree(struct conn *c, const char *extensions) {
     static z_stream *shared[16];
-    struct stream *s = stream_of(c);
     char answer[200], *rest = answer;
     int server_bits = 15, client_bits = 15;
     bool server_takes_over = true;
     if (!opt.offer != !extensions) die(extensions ? "an extension that was not offered" : "the server does not compress");
     if (!opt.offer) return;
+    struct stream *s = stream_of(c);
     snprintf(answer, sizeof answer, "%.*s", (int)strcspn(extensions, "\r"), extensions);
     if (strcmp(strsep(&rest, "; "), "permessage-deflate")) die("not what was offered: %s", answer);
     s->compresses = true, s->takes_over = !opt.self_contained;
@@ -155,16 +165,18 @@ static void agree(struct conn *c, const char *extensions) {
 
 /* ---- what the server sends ---- */
 
-static void compare(struct stream *s, const uint8_t *message, size_t size) {
-    if (s->received == s->due) die("a message after the last that was due");
+static void compare_message(struct conn *c, const uint8_t *message, size_t size) {
+    struct stream *s = stream_of(c);
+    if (c->got == batch_in) die("a message after the last that was due");
     if (size != (size_t)opt.size || memcmp(message, message_at(s->first + s->received), size))
         die("message %ld of a connection, of %zu bytes, is not the one that was sent", s->received, size);
-    s->received++;
+    s->received++, c->got++;
 }
 
-static void inflate_message(struct stream *s, const uint8_t *payload, size_t size) {
+static void inflate_message(struct conn *c, const uint8_t *payload, size_t size) {
     static const uint8_t end[] = {0, 0, 0xFF, 0xFF};
     static uint8_t *out;
+    struct stream *s = stream_of(c);
     z_stream *z = s->inflater;
     size_t space = (size_t)opt.size + 1;
     if (!z) die("a compressed message without agreement");
@@ -180,12 +192,11 @@ static void inflate_message(struct stream *s, const uint8_t *payload, size_t siz
     if (status != Z_OK || z->avail_in) die("message %ld of a connection cannot be inflated: %s", s->received,
                                            z->msg ? z->msg : "it goes on too long");
     compressed_in++;
-    compare(s, out, space - z->avail_out);
+    compare_message(c, out, space - z->avail_out);
 }
 
 /* Takes one frame of the n bytes and returns its size; 0 if it is not whole. */
 static size_t take_frame(struct conn *c, const uint8_t *p, size_t n) {
-    struct stream *s = stream_of(c);
     if (n < 2) return 0;
     size_t size = p[1], head = 2;
     unsigned more = size == 126 ? 2 : size == 127 ? 8 : 0;
@@ -199,13 +210,13 @@ static size_t take_frame(struct conn *c, const uint8_t *p, size_t n) {
         if (c->pong_due) die("a second ping while the first could not be answered");
         memcpy(c->ping, p, head + size);
         send_pong(c);
-    } else if (p[0] == 0xC1) inflate_message(s, p + head, size);
-    else if (p[0] == 0x81) compare(s, p + head, size);
+    } else if (p[0] == 0xC1) inflate_message(c, p + head, size);
+    else if (p[0] == 0x81) compare_message(c, p + head, size);
     else die("a frame that begins with 0x%02x", p[0]);
     return head + size;
 }
 
-static void take(struct conn *c) {
+static void take_messages(struct conn *c) {
     struct stream *s = stream_of(c);
     size_t n = pull(c), done = 0, k;
     const uint8_t *p = rx;
@@ -223,4 +234,15 @@ static void take(struct conn *c) {
     if (!s->part_size) return;
     if (s->part_size > s->part_space && !(s->part = realloc(s->part, s->part_space = s->part_size))) die("out of memory");
     memmove(s->part, p + done, s->part_size);
+}
+
+/* As many messages were exchanged as the histories of both sides need to fill. */
+static bool is_warm(const struct conn *c) {
+    return stream_of(c)->received * opt.size >= 2 * CLIENT_HISTORY + 8 * opt.size;
+}
+
+static void report_bytes(void) {
+    if (opt.kind != JSON) return;
+    printf(", \"bytes_in\": %llu, \"bytes_out\": %llu, \"compressed_in\": %llu", (unsigned long long)bytes_in,
+           (unsigned long long)bytes_out, (unsigned long long)compressed_in);
 }

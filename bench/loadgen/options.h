@@ -7,22 +7,22 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-enum kind { ASCII, MIXED, ALL_CHINESE, BINARY };     /* of payload */
+enum kind { ASCII, MIXED, ALL_CHINESE, BINARY, JSON };   /* of payload */
 
 static struct {
     int port;
     long connections, size, window, at_once, limit, messages;
     long active;                /* of the connections; 0: all */
     long slow;                  /* subscribers beyond the connections */
-    long message;               /* bytes that each idle connection gets echoed first; -1: none */
+    long message;               /* bytes of what each idle connection gets echoed first; -1: nothing */
     double seconds, rate;       /* messages per second of all connections together */
     uint64_t seed;
     enum kind kind;
     const char *path;           /* NULL: the workload's own */
-    const char *offer;          /* Sec-WebSocket-Extensions; NULL: none is offered */
+    const char *offer;          /* Sec-WebSocket-Extensions, of JSON alone; NULL: none is offered */
     bool self_contained;        /* no takeover by the client, though the server would allow it */
 } opt = {.connections = 100, .size = 64, .window = 1, .at_once = 64, .limit = 300, .seconds = 2, .seed = 1,
-         .messages = 100, .message = -1, .rate = 1000};
+         .messages = 1, .message = -1, .rate = 1000};
 
 __attribute__((noreturn, format(printf, 1, 2))) static void die(const char *format, ...) {
     va_list args;
@@ -57,7 +57,7 @@ static bool read_options(int argc, char **argv) {
         {"seed", 1, 0, 'r'},   {"binary", 0, 0, 'b'},      {"mixed", 0, 0, 'm'},
         {"chinese", 0, 0, 'z'}, {"messages", 1, 0, 'n'},   {"offer", 1, 0, 'o'},   {"self-contained", 0, 0, 'f'},
         {"path", 1, 0, 'u'},    {"active", 1, 0, 'k'},     {"rate", 1, 0, 'q'},    {"slow", 1, 0, 'y'},
-        {"message", 1, 0, 'e'}, {0, 0, 0, 0}};
+        {"message", 1, 0, 'e'}, {"json", 0, 0, 'j'},       {0, 0, 0, 0}};
     for (int o; (o = getopt_long(argc, argv, "", names, NULL)) != -1;) switch (o) {
             case 'p': opt.port = (int)number(optarg, 1, 65535); break;
             case 'c': opt.connections = number(optarg, 1, 1000000); break;
@@ -70,6 +70,7 @@ static bool read_options(int argc, char **argv) {
             case 'b': opt.kind = BINARY; break;
             case 'm': opt.kind = MIXED; break;
             case 'z': opt.kind = ALL_CHINESE; break;
+            case 'j': opt.kind = JSON; break;
             case 'n': opt.messages = number(optarg, 1, 1000000); break;
             case 'o': opt.offer = optarg; break;
             case 'u': opt.path = optarg; break;

@@ -1,4 +1,5 @@
-/* What the payloads hold: random bytes, ASCII text, or text in several scripts; the same for the same --seed. */
+/* What the payloads hold that is not JSON: random bytes, ASCII text, or text in several scripts; the same for the same
+ * --seed. */
 
 #include "random.h"
 

@@ -11,6 +11,8 @@ static double clock_s(clockid_t id) { return (double)clock_ns(id) * 1e-9; }
 
 /* ---- connections ---- */
 
+static void take(struct conn *c);
+
 static void make_conns(long count) {
     struct rlimit files;
     getrlimit(RLIMIT_NOFILE, &files);
@@ -63,13 +65,18 @@ struct workload {
     void (*warm)(void);
     long (*run)(void);      /* how many of what it counts */
     bool keeps;             /* its connections to the end */
+    bool json;              /* its messages may be JSON */
     void (*report)(void);   /* prints further members of the JSON object, each after a comma; or NULL */
 };
 
 static const struct workload *find_workload(const struct workload *known, size_t count, int argc, char **argv) {
     const char *name = opt.port && optind + 1 == argc ? argv[optind] : "";
     for (size_t i = 0; i < count; i++)
-        if (!strcmp(name, known[i].name)) return &known[i];
+        if (!strcmp(name, known[i].name)) {
+            if (opt.offer && opt.kind != JSON) die("--offer goes with --json");
+            if (opt.kind == JSON && !known[i].json) die("%s knows no JSON", name);
+            return &known[i];
+        }
     fputs("usage: loadgen", stderr);
     for (size_t i = 0; i < count; i++) fprintf(stderr, "%c%s", i ? '|' : ' ', known[i].name);
     fputs(" --port P ...\n", stderr);
@@ -99,6 +106,7 @@ static void run_workload(const struct workload *work) {
     work->warm();
     ready();
     latency = (struct histogram){0};
+    bytes_in = bytes_out = compressed_in = 0;
     double wall = clock_s(CLOCK_MONOTONIC), cpu = clock_s(CLOCK_PROCESS_CPUTIME_ID);
     long count = work->run();
     wall = clock_s(CLOCK_MONOTONIC) - wall, cpu = clock_s(CLOCK_PROCESS_CPUTIME_ID) - cpu;

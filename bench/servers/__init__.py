@@ -6,7 +6,9 @@ its user as a str, and a str is sent back; binary as bytes. Not all have these f
 
 broadcast   At /broadcast every connection is a subscriber; a message goes to all but its sender.
 ping        --ping-interval SECONDS: pings from the server; else none.
-deflate     --deflate: permessage-deflate with the server's own defaults; else off.
+deflate     --deflate: permessage-deflate with the server's own defaults; else off. Some come again with other settings
+            (`deflate`), for the workloads of that group only.
+timed       At /timed it echoes, and /times tells how long each message has kept its loop.
 threads     It has several, which wait for each other as they share a core.
 """
 
@@ -16,7 +18,7 @@ import json
 import shutil
 import subprocess
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from bench.machine import BENCH, BUILD, BenchError, compiled, version
@@ -38,6 +40,8 @@ class Server:
     command: list[str]
     features: frozenset[str]
     packages: tuple[str, ...] = ()
+    deflate: tuple[str, ...] = ("--deflate",)  # options that switch compression on; none: it stays off, and not offered
+    only: str = "*"  # the workloads that it is for, as a pattern
 
     def described(self) -> dict[str, object]:
         """For the results, which name no path of this machine."""
@@ -49,6 +53,7 @@ class Server:
             "version": version(self.packages[0]) if self.packages else _node_version(self.name),
             "command": ["python" if arg == sys.executable else arg.removeprefix(tree) for arg in self.command],
             "features": sorted(self.features),
+            "deflate": list(self.deflate),
         }
 
 
@@ -64,7 +69,7 @@ def _node(name: str, title: str, repository: str, features: str) -> Server:
 
 
 _LIST = [
-    _python("fastws", "", "fastws", "broadcast ping deflate"),
+    _python("fastws", "", "fastws", "broadcast ping deflate timed"),
     _python("fastws-async", "", "fastws", "broadcast ping deflate"),
     _python("fastws-views", "", "fastws", "broadcast ping deflate"),
     _python("picows", "tarasko/picows", "picows aiofastnet uvloop", "broadcast ping"),
@@ -78,6 +83,28 @@ _LIST = [
     Server("bare", "bare C", "C", "", [str(BUILD / "bare")], frozenset({"broadcast"})),
 ]
 SERVERS = {server.name: server for server in _LIST}
+
+
+def _deflating(base: str, setting: str, *deflate: str, features: str = "deflate", only: str = "deflate-*") -> Server:
+    """The same server with another setting of compression."""
+    name, title = f"{base}-{setting.replace(' ', '-')}", f"{SERVERS[base].title}, {setting}"
+    what = frozenset(features.split())
+    return replace(SERVERS[base], name=name, title=title, deflate=deflate, features=what, only=only)
+
+
+_PICOWS = _python("picows-compat", "tarasko/picows", "picows uvloop", "deflate", "picows, as websockets")
+_WSPROTO = _deflating("uvicorn", "wsproto", "--deflate", "--ws", "wsproto")
+_SETTINGS = [
+    _deflating("fastws", "no history", "--deflate", "history=0"),
+    _deflating("fastws", "client takeover", "--deflate", "client_no_context_takeover=False"),
+    _deflating("fastws", "level 6", "--deflate", "level=6", features="deflate timed", only="deflate-timed-*"),
+    _deflating("fastws", "level 9", "--deflate", "level=9", features="deflate timed", only="deflate-timed-*"),
+    _deflating("fastws", "off", features="deflate broadcast timed"),
+    _deflating("websockets", "level 1", "--deflate", "1", features="deflate broadcast"),
+    replace(_WSPROTO, packages=(*_WSPROTO.packages, "wsproto")),
+    replace(_PICOWS, only="deflate-*"),
+]
+SERVERS |= {server.name: server for server in _SETTINGS}
 
 
 def missing(server: Server) -> str:

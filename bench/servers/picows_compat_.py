@@ -23,8 +23,12 @@ async def handle(websocket: ServerConnection) -> None:
 async def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--port", type=int, required=True)
-    port = parser.parse_args().port
-    async with serve(handle, "127.0.0.1", port, ping_interval=None):
+    parser.add_argument("--deflate", action="store_true")
+    options = parser.parse_args()
+    compression = "deflate" if options.deflate else None
+    async with serve(
+        handle, "127.0.0.1", options.port, compression=compression, ping_interval=None, max_size=16 << 20, backlog=4096
+    ):
         await asyncio.get_running_loop().create_future()
 
 

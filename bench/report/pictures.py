@@ -9,9 +9,9 @@ from collections import Counter
 from dataclasses import replace
 from statistics import median
 
-from bench import charts, tables
+from bench.report import charts, tables
+from bench.report.tables import OURS, Book, Row, is_ours
 from bench.results import CPU, FLOOR, MEMORY, Results
-from bench.tables import OURS, Book, Row, is_ours
 
 IN_README = [OURS, "picows", "websockets", "aiohttp", "socketify", FLOOR]
 MIB = 1024 * 1024

@@ -1,6 +1,6 @@
 """Connections that do not talk, connections that open, and readers that do not read: what the generator makes of them.
 
-python -m pytest bench/test_idle.py
+python -m pytest bench/tests/test_idle.py
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from bench import measure
-from bench.test_bench import (
+from bench.tests.peers import (
     FRAME,
     OK_101,
     SIZE,

@@ -12,11 +12,11 @@ from collections.abc import Iterator
 from fnmatch import fnmatchcase
 from typing import Any
 
-from bench import tables
 from bench.machine import BenchError
-from bench.pictures import CHARTS, IN_README, MAIN, commit, machine
+from bench.report import tables
+from bench.report.pictures import CHARTS, IN_README, MAIN, commit, machine
+from bench.report.tables import Book, Row
 from bench.results import CPU, MEMORY, Results
-from bench.tables import Book, Row
 from bench.workloads import WORKLOADS
 
 BEGIN, END = "<!-- bench: begin -->", "<!-- bench: end -->"
@@ -142,6 +142,13 @@ def traffic(book: Book) -> list[str]:
     return ["**Bytes from the server per message**, with the headers of frames", "", *lines] if lines else []
 
 
+def blocking(book: Book, doing: str) -> list[str]:
+    """By the server's own clock: `sending` or `receiving`."""
+    rows = book.find("deflate", CPU)
+    lines = tables.each(book, rows, lambda sample: 1e3 * getattr(sample, doing), 2) if rows else []
+    return [f"**How long {doing} one message keeps the server's loop**, ms of CPU", "", *lines] if lines else []
+
+
 def pictures(names: list[str], made: dict[str, str]) -> list[str]:
     found = [name for name in names if name in made]
     return ["\n".join(f"![{alt(made[name])}](charts/{name}.svg)" for name in found)] if found else []
@@ -171,7 +178,13 @@ def results_page(book: Book, made: dict[str, str]) -> str:
         "Pings": [figures(book, of("idle", CPU, rates=False))],
         "Latency": [pictures(["latency"], made), *latencies(book)],
         "Scale": [figures(book, of("scale")), grown(book)],
-        "Compression": [*(figures(book, of("deflate", figure)) for figure in (CPU, MEMORY)), traffic(book)],
+        "Compression": [
+            *(figures(book, of("deflate", CPU, each=each)) for each in ("message", "delivery")),
+            figures(book, of("deflate", MEMORY)),
+            traffic(book),
+            blocking(book, "sending"),
+            blocking(book, "receiving"),
+        ],
     }
     for title, bodies in sections.items():
         if told := [body for body in bodies if body]:

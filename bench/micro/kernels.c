@@ -13,7 +13,7 @@
  * bytes object, and half a page apart from the source: where loads follow stores at the same place in another page, the
  * processor takes them for dependent, and that is not what is measured. */
 #define _GNU_SOURCE
-#include "../fastws/_simd/simd.h"
+#include "../../fastws/_simd/simd.h"
 
 #include <stdio.h>
 #include <time.h>

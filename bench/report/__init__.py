@@ -8,10 +8,10 @@ import sys
 from pathlib import Path
 
 from bench.machine import BENCH, BenchError
-from bench.pages import BEGIN, END, readme_block, results_page
-from bench.pictures import all_charts
+from bench.report.pages import BEGIN, END, readme_block, results_page
+from bench.report.pictures import all_charts
+from bench.report.tables import Book
 from bench.results import FOLDER, Results
-from bench.tables import Book
 
 
 def with_block(readme: str, block: str) -> str:

@@ -1,116 +1,35 @@
 """The load generator must notice everything a server can do wrong, and both C programs run clean under sanitizers.
 
-python -m pytest bench/test_bench.py
+python -m pytest bench/tests/test_loadgen.py
 """
 
 from __future__ import annotations
 
-import json
 import os
-import selectors
 import socket
-import subprocess
 import sys
 import time
 from collections.abc import Callable
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from pathlib import Path
-from typing import Any, cast
 
 import pytest
 
 from bench import machine, measure
-
-OK_101 = (
-    b"HTTP/1.1 101 Switching Protocols\r\nupgrade: websocket\r\nconnection: Upgrade\r\n"
-    b"sec-websocket-accept:  s3pPLMBiTxaQ9kYGzzhZRbK+xOo= \r\n\r\n"
+from bench.tests.peers import (
+    FRAME,
+    OK_101,
+    SIZE,
+    Behaviour,
+    Serve,
+    alone,
+    answer,
+    flipped,
+    load,
+    read_exactly,
+    report,
+    requested,
 )
-SIZE = 300
-FRAME = 8 + SIZE  # of the client: 2 bytes, 2 of extended length, 4 of mask
-
-
-def load(built: Path, port: int, *options: str, limit: int = 20) -> subprocess.CompletedProcess[str]:
-    command = [str(built / "loadgen"), *options, "--port", str(port), "--limit", str(limit)]
-    return subprocess.run(command, input="go\n", capture_output=True, text=True, timeout=60, check=False)
-
-
-def read_exactly(s: socket.socket, n: int) -> bytes:
-    data = b""
-    while len(data) < n:
-        piece = s.recv(n - len(data))
-        if not piece:
-            raise ConnectionError
-        data += piece
-    return data
-
-
-def until_it_leaves(peer: socket.socket) -> None:
-    """Reads until the peer leaves. Closing a socket with unread bytes resets the connection, and the peer may lose what
-    was sent to it."""
-    with suppress(ConnectionError):
-        while peer.recv(65536):
-            pass
-
-
-def answer(frame: bytes) -> bytes:
-    key = frame[4:8]
-    return frame[:1] + bytes([frame[1] & 127]) + frame[2:4] + bytes(b ^ key[i % 4] for i, b in enumerate(frame[8:]))
-
-
-def requested(listener: socket.socket) -> socket.socket:
-    """The next connection, when its request for an upgrade has come."""
-    peer, _ = listener.accept()
-    peer.settimeout(20)
-    while not peer.recv(4096).endswith(b"\r\n\r\n"):
-        pass
-    return peer
-
-
-def flipped(frame: bytes) -> bytes:
-    return frame[:-1] + bytes([frame[-1] ^ 1])
-
-
-Behaviour = Callable[[socket.socket], None]
-Serve = Callable[[Behaviour], int]
-
-
-def alone(behaviour: Behaviour) -> Behaviour:
-    """The server that has one connection and behaves so on it."""
-
-    def work(listener: socket.socket) -> None:
-        with requested(listener) as peer:
-            behaviour(peer)
-            until_it_leaves(peer)
-
-    return work
-
-
-def several(change: Callable[[int, bytes], bytes], size: int = FRAME) -> Behaviour:
-    """The server of many connections: `change` makes the answer of a connection, counted from 0, to a frame."""
-
-    def work(listener: socket.socket) -> None:
-        with ExitStack() as open_sockets, selectors.DefaultSelector() as selector:
-            selector.register(listener, selectors.EVENT_READ)
-            count = 0
-            while ready := selector.select(20):
-                for key, _ in ready:
-                    if key.fileobj is not listener:
-                        peer = cast(socket.socket, key.fileobj)
-                        peer.sendall(change(key.data, read_exactly(peer, size)))
-                        continue
-                    peer = open_sockets.enter_context(requested(listener))
-                    selector.register(peer, selectors.EVENT_READ, count)
-                    peer.sendall(OK_101)
-                    count += 1
-
-    return work
-
-
-def report(done: subprocess.CompletedProcess[str]) -> dict[str, Any]:
-    """Of a run without a surprise."""
-    assert done.returncode == 0, done.stderr
-    found: dict[str, Any] = json.loads(done.stdout.splitlines()[1])
-    return found
 
 
 def echo_once(change: Callable[[bytes], bytes]) -> Behaviour:
@@ -149,9 +68,7 @@ ECHO = ("echo", "--connections", "1", "--size", str(SIZE), "--seconds", "1")
         ),
     ],
 )
-def test_what_is_wrong_is_noticed(
-    built: Path, serve: Callable[[Behaviour], int], behaviour: Behaviour, message: str
-) -> None:
+def test_what_is_wrong_is_noticed(built: Path, serve: Serve, behaviour: Behaviour, message: str) -> None:
     done = load(built, serve(alone(behaviour)), *ECHO)
     assert done.returncode == 1, done
     assert message in done.stderr
@@ -202,21 +119,19 @@ BROADCAST = ("broadcast", "--connections", "2", "--burst", "3", "--size", str(SI
         pytest.param(wrong_broadcast(lambda b: b, lambda b: b[:1]), "a frame after the last", id="to-the-sender"),
     ],
 )
-def test_what_is_wrong_with_a_broadcast_is_noticed(
-    built: Path, serve: Callable[[Behaviour], int], server: Behaviour, message: str
-) -> None:
+def test_what_is_wrong_with_a_broadcast_is_noticed(built: Path, serve: Serve, server: Behaviour, message: str) -> None:
     done = load(built, serve(server), *BROADCAST)
     assert done.returncode == 1, done
     assert message in done.stderr
 
 
-def test_a_broadcast_that_does_not_reach_all_ends_the_run(built: Path, serve: Callable[[Behaviour], int]) -> None:
+def test_a_broadcast_that_does_not_reach_all_ends_the_run(built: Path, serve: Serve) -> None:
     done = load(built, serve(wrong_broadcast(lambda b: b[:2])), *BROADCAST, limit=2)
     assert done.returncode == 3
     assert "not finished within --limit" in done.stderr
 
 
-def test_a_frame_after_the_end_is_noticed(serve: Callable[[Behaviour], int]) -> None:
+def test_a_frame_after_the_end_is_noticed(serve: Serve) -> None:
     def late(s: socket.socket) -> None:
         s.sendall(OK_101)
         s.settimeout(0.02)
@@ -233,19 +148,20 @@ def test_a_frame_after_the_end_is_noticed(serve: Callable[[Behaviour], int]) -> 
             time.sleep(1)
 
 
-def test_a_stuck_server_ends_the_run(built: Path, serve: Callable[[Behaviour], int]) -> None:
+def test_a_stuck_server_ends_the_run(built: Path, serve: Serve) -> None:
     done = load(built, serve(alone(stuck)), *ECHO, limit=2)
     assert done.returncode == 3
     assert "not finished within --limit" in done.stderr
 
 
 def test_nobody_listens(built: Path) -> None:
-    done = load(built, measure.free_port(), *ECHO)
+    with measure.reserved_port() as reserved:
+        done = load(built, reserved.getsockname()[1], *ECHO)
     assert done.returncode == 1
     assert "refused" in done.stderr
 
 
-def test_answers_in_pieces_between_pings(built: Path, serve: Callable[[Behaviour], int]) -> None:
+def test_answers_in_pieces_between_pings(built: Path, serve: Serve) -> None:
     """Pings may stand before any answer, cut anywhere; each is answered by a masked pong with its payload."""
     pongs: list[bytes] = []
 
@@ -268,7 +184,7 @@ def test_answers_in_pieces_between_pings(built: Path, serve: Callable[[Behaviour
     assert set(pongs) == {b"\x8a\x84ping"}
 
 
-def text_of(built: Path, serve: Callable[[Behaviour], int], kind: str, size: int, seed: int = 1) -> str:
+def text_of(built: Path, serve: Serve, kind: str, size: int, seed: int = 1) -> str:
     """What the generator's first frame holds."""
     texts: list[str] = []
     head = 6 if size < 126 else 8 if size < 65536 else 14
@@ -284,16 +200,14 @@ def text_of(built: Path, serve: Callable[[Behaviour], int], kind: str, size: int
 
 
 @pytest.mark.parametrize("kind", ["--mixed", "--chinese"])
-def test_text_is_utf8_of_the_size_asked_for(built: Path, serve: Callable[[Behaviour], int], kind: str) -> None:
+def test_text_is_utf8_of_the_size_asked_for(built: Path, serve: Serve, kind: str) -> None:
     for size in (0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 61, 62, 63, 64, 124, 125, 126):
         assert len(text_of(built, serve, kind, size).encode()) == size
 
 
 @pytest.mark.parametrize("size", [16, 125, 126])
 @pytest.mark.parametrize("seed", range(1, 4))
-def test_short_texts_hold_characters_of_every_width(
-    built: Path, serve: Callable[[Behaviour], int], size: int, seed: int
-) -> None:
+def test_short_texts_hold_characters_of_every_width(built: Path, serve: Serve, size: int, seed: int) -> None:
     text = text_of(built, serve, "--mixed", size, seed)
     assert {len(character.encode()) for character in text} >= {2, 3, 4}
 
@@ -305,9 +219,7 @@ def test_short_texts_hold_characters_of_every_width(
         ("--chinese", [(0, 0.001), (0, 0), (0.999, 1)]),
     ],
 )
-def test_how_wide_characters_are(
-    built: Path, serve: Callable[[Behaviour], int], kind: str, bounds: list[tuple[float, float]]
-) -> None:
+def test_how_wide_characters_are(built: Path, serve: Serve, kind: str, bounds: list[tuple[float, float]]) -> None:
     widths = [len(character.encode()) for character in text_of(built, serve, kind, 70_000)]
     assert max(widths) == len(bounds)
     for width, (least, most) in enumerate(bounds, 1):

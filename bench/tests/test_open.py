@@ -1,6 +1,6 @@
 """The load generator's open loop notices everything, too, and times from the moment when a message was due.
 
-python -m pytest bench/test_open.py
+python -m pytest bench/tests/test_open.py
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from pathlib import Path
 import pytest
 
 from bench import machine, measure
-from bench.conftest import STRICT
-from bench.test_bench import (
+from bench.tests.conftest import STRICT
+from bench.tests.peers import (
     FRAME,
     OK_101,
     SIZE,

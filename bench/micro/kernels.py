@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.machine import BENCH, BenchError, compiled
-from bench.texts import LARGEST, TEXTS, cut
+from bench.micro.texts import LARGEST, TEXTS, cut
 from fastws.speedups import SIMD
 
 PEERS = ["memcpy", "CPython", "isascii", "websockets", "aiohttp", "numpy"]
@@ -50,7 +50,7 @@ def rows(figures: list[Figure]) -> dict[Row, dict[str, Figure]]:
 
 
 def without_python(milliseconds: int = 20) -> list[Figure]:
-    program = compiled("kernels", "-O3")  # as the extension is compiled
+    program = compiled("micro/kernels", "-O3")  # as the extension is compiled
     with tempfile.TemporaryDirectory() as folder:
         paths = [Path(folder) / name for name in TEXTS]
         for path in paths:
@@ -67,7 +67,15 @@ def through_python() -> tuple[list[Figure], dict[str, Any]]:
     """The figures, and what pytest-benchmark says of the machine and the commit."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "benchmark.json"
-        command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(BENCH / "test_kernels.py")]
+        command = [
+            sys.executable,
+            "-m",
+            "pytest",
+            "-q",
+            "-p",
+            "no:cacheprovider",
+            str(BENCH / "micro" / "test_kernels.py"),
+        ]
         command += ["--benchmark-only", f"--benchmark-json={path}"]
         done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=BENCH.parent)
         if done.returncode:

@@ -1,6 +1,6 @@
 """One message to all subscribers of a topic: 10,000 that are measured, and fewer whose system calls and memory count.
 
-python -m pytest bench/test_publish.py --benchmark-only
+python -m pytest bench/micro/test_publish.py --benchmark-only
 
 The server runs here, its subscribers in another process, where they read and forget. What is timed is the publish and
 the turn of the loop that sends it: when it ends, the kernel has everything. "sends" is a loop of `ws.send` instead.
@@ -84,7 +84,7 @@ def crowd(count: int) -> Iterator[Crowd]:
 
     loop = uvloop.new_event_loop()
     server = loop.run_until_complete(app.start(port=0))
-    command = [sys.executable, str(BENCH / "subscribers.py"), str(server.port), str(count)]
+    command = [sys.executable, str(BENCH / "micro" / "subscribers.py"), str(server.port), str(count)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as peers:
         try:
             loop.run_until_complete(asyncio.wait_for(filled(), WAIT))

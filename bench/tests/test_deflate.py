@@ -1,6 +1,7 @@
-"""The load generator with permessage-deflate: it keeps what was agreed, and notices what a server does wrong.
+"""JSON and permessage-deflate: the load generator keeps what was agreed, and notices what a server does wrong; and all
+servers take part in all that is measured.
 
-python -m pytest bench/test_deflateload.py
+python -m pytest bench/tests/test_deflate.py
 """
 
 from __future__ import annotations
@@ -11,13 +12,17 @@ import socket
 import subprocess
 import zlib
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from bench import compression, measure
-from bench.machine import private_bytes
-from bench.test_bench import OK_101, Serve, alone, read_exactly
+from bench import measure, run
+from bench.results import Sample
+from bench.servers import SERVERS, missing
+from bench.tests.peers import OK_101, Serve, alone, read_exactly
+from bench.workloads import KIB, WORKLOADS
 
 OFFER = "permessage-deflate; client_max_window_bits"
 END = b"\0\0\xff\xff"  # what RFC 7692 section 7.2.1 cuts off
@@ -25,7 +30,7 @@ SIZE = 400
 
 
 def load(built: Path, port: int, *options: str, offer: str = OFFER) -> subprocess.CompletedProcess[str]:
-    command = [str(built / "deflateload"), *options, "--port", str(port), "--limit", "20", "--size", str(SIZE)]
+    command = [str(built / "loadgen"), *options, "--port", str(port), "--limit", "20", "--size", str(SIZE), "--json"]
     command += ["--offer", offer] if offer else []
     return subprocess.run(command, input="go\n", capture_output=True, text=True, timeout=60, check=False)
 
@@ -199,39 +204,68 @@ def test_the_plain_generator_takes_no_extension(built: Path, serve: Serve) -> No
     assert "an extension that was not offered" in done.stderr
 
 
-@pytest.mark.parametrize("name", compression.SERVERS)
+@pytest.mark.parametrize("command", [["open", "--json"], ["connect", "--json"], ["echo", "--offer", OFFER]])
+def test_what_the_generator_cannot(built: Path, command: list[str]) -> None:
+    done = subprocess.run(
+        [built / "loadgen", *command, "--port", "1"], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode == 1
+    assert "knows no JSON" in done.stderr or "--offer goes with --json" in done.stderr
+
+
+DEFLATING = [name for name, server in SERVERS.items() if "deflate" in server.features]
+
+
+@pytest.mark.parametrize("name", DEFLATING)
 def test_each_server_takes_part(built: Path, name: str) -> None:
-    offer = "" if name == compression.OFF else OFFER
-    with measure.Server(compression.available([name])[name], min(os.sched_getaffinity(0))) as server:
-        done = load(built, server.port, "echo", "--connections", "5", "--window", "3", "--seconds", "1", offer=offer)
+    server = SERVERS[name]
+    if why := missing(server):
+        pytest.skip(f"{name}: {why}")
+    offer = OFFER if server.deflate else ""
+    with measure.Server(WORKLOADS["deflate-120"].serve(server), min(os.sched_getaffinity(0))) as running:
+        done = load(built, running.port, "echo", "--connections", "5", "--window", "3", "--seconds", "1", offer=offer)
         assert done.returncode == 0, done.stderr
         report = json.loads(done.stdout.splitlines()[1])
         assert report["compressed_in"] == (report["count"] if offer else 0)
-        if name in compression.PUBLISHERS:
-            done = load(built, server.port, "broadcast", "--connections", "9", "--seconds", "1", offer=offer)
+        if "broadcast" in server.features:
+            options = ["broadcast", "--connections", "9", "--slow", "1", "--seconds", "1"]
+            done = load(built, running.port, *options, offer=offer)
             assert done.returncode == 0, done.stderr
             assert json.loads(done.stdout.splitlines()[1])["count"] % 9 == 0
 
 
-def test_a_sample_of_the_memory() -> None:
+def sample(workload: str, server: str, **changes: Any) -> Sample:
     cores = sorted(os.sched_getaffinity(0))
-    load = ["exchange", "--size", "400", "--messages", "3", "--connections", "500"]
-    sample = measure.run(
-        compression.SERVERS[compression.OFF], load, (cores[0], cores[-1]), "deflateload", memory_of=private_bytes
-    )
-    assert sample.count == 500
-    assert 30 < sample.memory_each < 5000
-    assert sample.bytes_in == 500 * 3 * 404
+    work = replace(WORKLOADS[workload], **changes)
+    return run.taken(run.Step(0, work, SERVERS[server]), 0.5, 0, (cores[0], cores[-1]))
+
+
+def test_a_sample_of_the_memory() -> None:
+    load = ["idle", "--at-once", "64", "--message", "400", "--messages", "3", "--connections", "500", "--json"]
+    found = sample("deflate-idle-5000", "fastws-off", command=load)
+    assert found.count == 500
+    assert 30 < found.memory_each < 5000
+    assert found.bytes_in == 500 * 3 * 404
 
 
 def test_how_long_large_messages_take() -> None:
     """The server tells its times, and both do what they say."""
-    cores = sorted(os.sched_getaffinity(0))
-    found = compression.timed(
-        compression.SERVERS["fastws"], 64 * compression.KIB, compression.OFFER, 1, (cores[0], cores[-1])
-    )
-    plain = compression.timed(compression.SERVERS[compression.OFF], 64 * compression.KIB, [], 1, (cores[0], cores[-1]))
-    assert found.bytes_in < plain.bytes_in / 2
-    assert plain.bytes_in == 64 * compression.KIB + 10
-    for times in (found, plain):
-        assert times.sending > 0 < times.receiving
+    found, plain = (sample("deflate-timed-64KiB", server) for server in ("fastws", "fastws-off"))
+    assert found.bytes_in / found.count < plain.bytes_in / plain.count / 2
+    assert plain.bytes_in == plain.count * (64 * KIB + 10)
+    for one in (found, plain):
+        assert one.sending > 0 < one.receiving
+
+
+def test_settings_are_for_compression_only() -> None:
+    for name in set(DEFLATING) - {"fastws"}:
+        if SERVERS[name].only != "*":
+            assert WORKLOADS["echo-64-text-100-1"].unfit(SERVERS[name])
+    assert {name for name in SERVERS if not WORKLOADS["deflate-timed-1MiB"].unfit(SERVERS[name])} == {
+        "fastws",
+        "fastws-off",
+        "fastws-level-6",
+        "fastws-level-9",
+    }
+    offered = {name: "--offer" in WORKLOADS["deflate-400"].load(SERVERS[name], 1.0) for name in DEFLATING}
+    assert [name for name, is_offered in offered.items() if not is_offered] == ["fastws-off"]

@@ -1,6 +1,6 @@
-"""The kernels as Python sees them, beside what others have; bench/kernels.py runs this and sets the targets beside it.
+"""The kernels as Python sees them, beside what others have; kernels.py runs this and sets the targets beside it.
 
-python -m pytest bench/test_kernels.py --benchmark-only
+python -m pytest bench/micro/test_kernels.py --benchmark-only
 
 "memcpy" is `bytes(bytearray)`: an allocation as in the functions that it stands beside, and a copy. aiohttp's masks in
 place, so it allocates nothing; numpy's gives an array, whose `tobytes()` would be another copy.
@@ -18,8 +18,8 @@ from aiohttp._websocket import mask as aiohttp_mask  # type: ignore[attr-defined
 from pytest_benchmark.fixture import BenchmarkFixture
 from websockets import speedups as websockets_speedups
 
-from bench import kernels
-from bench.texts import TEXTS, cut
+from bench.micro import kernels
+from bench.micro.texts import TEXTS, cut
 from fastws import speedups
 
 KEY = b"\x3c\xc3\xa5\x5a"

@@ -1,6 +1,6 @@
 """The opening handshake without a socket: from the bytes of a request to the bytes of the 101.
 
-python -m pytest bench/test_handshake.py --benchmark-only
+python -m pytest bench/micro/test_handshake.py --benchmark-only
 
 Each makes what it makes for a connection, reads the request, checks it and builds the answer. fastws' half of this is
 compiled alone for its own tests (tests/core/protocol); in a server it is called from C. picows and aiohttp have no

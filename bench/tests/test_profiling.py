@@ -51,7 +51,7 @@ python
 UNCORK = Frame("Socket.uncork", "fastws")
 
 PY_SPY = """\
-<module> (main.py:66);uv_run (core.c:464);WebSocket_handle (connection.pyx:100);echo (main.py:30);send (libc.so.6) 7
+<module> (main.py:66);uv_run (core.c:464);WebSocket_handle (websocket.pyx:100);echo (main.py:30);send (libc.so.6) 7
 <module> (main.py:66);0x7fcfcbd8b80f (libc.so.6) 2
 <module> (main.py:66);_PyEval_Vector (ceval.c:6434) 1
 """

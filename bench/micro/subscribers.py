@@ -1,4 +1,4 @@
-"""Connections that read and forget, in a process of their own: `python bench/subscribers.py PORT COUNT`.
+"""Connections that read and forget, in a process of their own: `python bench/micro/subscribers.py PORT COUNT`.
 
 They open one after the other and ask for /broadcast. Then each line on stdin is answered, once nothing has come for a
 while, with how many bytes of frames each has got; all must have got the same. They end with stdin."""

@@ -1,6 +1,6 @@
 """Frames parsed and built without a socket, beside the libraries that can be asked to.
 
-python -m pytest bench/test_codec.py --benchmark-only
+python -m pytest bench/micro/test_codec.py --benchmark-only
 
 Parsing: a client's binary frames, unmasked and told one by one, as they come out of one receive: one, or 32 of them.
 Building: a server's frame of bytes, ready for the socket. picows has neither without a transport of its own. Binary,

@@ -1,0 +1,1 @@
+"""What measures a part of fastws by itself: kernels, codec, handshake, publishing; beside other libraries."""
