@@ -24,8 +24,8 @@ An option can be given
 The first of these that says something decides. The first three are for `fastws serve` and `fastws demo`; in a program
 of your own, `app.configure(max_message_size=65536)` is for what is known at the start only.
 
-A route can have options of its own: `@app.websocket("/upload", max_message_size=10_000_000)`. They stand above all that
-is said of the App, whatever says it. A file changes them in a table of the route's, a program by
+A route can have options of its own: `@app.websocket("/upload", max_message_size=10_000_000)`. They win over every
+value that is set for the App. A file changes them in a table of the route's, a program by
 `app.configure("/upload", max_message_size=...)`.
 
 ```toml
@@ -36,8 +36,8 @@ max_message_size = 65536
 max_message_size = 20_000_000
 ```
 
-`fastws serve app:app --print-config` shows every option with its value and who set it; `--check-config` says whether
-all is right. Both load the application and do not serve it.
+`fastws serve app:app --print-config` shows every option that an operator can set, with its value and who set it;
+`--check-config` says whether all is right. Both load the application and do not serve it.
 """
 
 

@@ -1,9 +1,9 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, initializedcheck=False, cdivision=True
 # cython: embedsignature=True, binding=False, auto_pickle=False
-"""The compiled core of fastws: one extension, made of the parts that are included below in the order of the data path.
+"""The compiled core of fastws: one extension, made of the parts that are included below, layer by layer.
 
-    receive: listener -> opening/handshake -> frame -> message -> callbacks
-    send:    connection (-> topics) -> frame -> outbox -> socket
+    receive: listener -> wire -> socket -> opening/handshake -> message/frame -> callbacks
+    send:    sending or topics -> frame -> cork (socket) or outbox -> wire
 """
 
 include "core/protocol/imports.pxi"
@@ -44,4 +44,4 @@ include "core/connection/callbacks.pyx"     # calling the user's code, in order
 include "core/connection/sending.pyx"       # messages into the outbox; slow peers
 include "core/connection/deadlines.pyx"     # what must come in time
 include "core/connection/websocket.pyx"     # ws
-include "core/connection/service.pyx"       # what a server asks of its reactor
+include "core/connection/service.pyx"       # what the connections of a server share

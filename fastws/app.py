@@ -139,6 +139,8 @@ class App:
         socket_file: SocketFile | None = None
         if sock is not None and uds is not None:
             raise ValueError("there is a path in uds= and a socket in sock=: give one of them")
+        if listen is None and (sock is not None or uds is not None):
+            raise ValueError("listen=None is for a server without a listener: leave out uds= and sock=, or listen=")
         sockets: list[socket.socket] = []
         if listen is None:
             pass
@@ -162,7 +164,7 @@ class App:
             )
             every = (options, *(options.for_route(own) for *_, own in self._routes))
             shortest = min(one.shortest_timeout() for one in every)
-            # Deadlines are kept to an eighth of the shortest, but nobody needs to be looked after more often than that.
+            # Deadlines are kept to an eighth of the shortest; at most once a second is enough.
             tick = min(max(shortest / 8, 0.01), 1.0)
             for one in sockets:
                 if options.tcp_user_timeout and speaks_tcp(one):

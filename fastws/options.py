@@ -52,7 +52,7 @@ class Option:
     kind: Kind
     section: str
     what: str
-    #: What the application's code is written for: whoever operates it could only break it.
+    #: Only the code may set it: another value would break it.
     of_the_code: bool = False
 
 

@@ -1,7 +1,7 @@
 """Where the value of an option comes from: a flag, a FASTWS_ variable, a file, the App, the table of options.
 
-The first of these that says something decides. A route's own value stands above all that is said of the App, whatever
-says it, because who wrote the route knew what it is for; a file can set it in a table of its own, [route."/path"].
+The first of these that says something decides. A route's own value wins over every value that is set for the App,
+because its author knew what the route is for. A file can set it in a table of the route's own, [route."/path"].
 """
 
 import json
@@ -92,7 +92,7 @@ def look_at_environment(settings: frozenset[str]) -> list[str]:
 
 
 def source_of(context: click.Context, name: str) -> str | None:
-    """Who has said what a setting or an option is; None where nobody has."""
+    """Where a value was set; None for a default."""
     source = context.get_parameter_source(name)
     if source is ParameterSource.COMMANDLINE:
         return "a flag"

@@ -1,10 +1,9 @@
-"""What a process has for its servers: open files, and memory for large messages."""
+"""What a process has for its servers: open files."""
 
 import logging
 import resource
 from contextlib import suppress
 
-from fastws import _speedups
 from fastws.options import Options
 from fastws.serving.logs import write
 
@@ -12,20 +11,6 @@ from fastws.serving.logs import write
 _MANY_FILES = 1 << 20
 
 log = logging.getLogger("fastws")
-
-_keeps_memory = False
-
-
-def keep_memory() -> None:
-    """Have the C library keep what large messages free, for those to come, until a server gives it back; see
-    `_speedups.keep_freed_memory`. For a process that does nothing but serve."""
-    global _keeps_memory  # noqa: PLW0603 as the allocator is the process's
-    _keeps_memory = _speedups.keep_freed_memory()
-
-
-def keeps_memory() -> bool:
-    """Whether what large messages have freed is kept, and so to be given back by a server that has no more of them."""
-    return _keeps_memory
 
 
 def room(options: Options) -> tuple[int, int]:

@@ -6,6 +6,7 @@ import threading
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, Literal
 
+from fastws import _speedups
 from fastws.running import process
 from fastws.running.signals import SIGNALS, keep_signals, restore_signals
 from fastws.serving.logs import write
@@ -22,7 +23,7 @@ def run(start: Callable[[], Awaitable[Server]], loop: Loop, shutdown_timeout: fl
         raise RuntimeError("app.run() is for the main thread, outside of a loop: here use `await app.start()`")
     if not log.hasHandlers():
         logging.basicConfig(level=logging.INFO, format="%(levelname)s: %(message)s")
-    process.keep_memory()
+    _speedups.keep_freed_memory()
     process.raise_open_files()
     keep_signals()
     try:

@@ -4,9 +4,8 @@ import asyncio
 import weakref
 
 from fastws._speedups import Reactor
-from fastws.running import process
 
-#: By the id of the loop. The loop keeps its reactor, whose method it calls, and the reactor its loop.
+#: By id(loop). The loop holds the reactor through its reader; the reactor holds the loop.
 _reactors: weakref.WeakValueDictionary[int, Reactor] = weakref.WeakValueDictionary()
 
 
@@ -14,5 +13,5 @@ def reactor_of(loop: asyncio.AbstractEventLoop) -> Reactor:
     """The loop's open reactor. OSError where it cannot be made."""
     reactor = _reactors.get(id(loop))
     if reactor is None or reactor.loop is not loop or not reactor.is_open:
-        reactor = _reactors[id(loop)] = Reactor(loop, process.keeps_memory())
+        reactor = _reactors[id(loop)] = Reactor(loop)
     return reactor

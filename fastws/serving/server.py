@@ -99,7 +99,8 @@ class Server:
         already, as it came off the wire, at most 256 KiB. `peer` is the address of the client, for one that has none
         or whose own is a proxy's; by default it is the socket's. Limits hold as for any other: over `max_connections`
         it is answered with 503. RuntimeError in another loop than the server's, or once the server is stopping;
-        ValueError for what is no stream socket, or no address; OSError where the socket is not connected.
+        ValueError for what is no stream socket, for more data, or for what is no address; OSError where the socket is
+        not connected.
         """
         try:
             if self._is_parents or self._stopped.done() or self._stopping:
@@ -160,7 +161,7 @@ class Server:
         await asyncio.sleep(0)  # what the reactor's end has put on the loop
 
     def is_abandoned(self) -> bool:
-        """Whether its loop was closed before it was stopped, so that it still listens and serves nobody."""
+        """Whether the loop was closed before stop(): then the sockets listen and nothing is served."""
         return self._loop.is_closed() and not self._stopped.done()
 
     def abandon(self) -> None:

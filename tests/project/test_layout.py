@@ -40,6 +40,7 @@ TESTED_IN = {
     # modules
     "__init__": ["project/test_layout.py"],
     "__main__": ["running/test_run.py", "cli/test_cli.py"],
+    "causes": ["serving/test_stats.py"],
     "compression": ["core/connection/test_compression_offers.py"],
     "constants": ["project/test_layout.py"],
     "frames": ["core/protocol/test_parser.py"],

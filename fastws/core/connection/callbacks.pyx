@@ -66,7 +66,7 @@ cdef int _broke(WebSocket ws) except -1:
     try:
         _raise()
     except (Exception, CancelledError) as error:
-        callback_raised(ws, error)
+        _raised(ws, error)
     return 0
 
 
@@ -93,7 +93,7 @@ cdef object _answer_of(WebSocket ws, callback, tuple arguments):
     try:
         result = callback(*arguments)
     except (Exception, CancelledError) as error:
-        callback_raised(ws, error)
+        _raised(ws, error)
     finally:
         ws.calling = False
     return result
@@ -137,7 +137,7 @@ cdef int _returned(WebSocket ws, result) except -1:
                 raise
             asides.busy = False         # it has not begun, so no callback reports its end
         result.close()
-        callback_raised(ws, error)
+        _raised(ws, error)
         if not isinstance(error, Exception):
             raise
     finally:
@@ -147,8 +147,8 @@ cdef int _returned(WebSocket ws, result) except -1:
 
 
 def report_task(done, task):
-    """Calls done(result, exception) of a task that has ended. In C, as a signal's handler that raises may come wherever
-    Python begins a function, and nobody would learn of the end."""
+    """Calls done(result, exception) of a task that has ended. Written in C: where a Python function begins, a
+    signal's handler may raise, and `done` would never be called."""
     result = error = None
     try:
         result = task.result()
@@ -165,11 +165,11 @@ cdef int callback_ended(WebSocket ws, error) except -1:
     if isinstance(error, CancelledError):
         ending_fail(ws, "error", 1011, "cancelled")     # does nothing where it was us, because the connection had ended
     elif error is not None:
-        callback_raised(ws, error)
-    return 0 if asides.stepping else callback_go_on(ws, 1)
+        _raised(ws, error)
+    return 0 if asides.stepping else _go_on(ws, 1)
 
 
-cdef int callback_go_on(WebSocket ws, int most) except -1:
+cdef int _go_on(WebSocket ws, int most) except -1:
     """What waits has its turn: up to the next async callback that does not end at once, or `most` callbacks. The rest
     comes in the turn."""
     cdef Asides asides = ws.asides
@@ -235,7 +235,7 @@ cdef int callback_cancel(WebSocket ws) except -1:
 
 
 cdef int callback_turn(WebSocket ws, bint late) except -1:
-    """The turn ends: what may run anybody's code, and so had to wait, is done now. late: see Socket.on_turn()."""
+    """Does what may run foreign code, and so had to wait for the end of the turn. late: see Socket.on_turn()."""
     cdef Asides asides = ws.asides
     if asides.cancel_due and not asides.stepping:
         asides.cancel_due = False
@@ -250,7 +250,7 @@ cdef int callback_turn(WebSocket ws, bint late) except -1:
     if asides.drain_waiters is not None and (ws.phase != PHASE_OPEN or ws.outbox.size <= ws.route.low_water):
         sending_release(ws)
     if not late and callback_goes_on(ws):
-        callback_go_on(ws, EVENTS_AT_ONCE)
+        _go_on(ws, EVENTS_AT_ONCE)
     return 0
 
 
@@ -277,8 +277,8 @@ cdef int _wait(WebSocket ws, callback, tuple arguments, bint is_text, size_t siz
     return 0
 
 
-cdef int callback_raised(WebSocket ws, error) except -1:
-    """The user's code raised: that is told once, with its traceback, and costs this connection only."""
+cdef int _raised(WebSocket ws, error) except -1:
+    """Logs the traceback and closes this connection with 1011."""
     ending_fail(ws, "error", 1011, "internal error")
     return ws.crowd.log_later(
         None, "exception in a callback; the connection is closed with 1011", (), error)

@@ -69,9 +69,10 @@ cdef class Service(Crowd):      # what the connections of a server are for
     cdef dict placed_from       # by address, where there is a limit
     cdef Py_ssize_t opened      # connections whose `open` has come and whose end has not
     cdef uint64_t next_id
-    # what became of the others: counts by reason, see fastws/serving/stats.py
+    # what became of the others: counts by reason, see fastws/causes.py
     cdef uint64_t answered
     cdef dict refused, closed
+    # when they end
     cdef bint stopping
     cdef uint32_t handshake_timeout, close_timeout, quarter_user_timeout    # milliseconds; 0 is off
 
@@ -97,7 +98,7 @@ cdef extern from "ending.h" nogil:
         NO_FRAME, SENDS_CLOSE, ECHOES_CODE
         UNCOUNTED, REFUSED_AS, CLOSED_AS
         CAUSE_GIVEN, CAUSE_LEFT, CAUSE_LOST, CAUSE_OURS
-        CODE_GIVEN, CODE_KEPT, CODE_1006
+        CODE_KEPT, CODE_GIVEN, CODE_1006
         CALLBACKS_COME, CALLBACKS_FORGOTTEN, CALLBACKS_CANCELLED
         STAYS, HANGS_UP, DROPPED_AT_ONCE "DROPPED"
     cdef struct ending_step:

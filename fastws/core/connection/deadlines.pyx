@@ -2,7 +2,7 @@
 # "since when". What starts a deadline calls Reactor.sweep_within(); the reactor's one timer then has all sockets looked
 # at when the next deadline is due.
 
-cdef uint32_t time_left(uint32_t now, uint32_t since, uint32_t timeout) noexcept nogil:
+cdef uint32_t _time_left(uint32_t now, uint32_t since, uint32_t timeout) noexcept nogil:
     """Milliseconds until `timeout` after `since`; a timeout of 0 is off. Clocks wrap, so only differences count."""
     if timeout == 0:
         return NEVER
@@ -12,14 +12,14 @@ cdef uint32_t time_left(uint32_t now, uint32_t since, uint32_t timeout) noexcept
 cdef uint32_t _ending_in(WebSocket ws, uint32_t now, uint32_t timeout) noexcept:
     """Milliseconds until the end of a connection is overdue: `timeout` after it began, or after the peer last took
     PROGRESS bytes of the outbox or its last byte, whichever is later."""
-    return max(time_left(now, ws.since, timeout), time_left(now, ws.stalled_at, timeout))
+    return max(_time_left(now, ws.since, timeout), _time_left(now, ws.stalled_at, timeout))
 
 
 cdef uint32_t _asking_in(WebSocket ws, uint32_t now) noexcept:
     """Milliseconds until our kernel is asked what it knows of the peer's: whenever no byte has come for a quarter of
     tcp_user_timeout."""
     cdef uint32_t quarter = service_of(ws).quarter_user_timeout
-    return max(time_left(now, ws.deadlines.heard_at, quarter), time_left(now, ws.deadlines.asked_at, quarter))
+    return max(_time_left(now, ws.deadlines.heard_at, quarter), _time_left(now, ws.deadlines.asked_at, quarter))
 
 
 cdef inline int deadline_heard(WebSocket ws) noexcept:
@@ -56,21 +56,21 @@ cdef uint32_t deadline_in(WebSocket ws, uint32_t now) noexcept:
     cdef Route route = ws.route
     cdef uint32_t left = NEVER
     if phase_is_opening(ws.phase):
-        return time_left(now, ws.since, service_of(ws).handshake_timeout)
+        return _time_left(now, ws.since, service_of(ws).handshake_timeout)
     if ws.phase != PHASE_OPEN:
         return _ending_in(ws, now, service_of(ws).close_timeout if route is None else route.close_timeout)
     if ws.blocked:
-        left = time_left(now, ws.stalled_at, route.send_timeout)
+        left = _time_left(now, ws.stalled_at, route.send_timeout)
     if ws.deflation is not None and ws.deflation.history.size:
-        left = min(left, time_left(now, ws.deflation.used_at, route.deflate.history_timeout))
+        left = min(left, _time_left(now, ws.deflation.used_at, route.deflate.history_timeout))
     if not ws.pauses and not ws.resumed:
         if ws.deadlines.in_message:
-            left = min(left, time_left(now, ws.deadlines.message_at, route.message_timeout))
+            left = min(left, _time_left(now, ws.deadlines.message_at, route.message_timeout))
         if ws.deadlines.ping_sent:
             # The Pong plans nothing itself, so it is looked for in time for the next Ping.
-            left = min(left, min(time_left(now, ws.deadlines.pinged_at, route.ping_timeout), route.ping_interval))
+            left = min(left, min(_time_left(now, ws.deadlines.pinged_at, route.ping_timeout), route.ping_interval))
         else:
-            left = min(left, time_left(now, ws.deadlines.heard_at, route.ping_interval))
+            left = min(left, _time_left(now, ws.deadlines.heard_at, route.ping_interval))
     elif ws.deadlines.peer_left and ws.pauses & (PAUSE_WAITING | PAUSE_AT_END) and ws.is_busy():
         left = min(left, _ending_in(ws, now, route.close_timeout))
     return min(left, _asking_in(ws, now))
@@ -91,30 +91,30 @@ cdef int deadline_came(WebSocket ws, uint32_t now) except -1:
     if (
         ws.deflation is not None
         and ws.deflation.history.size
-        and not time_left(now, ws.deflation.used_at, route.deflate.history_timeout)
+        and not _time_left(now, ws.deflation.used_at, route.deflate.history_timeout)
     ):
         history_drop(&ws.deflation.history)
         if deadline_in(ws, now):
             return 0
     if not _asking_in(ws, now):
-        silent = ws.is_unanswered_for(service_of(ws).quarter_user_timeout)
+        silent = wire_is_unanswered(ws, service_of(ws).quarter_user_timeout)
         ws.deadlines.asked_at = now
         ws.deadlines.unanswered = ws.deadlines.unanswered + 1 if silent else 0
         if ws.deadlines.unanswered > 4:     # as much as four quarters have passed since the first time
             return ending_cut(ws, "lost")
         if deadline_in(ws, now):
             return 0
-    if ws.blocked and (ws.pauses or not time_left(now, ws.stalled_at, route.send_timeout)):
+    if ws.blocked and (ws.pauses or not _time_left(now, ws.stalled_at, route.send_timeout)):
         ws.flush()                          # as above
         if ws.broken:
             return ws.on_end()
-        if not time_left(now, ws.stalled_at, route.send_timeout):
+        if not _time_left(now, ws.stalled_at, route.send_timeout):
             return ending_cut(ws, "send_timeout")
         if not ws.pauses or deadline_in(ws, now):
             return ws.on_taken()
     if ws.pauses:
         return ws.on_end()                  # the peer has left, and the callback behind which it waits goes on
-    if ws.deadlines.in_message and not time_left(now, ws.deadlines.message_at, route.message_timeout):
+    if ws.deadlines.in_message and not _time_left(now, ws.deadlines.message_at, route.message_timeout):
         return ending_fail(ws, "message_timeout", 1008, "message_timeout")
     if ws.deadlines.ping_sent:
         return ending_fail(ws, "ping_timeout", 1011, "ping_timeout")
@@ -132,7 +132,7 @@ cdef bint _is_arriving(WebSocket ws, uint32_t now) noexcept:
     cdef uint16_t before = ws.deadlines.in_flight
     if ws.fd < 0 or ws.outbox.size:
         return False
-    ws.deadlines.in_flight = <uint16_t>min(ws.on_its_way() // PROGRESS, <size_t>0xFFFF)
+    ws.deadlines.in_flight = <uint16_t>min(wire_on_its_way(ws) // PROGRESS, <size_t>0xFFFF)
     if ws.deadlines.in_flight == 0 and before == 0 or before and ws.deadlines.in_flight >= before:
         return False
     ws.since = now

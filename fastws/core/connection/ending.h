@@ -17,11 +17,14 @@
    - The connection is cut: a deadline has come, its place is needed, or the server stops at once. Nothing is sent.
    - The application terminates it (ws.terminate): cut, too, but callbacks that have begun go on.
 
-   Over is the connection once it is DOWN or GONE. Then `close` is due exactly once if `open` was called, with the code
-   and the reason of whoever closed first. A socket that hangs up sends what is queued, shuts its direction, and reads
+   Two ends are not in the table: a request that is answered in plain HTTP goes from HANDSHAKE to DOWN (opening.pyx),
+   and in the child of a fork every connection is GONE at once (service.pyx).
+
+   A connection is over in DOWN and GONE. Then `close` is due exactly once if `open` was called, with the code and the
+   reason of the side that closed first. A socket that hangs up sends what is queued, shuts its direction, and reads
    until the peer does so too (section 7.1.1: the server closes TCP first); its deadline is close_timeout. A socket that
    is dropped is closed at once. A connection that never was open is counted as refused, any other as closed: see
-   fastws.serving.stats. */
+   fastws/causes.py. */
 
 #ifndef FASTWS_ENDING_H
 #define FASTWS_ENDING_H

@@ -19,7 +19,7 @@ cdef inline const ending_step *_step(uint8_t phase, Ending what) noexcept nogil:
 
 
 cdef int ending_happens(WebSocket ws, Ending what, str cause, uint16_t code, str reason) except -1:
-    """Does what the table says. `cause` is one of fastws.serving.stats.CLOSED or REFUSED; it, `code` and `reason` count
+    """Does what the table says. `cause` is one of fastws.causes.CLOSED or REFUSED; it, `code` and `reason` count
     only where the table asks for them.
 
     What may raise comes first, so that afterwards the connection has either ended or not. No code of the application's

@@ -67,7 +67,7 @@ cdef class Hub:
         first_subscriber(topic): there is one now, and was none. It is called before `subscribe` returns, so that what
             the watcher sends then leaves before the subscriber's answer; and now, for each topic that has subscribers.
             Where it raises, `subscribe` does, and has done nothing.
-        last_subscriber(topic): there has been none for an iteration of the loop in which the last one left.
+        last_subscriber(topic): there is none any more. It is called in the iteration of the loop after the last one left.
         published(topic, message): what publish() was given, as a PreparedMessage, after it was sent to subscribers.
         """
         cdef Service service

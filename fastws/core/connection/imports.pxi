@@ -8,9 +8,9 @@ from cpython.unicode cimport PyUnicode_FromObject
 from asyncio import CancelledError
 from collections.abc import Coroutine
 
+from fastws.causes import CLOSED, REFUSED
 from fastws.constants import ReadyState, SendStatus
 from fastws.http import Accept, Request, Response, error_response
-from fastws.serving.stats import CLOSED, REFUSED
 
 
 cdef extern from "Python.h":

@@ -28,7 +28,7 @@ cdef Py_ssize_t opening_read(WebSocket ws, const uint8_t *data, size_t n) except
 
 cdef int _decide(WebSocket ws, Handshake handshake) except -1:
     """What the application has given (allowed_hosts, origins, a callback) may run the loop itself, in which
-    handshake_timeout may end the connection. So _refuse(), _ask() and opening_accept() look at the phase."""
+    handshake_timeout may end the connection. So _refuse(), _ask() and _accept() look at the phase."""
     refusal = handshake.refuse_request(service_of(ws).allowed_hosts)
     if refusal is not None:
         return _refuse(ws, refusal, "allowed_hosts")
@@ -56,12 +56,12 @@ cdef int _decide(WebSocket ws, Handshake handshake) except -1:
         text = "the server is full" if limit == "max_connections" else "too many connections from this address"
         return _refuse(ws, (503, text, (("Retry-After", RETRY_AFTER),)), limit)
     if ws.route.upgrade is None and not ws.route.keep_request:
-        return opening_accept(ws, None)
+        return _accept(ws, None)
     request = _request(ws, handshake)
     if ws.route.keep_request:
         ws.request = request
     if ws.route.upgrade is None:
-        return opening_accept(ws, None)
+        return _accept(ws, None)
     return _ask(ws, ws.route.upgrade, request)
 
 
@@ -147,7 +147,7 @@ cdef int opening_decided(WebSocket ws, verdict, error) except -1:
 
 
 cdef int _broke_opening(WebSocket ws, error) except -1:
-    """The application's code raised, or what it returned cannot be encoded: a 500, whatever it was."""
+    """An exception, or an answer that cannot be encoded: 500."""
     if ws.phase != PHASE_HANDSHAKE:
         raise error
     _refuse(ws, (500, "internal error", ()))
@@ -170,7 +170,7 @@ cdef int _carry_out(WebSocket ws, verdict) except -1:
             opening_failed(ws, "by_app")
         return _respond(ws, answer)
     if ws.route is not None and (verdict is None or isinstance(verdict, Accept)):
-        return opening_accept(ws, verdict)
+        return _accept(ws, verdict)
     _refuse(ws, (500, "internal error", ()))
     return ws.crowd.log_later(
         None,
@@ -181,7 +181,7 @@ cdef int _carry_out(WebSocket ws, verdict) except -1:
     )
 
 
-cdef int opening_accept(WebSocket ws, accept) except -1:
+cdef int _accept(WebSocket ws, accept) except -1:
     """All that can fail comes first: where it does, the peer gets a 500, and nothing has been counted."""
     cdef Handshake handshake = ws.handshake
     cdef Deflation deflation = compressing_agree(ws, handshake.extensions)
@@ -211,7 +211,7 @@ cdef int opening_accept(WebSocket ws, accept) except -1:
 
 
 cdef int opening_failed(WebSocket ws, str cause) except -1:
-    """It will never be an open connection. `cause` is one of fastws.serving.stats.REFUSED."""
+    """It will never be an open connection. `cause` is one of fastws.causes.REFUSED."""
     limits_leave(ws)
     service_of(ws).refused[cause] += 1
     return 0

@@ -54,8 +54,8 @@ def prepare(data, *, bint is_text=False):
 
 
 cdef PreparedMessage prepared_in(Hub hub, data, bint is_text):
-    """The frame, in the hub's block if there is a hub, else in memory of its own: what a peer that takes nothing keeps
-    by reference is never more than its frame."""
+    """In the hub's block if there is a hub, else in its own Buffer. A stalled peer that refers to it then keeps one
+    frame, not a block."""
     cdef PreparedMessage message = PreparedMessage.__new__(PreparedMessage)
     cdef Payload payload
     cdef uint8_t head[MAX_FRAME_HEADER]

@@ -15,12 +15,12 @@ cdef int sending_data(WebSocket ws, data, bint is_text, compress) except -1:
         return sending_prepared(ws, <PreparedMessage>data, wish)
     payload_open(&payload, data, is_text)
     try:
-        return sending_message(ws, &payload, wish)
+        return _send(ws, &payload, wish)
     finally:
         payload_close(&payload)
 
 
-cdef int sending_message(WebSocket ws, const Payload *payload, int wish) except -1:
+cdef int _send(WebSocket ws, const Payload *payload, int wish) except -1:
     """Sends one unfragmented message."""
     cdef uint8_t head[MAX_FRAME_HEADER]
     cdef uint8_t *place

@@ -1,10 +1,47 @@
-# What a server asks of its reactor, in WebSocket words.
+# The service: what the connections of a server share, and what the server asks of its reactor, in WebSocket words.
 
-def join(Service service not None, Reactor reactor not None, starter, log, double tick, Py_ssize_t max_pending):
-    """The service is that of a server on this reactor. starter: a fastws.serving.tasks.Starter; log: a
-    fastws.serving.logs.Log; tick: seconds to which deadlines are kept; max_pending: sockets that are not yet, or no
-    longer, an open connection."""
-    reactor.add(service, log, tick, max_pending)
+@cython.final
+cdef class Service:
+    """What the connections of a server are for.
+
+    options: the App's fastws.Options; find_websocket, find_http: path to look up -> (Route or http callback, path
+    parameters), or None; max_connections: as many as there is room for; user_timeout: seconds, 0 where the kernel does
+    not tell what a peer has acknowledged.
+    """
+
+    def __cinit__(self, *args, **options):
+        self.hub = Hub()
+        self.codec = Codec()
+        self.topics = {}
+        self.placed_from = {}
+        self.refused = dict.fromkeys(REFUSED, 0)
+        self.closed = dict.fromkeys(CLOSED, 0)
+
+    def __init__(
+        self, options not None, *, Hub hub not None, find_websocket, find_http, Py_ssize_t max_connections,
+        double user_timeout,
+    ):
+        self.hub = hub
+        self.max_connections = max_connections
+        self.max_connections_per_ip = options.max_connections_per_ip
+        self.head_limits = HeadLimits(options.max_header_size, options.max_request_line, options.max_headers)
+        self.find_websocket = find_websocket
+        self.find_http = find_http
+        self.allowed_hosts = options.allowed_hosts
+        self.handshake_timeout = milliseconds(options.handshake_timeout)
+        self.quarter_user_timeout = milliseconds(user_timeout / 4)
+        self.close_timeout = milliseconds(options.close_timeout)
+
+    def _deliver(self, topic, PreparedMessage message not None, int wish):
+        """For a publisher in another thread."""
+        topics_publish(self, topic, message, wish, None)
+
+
+def join(Service service not None, Reactor reactor not None, starter, log, double tick, Py_ssize_t max_transient):
+    """Adds the server to the reactor. starter: a fastws.serving.tasks.Starter; log: a fastws.serving.logs.Log; tick: at
+    least this many seconds lie between two sweeps; max_transient: sockets that are not yet, or no longer, an open
+    connection."""
+    reactor.add(service, log, tick, max_transient)
     service.starter = starter
 
 
@@ -15,12 +52,12 @@ def leave(Service service not None):
 
 
 def attach(Service service not None):
-    """Its connections hear what is published."""
+    """From now on its connections get what is published."""
     service.hub.services.append(service)
 
 
 def detach(Service service not None):
-    """They do not any more."""
+    """Its connections get nothing that is published from now on."""
     service.hub.services.remove(service)
 
 
@@ -136,7 +173,7 @@ def terminate_all(Service service not None):
 
 
 def stats(Service service not None):
-    """What a server holds and has done; see fastws.stats.Stats."""
+    """What a server holds and has done; see fastws.serving.stats.Stats."""
     cdef WebSocket ws
     cdef size_t buffered = 0, for_compression = service.codec.memory()
     cdef Py_ssize_t opening = 0

@@ -33,8 +33,8 @@ cdef object topic_name(name):
 cdef Py_ssize_t topics_publish(
     Service service, name, PreparedMessage message, int wish, WebSocket sender
 ) except -1:
-    """Returns how many connections took it. Who leaves meanwhile (too slow, say) leaves a hole, so that nobody else is
-    passed over; who joins meanwhile comes after the end."""
+    """Returns how many connections took it. A subscriber that leaves meanwhile leaves a hole, so no other is skipped.
+    One that joins is added behind the end."""
     cdef Topic topic = service.topics.get(name)
     cdef WebSocket ws                   # held: a destructor that a garbage collection runs may end it
     cdef Py_ssize_t handed = 0

@@ -251,7 +251,7 @@ cdef class WebSocket(Socket):
         """
         cdef uint16_t number = close_number(code)
         cdef str text = close_text(reason)
-        close_body(number, text)            # a mistake is told also where nothing happens
+        close_body(number, text)            # raises for a wrong argument even when closed already
         if self.phase == PHASE_OPEN:
             check_thread(self)
             ending_happens(self, END_CLOSE, None, number, text)
@@ -285,7 +285,7 @@ cdef class WebSocket(Socket):
                 self.crowd.unlink(self)
         return 0
 
-    # Python can see these two, so whoever calls them is not trusted.
+    # Python can call these two at any time, so they check the state.
 
     def _callback_ended(self, result, error):
         try:

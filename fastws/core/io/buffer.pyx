@@ -11,15 +11,6 @@ cdef class Buffer:
         PyMem_Free(self.data)
 
 
-def keep_freed_memory():
-    """Has the C library keep some freed memory for large blocks to come; for a program that is nothing but a server.
-    Does nothing, and returns False, where the environment says how to allocate."""
-    if getenv("MALLOC_TRIM_THRESHOLD_") or getenv("MALLOC_MMAP_THRESHOLD_") or getenv("GLIBC_TUNABLES"):
-        return False
-    memory_keep()
-    return True
-
-
 @cython.final
 cdef class Window:
     """Exports a stretch of a Buffer, read-only, until window_end(). Whatever exports it by then keeps the whole Buffer,

@@ -1,4 +1,4 @@
-# A crowd: the sockets of one server, which a reactor may have several of.
+# A crowd is the sockets of one server. A reactor may have several crowds.
 
 @cython.final
 cdef class Roster:
@@ -62,7 +62,7 @@ cdef class Crowd:
             return 0
         socket.linked = False
         (self.settled if socket.settled else self.transient).remove(socket)
-        socket.drop()                       # nobody holds it from here on: no event may find it
+        socket.drop()                       # the roster held it: no event may find it from here on
         return self.reactor.ask_turn() if self.is_empty() else 0
 
     cdef int settle(self, Socket socket, bint settled) noexcept:
@@ -86,7 +86,7 @@ cdef class Crowd:
         return 0
 
     cdef bint is_empty(self) noexcept:
-        """Its last socket has gone, and somebody wants to know."""
+        """No socket is left, and on_empty is set."""
         return self.on_empty is not None and not self.settled.count and not self.transient.count
 
     cdef int mark_all(self) except -1:

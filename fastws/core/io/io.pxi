@@ -29,6 +29,7 @@ cdef extern from "poller.h" nogil:
     void poller_timer_stop(int timer)
 
 cdef extern from "memory.h" nogil:
+    bint memory_kept
     void memory_keep()
     void memory_give_back()
 
@@ -128,7 +129,7 @@ cdef class Socket(Endpoint):
     cdef Address address
     cdef uint16_t taken         # bytes of the outbox that the peer took since `stalled_at`, below PROGRESS
     cdef Outbox outbox
-    cdef uint8_t *held          # input that could not be processed yet: held_size bytes, behind held_start that were
+    cdef uint8_t *held          # input to process later: held_size bytes, which begin at held_start
     cdef uint32_t held_start, held_size     # together they are no more than the reactor reads at once
     cdef uint32_t stalled_at    # since when the peer takes nothing worth mentioning, while `blocked`
     cdef uint32_t paused_at     # since when there are `pauses`, or it is `resumed`
@@ -140,22 +141,24 @@ cdef class Socket(Endpoint):
     cdef flag hung_up           # input is thrown away, and our direction shut once the outbox is empty
     cdef flag shut
     cdef flag broken            # nothing more is sent; the poller will report the end
-    # receive: what a subclass answers
+    # what a subclass answers, of what is received
     cdef Py_ssize_t on_input(self, uint8_t *data, size_t n) except -1
     cdef uint8_t *on_window(self, size_t *room) except? NULL
     cdef int on_windowed(self, size_t n) except -1
-    cdef int on_end(self) except -1
-    cdef int on_input_end(self) except -1
-    cdef int on_evicted(self) except -1
+    cdef int on_resumed(self) except -1
     cdef int on_peer_shut(self) except -1
-    # send, time, turn: what a subclass answers
+    # of what is sent
     cdef int on_blocked(self) except -1
     cdef int on_taken(self) except -1
-    cdef int on_resumed(self) except -1
-    cdef uint32_t due_in(self, uint32_t now) noexcept
-    cdef int on_due(self, uint32_t now) except -1
+    # of turns and deadlines
     cdef int on_turn(self, bint late) except -1
     cdef bint goes_on(self) noexcept
+    cdef uint32_t due_in(self, uint32_t now) noexcept
+    cdef int on_due(self, uint32_t now) except -1
+    # of the end
+    cdef int on_input_end(self) except -1
+    cdef int on_end(self) except -1
+    cdef int on_evicted(self) except -1
     cdef bint is_over(self) noexcept
     # receive
     cdef int _receive(self) except -1
@@ -177,16 +180,15 @@ cdef class Socket(Endpoint):
     cdef int uncork(self) except -1
     cdef int flush(self) except -1
     cdef bint _refused(self) noexcept
-    cdef int break_off(self) noexcept
     cdef int wake_up(self) noexcept
-    cdef int give_up(self) noexcept
     cdef int _queue(self, const uint8_t *data, size_t n) noexcept
     cdef int _block(self) except -1
     cdef size_t unsent(self) noexcept
-    cdef size_t on_its_way(self) noexcept
-    cdef bint is_unanswered_for(self, uint32_t milliseconds) noexcept
+    # turn
     cdef int mark(self) except -1
     # end
+    cdef int break_off(self) noexcept
+    cdef int give_up(self) noexcept
     cdef int _shut_if_sent(self) except -1
     cdef int hang_up(self) except -1
     cdef int drop(self) except -1
@@ -224,7 +226,9 @@ cdef class ReaderContext:
     cdef bint entered
 
 cdef class Reactor:
+    cdef object __weakref__
     cdef readonly object loop
+    cdef list crowds                    # of its servers
     cdef flag may_nest                  # a callback may run the loop: assumed of every loop but uvloop
     cdef unsigned long thread           # in which the loop was last seen running
     cdef uint32_t now                   # milliseconds, coarse, wraps
@@ -235,6 +239,7 @@ cdef class Reactor:
     cdef PyObject **watched             # endpoints by descriptor, borrowed; NULL where there is none
     cdef uint32_t watched_room
     cdef uint32_t generation            # of the endpoint that came last
+    cdef list told                      # wires with something for their sockets, of which no poller knows
     # the one timer
     cdef int timer
     cdef uint32_t tick, sweep_at
@@ -243,22 +248,18 @@ cdef class Reactor:
     cdef flag caught_up                 # the last sweep was put off to read what had come; the next is not
     # shared buffers
     cdef Buffer input
-    cdef flag keeps_memory              # what large blocks have freed, for those to come; see memory.h
     cdef flag took_much                 # a socket has taken a large block since _give_back() last looked
     cdef flag to_give_back              # memory_give_back() is due in some sweep
     cdef uint8_t *cork
     cdef size_t corked
     cdef Socket corked_for
     cdef Socket fed                     # whose input is being processed, in `input` perhaps
-    cdef object __weakref__
-    cdef list crowds                    # whom it serves
     # what the end of the turn sees to
     cdef list dirty                     # sockets with something to do
     cdef Py_ssize_t seen                # how many of those have had their turn
     cdef list put_off                   # those whose turn waits for the next, and who come first in it
     cdef list lines                     # for the logs: (log, kind, form, arguments, error)
     cdef flag overlooked                # a socket is marked and could not be listed there
-    cdef list told                      # wires with something for their sockets, of which no poller knows
     cdef flag turn_asked                # `turn_call` is to come
     cdef flag in_turn                   # _run() is on the stack
     cdef uint32_t turn_at               # `now` when it began
@@ -279,11 +280,12 @@ cdef class Reactor:
     cdef Buffer fresh_input(self)
     cdef int took_large_block(self) noexcept
     cdef uint32_t _give_back(self) noexcept
-    # turns
+    # wires
     cdef int tell(self, Pushed wire) except -1
     cdef int tell_later(self, Pushed wire) except -1
     cdef int _list(self, Pushed wire) except -1
     cdef int _hear(self) except -1
+    # turns
     cdef int ask_turn(self) except -1
     cdef int forget_turn(self) noexcept
     cdef bint is_here(self) except -1

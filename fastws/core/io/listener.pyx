@@ -12,7 +12,7 @@ cdef class Listener(Endpoint):
         self.fd = sock.fileno()
         self.burst = 1
         self.unprepared = _queued(self.fd)
-        # Half as many as may be here before one goes, so that nobody goes whose bytes have come and are to be read yet.
+        # Half of max_transient, so that no new socket is evicted before its first bytes are read.
         self.max_burst = max(1, min(MAX_BURST, crowd.max_transient // 2))
 
     cdef int on_ready(self, uint32_t events) except -1:
@@ -60,7 +60,7 @@ cdef class Listener(Endpoint):
 
     cdef int _prepare(self, int fd) noexcept:
         """Gives a connection the options that later ones inherit. It came before the listening socket had them
-        (fastws.serving.server): a service manager may start the server for its first connection."""
+        (fastws.serving.sockets): a service manager may start the server for its first connection."""
         cdef int[4] of_tcp = [TCP_NODELAY, TCP_KEEPIDLE, TCP_KEEPINTVL, TCP_KEEPCNT]
         cdef int name
         for name in of_tcp:

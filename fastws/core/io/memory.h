@@ -11,10 +11,13 @@
 /* A block of 1 MiB is more than glibc keeps: it would give the memory back to the kernel after each one, and pay for
  * the next with 256 page faults, which cost more than all else that is done to it. Both must be set: setting either
  * stops glibc from adapting the other. */
+static int memory_kept; /* it has been */
+
 static inline void
 memory_keep(void)
 {
 #ifdef __GLIBC__
+    memory_kept = 1;
     mallopt(M_MMAP_THRESHOLD, 4 << 20);
     mallopt(M_TRIM_THRESHOLD, 16 << 20);
 #endif

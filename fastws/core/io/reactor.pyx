@@ -8,10 +8,17 @@ cdef enum:
     INPUT_SIZE = 262144         # bytes; the shared receive buffer, and so the most that one socket is read per wake-up
     MIN_SHARE = 4               # milliseconds of a turn, at least, for sockets that go on with held input
     MAX_SHARE = 16              # at most: they get as long as the turn has taken before, or a busy server starves them
-    LONGEST_TICK = 1000         # milliseconds; nobody needs to be looked after more seldom
+    LONGEST_TICK = 1000         # milliseconds; a sweep at least once a second is enough
     WATCHED_AT_FIRST = 64       # descriptors that the table begins with room for
 
 cdef uint64_t TIMER_KEY = 0     # no endpoint's: their generations begin with 1
+
+
+def keep_freed_memory():
+    """Has the C library keep some freed memory for large blocks to come; for a process that does nothing but serve. Does
+    nothing where the environment says how to allocate."""
+    if not (getenv("MALLOC_TRIM_THRESHOLD_") or getenv("MALLOC_MMAP_THRESHOLD_") or getenv("GLIBC_TUNABLES")):
+        memory_keep()
 
 
 @cython.final
@@ -32,16 +39,14 @@ cdef class ReaderContext:
 cdef class Reactor:
     """Holds every descriptor, shared buffer and deadline of a loop, for any number of servers.
 
-    loop: the running asyncio (or uvloop) event loop; keeps_memory: keep_freed_memory() was called, and has done
-    something.
+    loop: the running asyncio (or uvloop) event loop.
     """
 
-    def __cinit__(self, loop, bint keeps_memory):
+    def __cinit__(self, loop):
         self.loop = loop
         self.may_nest = type(loop).__module__ != "uvloop"       # uvloop.Loop refuses to; a subclass might not
         self.tick = LONGEST_TICK
         self.thread = PyThread_get_thread_ident()
-        self.keeps_memory = keeps_memory
         self.crowds = []
         self.dirty = []
         self.put_off = []
@@ -79,7 +84,7 @@ cdef class Reactor:
         return 0
 
     cdef int add(self, Crowd crowd, log, double tick, Py_ssize_t max_transient) except -1:
-        """Serves a crowd. log: a fastws.serving.logs.Log; tick: seconds that two sweeps of its deadlines may be apart;
+        """Serves a crowd. log: a fastws.serving.logs.Log; tick: at least this many seconds lie between two sweeps;
         max_transient: see Crowd."""
         if crowd.reactor is not None or self.poller < 0:
             raise RuntimeError("a crowd has one reactor, and that is open")
@@ -100,7 +105,7 @@ cdef class Reactor:
             self._write_lines()
         finally:
             if len(self.crowds) == 1:
-                self.dirty, self.put_off, self.told = [], [], []    # nobody has a turn any more
+                self.dirty, self.put_off, self.told = [], [], []    # there are no more turns
                 self._close()               # where that fails for lack of memory, all of this may be done again
             self.crowds.remove(crowd)
             self.tick = LONGEST_TICK
@@ -257,7 +262,7 @@ cdef class Reactor:
         return 0
 
     cdef int tell(self, Pushed wire) except -1:
-        """A wire has something for its socket, of which no poller knows: it comes at once, in a turn of its own."""
+        """Gives the wire's socket its events in a turn that begins now."""
         if self.in_turn:
             return self.tell_later(wire)
         self._list(wire)
@@ -360,7 +365,7 @@ cdef class Reactor:
 
     cdef int took_large_block(self) noexcept:
         self.took_much = True
-        if self.keeps_memory and not self.to_give_back:
+        if memory_kept and not self.to_give_back:
             self.to_give_back = True
             self.sweep_within(KEEP_FOR)
         return 0
@@ -563,7 +568,7 @@ cdef class Reactor:
         return 0
 
     cdef Endpoint _watched_as(self, uint64_t key):
-        """Whom an event is for; None if that one has gone."""
+        """The endpoint of an event; None if it has gone."""
         cdef PyObject *found = self.watched[<uint32_t>key]
         if found == NULL or (<Endpoint>found).generation != key >> 32:
             return None

@@ -6,7 +6,7 @@ cdef enum:
     ZERO_COPY_FROM = 65536      # bytes; from this size on, a system call of its own costs less than a copy
     SHARE_FROM = 512            # bytes; less is copied for a peer that takes nothing, lest it pin a whole block
     PROGRESS = 4096             # bytes; a peer that takes fewer in the time of a deadline is as one that takes nothing
-    ASKED = 3                   # times that the kernel asks a peer before the silence of that one says anything
+    ASKED = 3                   # probes that must go unanswered before silence counts
     HELD_AT_ONCE = 16384        # bytes of what is held that are copied for on_input(), of which it may use up few
 
 cdef uint32_t NEVER = 0xFFFFFFFF
@@ -469,24 +469,6 @@ cdef class Socket(Endpoint):
     cdef size_t unsent(self) noexcept:
         """Bytes written and not yet taken by the kernel."""
         return self.outbox.size + (self.reactor.corked if self.reactor.corked_for is self else 0)
-
-    cdef size_t on_its_way(self) noexcept:
-        """Bytes taken by the kernel that the peer's has not acknowledged."""
-        cdef int n = 0
-        if ioctl(self.fd, SIOCOUTQ, &n) < 0:
-            return 0
-        return <size_t>n
-
-    cdef bint is_unanswered_for(self, uint32_t milliseconds) noexcept:
-        """Whether our kernel has asked ASKED times, by sending something again or by a probe, and the peer's has
-        acknowledged nothing for so long. Two minutes may pass between two probes of a closed window, and one be lost.
-        The kernel's own TCP_USER_TIMEOUT would also end a peer that does acknowledge, once its window has been smaller
-        than what is to be sent for that long, however steadily its program reads (Linux, tcp_probe_timer())."""
-        cdef tcp_info info
-        cdef socklen_t size = sizeof(info)
-        if getsockopt(self.fd, IPPROTO_TCP, TCP_INFO, &info, &size) < 0:
-            return False
-        return max(info.tcpi_retransmits, info.tcpi_probes) >= ASKED and info.tcpi_last_ack_recv >= milliseconds
 
     cdef int mark(self) except -1:
         """Has on_turn() called when this turn of the loop ends. The loop's call_soon may be Python, and so run

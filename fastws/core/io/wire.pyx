@@ -1,7 +1,6 @@
-# The wire: how a socket's bytes are read, written and shut. Nothing else in the core does that to a descriptor.
-#
-# A plain socket has no Wire: its bytes are those of its descriptor. A Wire stands between the two where that is not so:
-# Pushed is given its bytes by somebody's transport and writes to that. TLS will be another.
+# The wire is how a socket's bytes come and go: its descriptor (Socket.wire is None), or a Wire. Nothing else in the core
+# reads, writes or shuts the descriptor of a connection, or asks the system about it. Pushed is a Wire that is given its
+# bytes by somebody's transport, and writes to that. TLS will be another.
 
 cdef enum:
     NO_DESCRIPTOR = 0x7FFFFFFF  # the `fd` of a socket that has none and yet is open: no system call knows it
@@ -30,7 +29,7 @@ cdef int wire_shut(Socket socket) noexcept:
 
 
 cdef int wire_break(Socket socket) noexcept:
-    """Nothing more goes either way. The poller, or whoever stands in its place, reports the end."""
+    """Nothing more goes either way. The poller or the transport reports the end."""
     return shutdown(socket.fd, SHUT_RDWR) if socket.wire is None else socket.wire.break_off(socket)
 
 
@@ -46,8 +45,28 @@ cdef int wire_close(Socket socket) noexcept:
 
 
 cdef bint wire_watch(Socket socket, uint32_t interest) noexcept:
-    """Has the socket told of these events from now on. False where that cannot be, and nothing has changed."""
+    """Has the socket told of these events from now on. False where that cannot be."""
     return Endpoint.watch_for(socket, interest) if socket.wire is None else socket.wire.watch(socket, interest)
+
+
+cdef size_t wire_on_its_way(Socket socket) noexcept:
+    """Bytes taken by the kernel that the peer's has not acknowledged; 0 where it does not tell."""
+    cdef int n = 0
+    if ioctl(socket.fd, SIOCOUTQ, &n) < 0:
+        return 0
+    return <size_t>n
+
+
+cdef bint wire_is_unanswered(Socket socket, uint32_t milliseconds) noexcept:
+    """Whether our kernel has asked ASKED times, by sending something again or by a probe, and the peer's has
+    acknowledged nothing for so long. Two minutes may pass between two probes of a closed window, and one be lost.
+    The kernel's own TCP_USER_TIMEOUT would also end a peer that does acknowledge, once its window has been smaller
+    than what is to be sent for that long, however steadily its program reads (Linux, tcp_probe_timer())."""
+    cdef tcp_info info
+    cdef socklen_t size = sizeof(info)
+    if getsockopt(socket.fd, IPPROTO_TCP, TCP_INFO, &info, &size) < 0:
+        return False
+    return max(info.tcpi_retransmits, info.tcpi_probes) >= ASKED and info.tcpi_last_ack_recv >= milliseconds
 
 
 cdef ssize_t _fails_with(int error) noexcept:
@@ -158,7 +177,7 @@ cdef class Pushed(Wire):
     cdef ssize_t write(self, Socket socket, const iovec *pieces, int count) noexcept:
         cdef list parts
         cdef size_t n = 0
-        cdef int i
+        cdef int i, error = 0
         if self.lost:
             return _fails_with(EPIPE)
         if self.full:
@@ -170,10 +189,10 @@ cdef class Pushed(Wire):
                 n += pieces[i].iov_len
             self.transport.write(b"".join(parts))
         except MemoryError:
-            return _fails_with(ENOMEM)
+            error = ENOMEM
         except BaseException:
-            return _fails_with(EPIPE)
-        return <ssize_t>n
+            error = EPIPE
+        return _fails_with(error) if error else <ssize_t>n
 
     cdef int shut(self, Socket socket) noexcept:
         try:
@@ -182,14 +201,14 @@ cdef class Pushed(Wire):
             else:
                 self.transport.close()
         except BaseException:
-            return -1
+            pass                            # it is the transport's to report an end
         return 0
 
     cdef int break_off(self, Socket socket) noexcept:
         try:
             self.transport.abort()
         except BaseException:
-            return -1
+            pass
         return 0
 
     cdef int close(self, Socket socket) noexcept:
@@ -197,10 +216,11 @@ cdef class Pushed(Wire):
         try:
             self.transport.close()
         except BaseException:
-            return -1
+            pass
         return 0
 
     cdef bint watch(self, Socket socket, uint32_t interest) noexcept:
+        cdef bint done = False
         try:
             if (interest ^ socket.interest) & POLL_READ and not self.lost:
                 if interest & POLL_READ:
@@ -210,6 +230,7 @@ cdef class Pushed(Wire):
             socket.interest = interest
             if self.ready():
                 socket.reactor.tell_later(self)
+            done = True
         except BaseException:
-            return False
-        return True
+            pass
+        return done

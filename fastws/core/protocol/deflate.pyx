@@ -23,7 +23,7 @@ cdef void history_drop(History *history) noexcept:
     memset(history, 0, sizeof(History))
 
 
-cdef void history_add(History *history, size_t limit, const uint8_t *data, size_t n) noexcept:
+cdef void _history_add(History *history, size_t limit, const uint8_t *data, size_t n) noexcept:
     """Keeps the last `limit` bytes. Without memory for them it keeps nothing, which is right at any time."""
     cdef size_t kept, capacity
     cdef uint8_t *moved
@@ -284,7 +284,7 @@ cdef class Codec:
     cdef int sent(self, const DeflateSettings *settings, Deflation target, const uint8_t *data, size_t n) except -1:
         """These n bytes have been sent to `target` as pack() has just made them for it."""
         if target.takeover:
-            history_add(&target.history, min(settings.history, <size_t>1 << target.window_bits), data, n)
+            _history_add(&target.history, min(settings.history, <size_t>1 << target.window_bits), data, n)
             self.last_target = target
         return 0
 
@@ -293,7 +293,7 @@ cdef class Codec:
     ) except -1:
         """These n bytes have been sent to `target`, self-contained. They go on with a history, but begin none."""
         if target.history.size:
-            history_add(&target.history, min(settings.history, <size_t>1 << target.window_bits), data, n)
+            _history_add(&target.history, min(settings.history, <size_t>1 << target.window_bits), data, n)
         if self.last_target is target:
             self.last_target = None
         return 0

@@ -129,7 +129,7 @@ cdef class Handshake:
     # verdicts: None, or (status, text, headers) of the refusal
 
     cpdef refuse_request(self, allowed_hosts):
-        """What any request must be, whatever it asks for."""
+        """Rules for every request, upgrade or not."""
         if self.version != b"1.1":
             return 505, "this server speaks HTTP/1.1", ()
         if self.hosts != 1:
