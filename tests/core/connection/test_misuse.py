@@ -140,7 +140,7 @@ def test_every_type_of_the_core_can_be_poked(loop_kind: str, traps: Any, no_leak
 
     async def main() -> None:
         loop = asyncio.get_running_loop()
-        reactor = _speedups.Reactor(loop, False)
+        reactor = _speedups.Reactor(loop)
         service = _speedups.Service(all_options(), **service_arguments())
         _speedups.join(service, reactor, None, Log(logging.getLogger("poked"), loop), 0.01, 1)  # type: ignore[arg-type]
         limits = service.head_limits  # type: ignore[attr-defined]

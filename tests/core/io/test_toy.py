@@ -83,7 +83,7 @@ async def until(check: Callable[[], Any]) -> None:
 async def toy(
     family: int = socket.AF_INET, name: Any = ("127.0.0.1", 0), *, max_transient: int = 1000, reactor: Any = None
 ) -> AsyncIterator[Toy]:
-    reactor = reactor or _toy.Reactor(asyncio.get_running_loop(), False)
+    reactor = reactor or _toy.Reactor(asyncio.get_running_loop())
     sock = socket.socket(family)
     sock.setblocking(False)
     sock.bind(name)
