@@ -139,10 +139,11 @@ def test_what_the_server_closes_ends_for_the_peer_though_a_child_holds_it(serve:
 
 
 def test_a_handshake_that_is_timed_out_ends_though_a_child_holds_it(serve: Serving) -> None:
-    server = serve(make_app(Room(), handshake_timeout=0.2))
+    server = serve(make_app(Room(), handshake_timeout=10)).hold_clock()
     client = RawClient.connect(server.port)
     server.settle()
     with copies_kept():
+        server.advance(10)
         assert client.eof()
 
 
