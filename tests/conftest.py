@@ -24,19 +24,26 @@ hypothesis.settings.register_profile("patient", deadline=None, suppress_health_c
 hypothesis.settings.load_profile("patient")
 
 
-@pytest.fixture(scope="session", autouse=True)
-def quick_collections() -> None:
-    """What was imported is no garbage: the collections around each test need not look at it."""
-    gc.freeze()
+def of_extensions() -> collections.Counter[str]:
+    return collections.Counter(type(one).__name__ for one in gc.get_objects() if type(one).__module__ in EXTENSIONS)
 
 
 @pytest.fixture(scope="session", autouse=True)
-def no_object_left(request: pytest.FixtureRequest, quick_collections: None) -> Iterator[None]:
+def no_object_left(request: pytest.FixtureRequest) -> Iterator[None]:
     """Objects that can be in a cycle are all known to Python, which is why no leak detector takes them for lost."""
+    before = of_extensions()
     yield
     gc.collect()
-    left = collections.Counter(type(one).__name__ for one in gc.get_objects() if type(one).__module__ in EXTENSIONS)
+    left = of_extensions() - before
     assert request.session.testsfailed or not left, f"never freed: {left}"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def quick_collections(no_object_left: None) -> Iterator[None]:
+    """What was imported is no garbage: the collections around each test need not look at it."""
+    gc.freeze()
+    yield
+    gc.unfreeze()
 
 
 @pytest.fixture(params=LOOP_KINDS)
@@ -66,6 +73,7 @@ def traps() -> Iterator[Traps]:
 @pytest.fixture
 def no_leaked_fds() -> Iterator[None]:
     gc.collect()
+    gc.freeze()  # nor need they look at what pytest and others keep of earlier tests
     before = open_fds()
     yield
     for client in list(RawClient.opened):

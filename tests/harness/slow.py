@@ -62,13 +62,20 @@ def thrifty_client(port: int, room: int = 16_384, segment: int = 1400) -> RawCli
     return RawClient(sock, 20.0)
 
 
-def read_slowly(client: RawClient, rate: float, size: float = math.inf, at_once: int = 4096) -> None:
-    """Reads on at so many bytes a second, until `size` are there or the server has ended its side; a reset raises."""
+def read_slowly(
+    client: RawClient,
+    rate: float,
+    size: float = math.inf,
+    at_once: int = 4096,
+    pass_time: Callable[[float], object] = time.sleep,
+) -> None:
+    """Reads on at so many bytes a second, until `size` are there or the server has ended its side; a reset raises. With
+    `pass_time=server.advance` the seconds are those of the server's clock."""
     while len(client.buffer) < size and not client.ended:
         data = client.sock.recv(at_once)
         client.ended = not data
         client.buffer += data
-        time.sleep(len(data) / rate)
+        pass_time(len(data) / rate)
 
 
 def quiet(server: ServerThread) -> bool:

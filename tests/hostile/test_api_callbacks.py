@@ -419,7 +419,7 @@ def test_a02_one_function_for_all_callbacks(serve: Serving, binary: str) -> None
 def test_a02_one_function_for_all_callbacks_is_cancelled(serve: Serving, how: str) -> None:
     """Of what waits, `close` alone comes."""
     handler = OneForAll()
-    server = serve(make_app(handler))
+    server = serve(make_app(handler, close_timeout=5)).hold_clock()
     with bystander(server):
         client = RawClient.open(server.port)
         client.send_raw(build(TEXT, b"wait") + build(TEXT, b"behind") + build(PING))
@@ -429,5 +429,8 @@ def test_a02_one_function_for_all_callbacks_is_cancelled(serve: Serving, how: st
             client.reset()
         else:
             server.call(lambda: next(iter(server.server.connections)).terminate())
+            server.advance(4.999)
+            assert handler.calls == [(), ("wait",)]
+            server.advance(0.001)
         eventually(lambda: (1006, "") in handler.calls)
         assert handler.calls == [(), ("wait",), ("cancelled",), (1006, "")]

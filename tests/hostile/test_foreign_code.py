@@ -7,7 +7,6 @@ import asyncio
 import logging
 import select
 import sys
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
@@ -44,7 +43,6 @@ BAD_FRAME = b"\x83\x80\x00\x00\x00\x00"  # there is no opcode 3
 OFFER = [("Sec-WebSocket-Extensions", "permessage-deflate")]
 TAKEOVER = fastws.Deflate(client_no_context_takeover=False, max_inflater_memory=1 << 20)
 MOST = 65_536  # bytes, of max_backpressure
-SOON = 0.1 * PATIENCE
 
 
 class Boom(Exception):
@@ -191,7 +189,10 @@ def provoke(cause: str, server: ServerThread, peers: Peers) -> tuple[RawClient, 
         client.send_raw(build(TEXT, b"raise") + build(TEXT, b"behind"))
         return client, 1011
     if cause == "ping_timeout":
-        return peers.join(server, "it"), 1011
+        client = peers.join(server, "it")
+        server.advance(20)
+        server.advance(10)
+        return client, 1011
     client = peers.join(server, "it", receive_buffer=4096)
     stuff(server, peers.sockets["it"])
     assert server.call(peers.sockets["it"].send, "over") == fastws.DROPPED
@@ -206,8 +207,8 @@ def test_a07_a_line_brings_about_an_act_on_the_connection_that_it_is_about(
     serve: Serving, act: str, cause: str
 ) -> None:
     peers = Peers()
-    options = {"ping_interval": SOON, "ping_timeout": SOON} if cause == "ping_timeout" else {}
-    server = serve(make_app(peers, compression=TAKEOVER, max_backpressure=MOST, **options))
+    options = {"ping_interval": 20, "ping_timeout": 10} if cause == "ping_timeout" else {}
+    server = serve(make_app(peers, compression=TAKEOVER, max_backpressure=MOST, **options)).hold_clock()
     if cause == "exception":
         serve.traps.expect(Boom)
     with logging_to(lambda record: ACTS[act](peers.sockets["it"])) as log:
@@ -251,8 +252,8 @@ def test_a07_a_refusal_is_sent_though_a_handler_of_the_log_raises(serve: Serving
 def test_a07_a_handler_of_the_log_raises(serve: Serving, cause: str, error: type[BaseException]) -> None:
     """What is behind is not delivered, and the Close is sent."""
     peers = Peers()
-    options = {"ping_interval": SOON, "ping_timeout": SOON} if cause == "ping_timeout" else {}
-    server = serve(make_app(peers, compression=TAKEOVER, max_backpressure=MOST, **options))
+    options = {"ping_interval": 20, "ping_timeout": 10} if cause == "ping_timeout" else {}
+    server = serve(make_app(peers, compression=TAKEOVER, max_backpressure=MOST, **options)).hold_clock()
     if cause == "exception":
         serve.traps.expect(Boom)
 
@@ -561,7 +562,7 @@ def test_a07_acting_at_the_recursion_limit(serve: Serving, act: str, where: str)
         def close(self, ws: Any, code: int, reason: str) -> None:
             ends.append(ws.query_string)
 
-    server = serve(make_app(Handler, handshake_timeout=2 * SOON, ping_interval=0, close_timeout=SOON))
+    server = serve(make_app(Handler, handshake_timeout=10, ping_interval=0, close_timeout=5)).hold_clock()
     silent = RawClient.connect(server.port)
     other = RawClient.open(server.port, "/?other")
     client = RawClient.open(server.port, "/?deep")
@@ -570,15 +571,18 @@ def test_a07_acting_at_the_recursion_limit(serve: Serving, act: str, where: str)
             client.send(NESTED)
         except ConnectionError:
             break
+    server.settle()
+    server.advance(5)
     if act in ("close", "terminate"):
         eventually(lambda: "deep" in ends)
-    server.settle()
     late = RawClient.connect(server.port)
     other.buffer.clear()
     other.send("later")
     while (got := other.recv()) != "from a task":
         assert got == "deep"
+    server.advance(5)
     assert silent.eof(5.0 * PATIENCE), "its deadline has not come"
+    server.advance(5)
     assert late.eof(5.0 * PATIENCE), "no deadline comes any more"
     client.close()
     other.close()
@@ -629,16 +633,17 @@ def test_a07_peers_that_vanish_together_cost_nobody_else(serve: Serving, act: st
                     kept[0].close(4000)
 
     options = {"max_backpressure": 1 << 40, "high_water": 1000, "low_water": 100}
-    app = make_app(Handler, ping_interval=8 * SOON, ping_timeout=8 * SOON, **options)
-    server = serve(app)
+    app = make_app(Handler, ping_interval=20, ping_timeout=20, **options)
+    server = serve(app).hold_clock()
     x = RawClient.connect(server.port, timeout=20.0)
     x.handshake("/?X")
     others = [RawClient.open(server.port) for _ in range(many)]
+    server.advance(20)
     for client in (x, *others):
         assert client.recv_frame() == (True, PING, b"")
     x.send_frame(10)
     server.settle()
-    server.loop.call_soon_threadsafe(time.sleep, 9 * SOON)  # now one sweep finds all of them due
+    server.advance(20)  # one sweep finds all of them due
     if act == "close":
         while (frame := x.recv_frame()).opcode == PING:
             x.send_frame(10, frame.payload)
@@ -700,7 +705,7 @@ def test_a04_a_signal_comes_while_a_coroutine_is_started(
 
     async def serves() -> None:
         assert asyncio.current_task() is not None
-        await server.stop(0.1)
+        await server.stop(0.01)
 
     loop = new_loop(loop_kind)
     number, interrupted = 0, True
@@ -790,6 +795,7 @@ def test_a04_a_signal_comes_before_a_turn(loop_kind: str, no_leaked_fds: None, t
         while (frame := heard(number)).opcode != CLOSE:
             assert frame.payload == b"task"
         clients[number].send_close(1001)
+        clients[number].close()
     loop.run_until_complete(asyncio.wait_for(stopped, 20 * PATIENCE))
     assert closed == [1001, 1001] and not any(at_rest(app.stats()).values())
     loop.run_until_complete(loop.shutdown_default_executor())

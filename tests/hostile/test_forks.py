@@ -139,10 +139,11 @@ def test_what_the_server_closes_ends_for_the_peer_though_a_child_holds_it(serve:
 
 
 def test_a_handshake_that_is_timed_out_ends_though_a_child_holds_it(serve: Serving) -> None:
-    server = serve(make_app(Room(), handshake_timeout=0.2))
+    server = serve(make_app(Room(), handshake_timeout=10)).hold_clock()
     client = RawClient.connect(server.port)
     server.settle()
     with copies_kept():
+        server.advance(10)
         assert client.eof()
 
 
@@ -406,15 +407,17 @@ def test_a_signal_that_is_blocked_in_the_thread_that_forks(loop_kind: str) -> No
 
 def test_a_request_that_is_being_decided_when_the_process_forks(serve: Serving) -> None:
     app = fastws.App()
+    forked = asyncio.Event()
 
     @app.websocket("/")
     class Slow:
         async def upgrade(self, request: Any) -> None:
-            await asyncio.sleep(0.05)
+            await forked.wait()
 
     server = serve(app)
     client = RawClient.connect(server.port)
     client.send_raw(request_bytes())
     server.settle()
     assert server.call(in_child, lambda: server.app.stats() == total(())) == "True"
+    server.call(forked.set)
     client.expect_101()

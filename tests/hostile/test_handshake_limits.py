@@ -5,6 +5,7 @@ from __future__ import annotations
 import select
 import socket
 import struct
+import threading
 import time
 
 import pytest
@@ -194,12 +195,14 @@ def test_h21_reset_before_accept(serve: Serving) -> None:
     recorder = Recorder()
     server = serve(make_app(recorder.handler(upgrade=True)))
     with bystander(server):
-        server.loop.call_soon_threadsafe(time.sleep, 0.3)
-        time.sleep(0.05)
+        held, go_on = threading.Event(), threading.Event()
+        server.loop.call_soon_threadsafe(lambda: (held.set(), go_on.wait()))
+        held.wait()
         for _ in range(50):
             with socket.create_connection(("127.0.0.1", server.port)) as sock:
                 sock.sendall(request_bytes())
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        go_on.set()
         server.settle()
         eventually(lambda: server.stats()["sockets"] == 1)
         assert recorder.events.count(("open",)) == len([event for event in recorder.events if event[0] == "close"])

@@ -231,7 +231,7 @@ def test_a08_the_connection_ends_while_its_callback_runs_the_loop(serve: Serving
     passed: list[int] = []
     kind = NestingFirstStep if where == "first step" else Nesting
     nesting = kind("message" if where == "first step" or "message" in where else where, until, serve)
-    server = serve(make_app(nesting, max_backpressure=1000, close_timeout=SOON))
+    server = serve(make_app(nesting, max_backpressure=1000, close_timeout=5)).hold_clock()
     other = RawClient.open(server.port, "/?beside")
     client = RawClient.connect(server.port, receive_buffer=4096)
     stream = build(PING, b"p") + build(TEXT, b"1") if where == "ping" else build(TEXT, b"1")
@@ -255,6 +255,8 @@ def test_a08_the_connection_ends_while_its_callback_runs_the_loop(serve: Serving
         other.send("x")
         assert other.recv() == "x"
     passed.append(1)
+    eventually(lambda: (nesting.where, "ends") in nesting.of("outer"))
+    server.advance(5)
     eventually(lambda: [one for one in nesting.of("outer") if one[0] == "close"], 5.0)
     server.settle()
     events = nesting.of("outer")
@@ -369,7 +371,8 @@ def test_a08_other_ways_to_receive(serve: Serving, beside: str) -> None:
 
 
 def test_a08_deadlines_of_a_connection_whose_callback_runs_the_loop(serve: Serving) -> None:
-    """It answers Pings, and has sent its message in time, but nothing is read from it meanwhile."""
+    """It answers Pings, and has sent its message in time, but nothing is read from it meanwhile. Time
+    passes, as the loop that is run inside must be one in which the timer rings."""
 
     def until() -> bool:
         return time.monotonic() > ends[0]

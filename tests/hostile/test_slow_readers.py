@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import socket
-import time
 from typing import Any
 
 import pytest
 from harness import (
     ANY,
     BINARY,
-    PATIENCE,
     RawClient,
     Recorder,
     ServerThread,
@@ -33,7 +32,8 @@ import fastws
 
 READ = 256 << 10  # bytes that are read at once, and so at most answered before reading pauses
 TURNS = 600  # of the loop: with so many, the messages of one read have all had their turn, even the smallest
-STALLED = 0.5 * PATIENCE
+AT_ONCE = 30
+STALLED = 30.0  # on a clock that is held
 TCPI_BACKOFF = 4  # which byte it is in struct tcp_info (linux/tcp.h)
 BACKOFF = 4  # doublings of the 0.2 s between two probes of a closed window: three seconds of it have passed
 ENOUGH = 256 << 20  # bytes; whoever takes so many holds nobody back
@@ -45,13 +45,22 @@ def push(server: ServerThread, client: RawClient, wire: bytes) -> tuple[int, int
     client.sock.setblocking(False)
     view = memoryview(wire * max(1, READ // len(wire)))
     taken = most = quiet = 0
+
+    async def turns() -> int:
+        """The most that is buffered in some turns of the loop."""
+        most = 0
+        for _ in range(AT_ONCE):
+            await asyncio.sleep(0)
+            most = max(most, server.app.stats()["buffered_bytes"])
+        return most
+
     while quiet < TURNS and taken < ENOUGH:
         try:
             taken += client.sock.send(view[taken % len(wire) :])
             quiet = 0
         except BlockingIOError:
-            quiet += 1
-        most = max(most, server.stats()["buffered_bytes"])
+            quiet += AT_ONCE
+        most = max(most, server.call(turns))
     client.sock.settimeout(client.timeout)
     return taken, most
 
@@ -68,7 +77,7 @@ def test_s03_echo_requests_from_a_peer_that_never_reads(serve: Serving, size: in
             ws.send(data)
 
     high_water = 100_000
-    server = serve(make_app(Echo, high_water=high_water, max_backpressure=8 << 20, send_timeout=STALLED))
+    server = serve(make_app(Echo, high_water=high_water, max_backpressure=8 << 20, send_timeout=STALLED)).hold_clock()
     with bystander(server, recorder, [("open",), ("close", 1006, ANY)]):
         client = RawClient.connect(server.port, receive_buffer=4096)
         client.handshake()
@@ -77,6 +86,10 @@ def test_s03_echo_requests_from_a_peer_that_never_reads(serve: Serving, size: in
         assert high_water < most <= high_water + max(READ, size + 20), most
         answered = len(counts)
         assert 0 < answered <= taken // size
+        server.advance(STALLED - 0.001)
+        assert server.stats()["sockets"] == 2
+        server.advance(0.001)
+        server.advance(STALLED)  # in the first its kernel took some
         eventually(lambda: server.stats()["sockets"] == 1)
         assert len(counts) == answered, "it was read from while it took nothing"
         assert server.stats()["closed"]["send_timeout"] == 1
@@ -149,7 +162,7 @@ def test_s03_a_trickle_is_no_reading(serve: Serving, state: str) -> None:
     time of a deadline is as nothing."""
     app = make_app(Recorder().handler(), send_timeout=STALLED, close_timeout=STALLED, max_backpressure=8 << 20)
     app.http("/plain")(lambda request: fastws.Response(200, bytes(4 << 20)))
-    server = serve(app, sock=small_buffers(4096))
+    server = serve(app, sock=small_buffers(4096)).hold_clock()
     with bystander(server):
         client = thrifty_client(server.port, room=2304, segment=88)
         if state == "answered":
@@ -171,5 +184,5 @@ def test_s03_a_trickle_is_no_reading(serve: Serving, state: str) -> None:
             assert taken < 3 * 4096, "it has had the time of several deadlines"
             with contextlib.suppress(OSError):
                 client.sock.recv(250)
-            time.sleep(STALLED / 10)
+            server.advance(STALLED / 10)
         assert taken, "it took nothing at all"

@@ -177,7 +177,7 @@ def test_a_second_signal_ends_at_once(start: Any, loop: str, second: int) -> Non
     client = RawClient.open(process.port)
     process.signal(signal.SIGTERM)
     assert client.recv_frame().opcode == 8
-    time.sleep(0.1)
+    eventually(lambda: "stopping: 1 connections" in process.stderr)
     began = time.monotonic()
     process.signal(second)
     assert process.wait() == 0
@@ -230,6 +230,7 @@ def test_a_signal_amid_traffic(start: Any) -> None:
     process = start(timeout=1)
     client = RawClient.open(process.port)
     over = threading.Event()
+    rounds: list[int] = []
 
     def flood() -> None:
         frames = build(TEXT, b"x", mask=b"abcd") * 1000
@@ -237,12 +238,13 @@ def test_a_signal_amid_traffic(start: Any) -> None:
             while not over.is_set():
                 client.send_raw(frames)
                 client.drain_now()
+                rounds.append(1)
         except OSError:
             pass
 
     thread = threading.Thread(target=flood)
     thread.start()
-    time.sleep(0.2)
+    eventually(lambda: len(rounds) > 20)
     process.signal(signal.SIGTERM)
     code = process.wait(8)
     over.set()

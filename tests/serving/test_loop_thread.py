@@ -134,6 +134,7 @@ def test_stopped_there(moving: Moving) -> None:
     client = RawClient.open(moving.server.port)
     stopping = asyncio.run_coroutine_threadsafe(moving.server.stop(5), moving.loop)
     expect_close(client, 1001)
+    client.close()
     stopping.result(10 * PATIENCE)
 
 

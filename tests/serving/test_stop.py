@@ -1,4 +1,5 @@
-"""How a server stops: its peers are told, its callbacks end, and nothing holds it up."""
+"""How a server stops: its peers are told, its callbacks end, and nothing holds it up. It has its time on the loop's
+clock, so time passes here."""
 
 from __future__ import annotations
 

@@ -48,7 +48,8 @@ class Starved(Trial):
     """Its loop turns with the library at work."""
 
     def __enter__(self) -> Starved:
-        poller = next((fd for fd in open_fds() if _polls_a_timer(fd)), -1)  # none once the server has ended
+        timers = {str(fd) for fd, what in open_fds().items() if "timerfd" in what}
+        poller = next((fd for fd in open_fds() if _polls(fd, timers)), -1)  # none once the server has ended
         LIBRARY.shortage_active(poller)
         return self
 
@@ -56,9 +57,8 @@ class Starved(Trial):
         LIBRARY.shortage_active(-1)
 
 
-def _polls_a_timer(fd: int) -> bool:
-    """Whether it is the reactor's poller."""
-    timers = {str(one) for one, what in open_fds().items() if "timerfd" in what}
+def _polls(fd: int, timers: set[str]) -> bool:
+    """Whether it is the reactor's poller: no other polls a timer."""
     try:
         with open(f"/proc/self/fdinfo/{fd}") as file:
             return any(line.startswith("tfd:") and line.split()[1] in timers for line in file)

@@ -318,6 +318,8 @@ def asking_drained(trial: Trial) -> Action:
 
 
 def sweeping(path: str, wire: bytes = b"", waits: float = 0.06) -> Callable[[Trial], Action]:
+    """Time passes: that the timer rings and is set again is what may fail."""
+
     def prepare(trial: Trial) -> Action:
         for _ in range(3):
             peer = trial.peer(path)

@@ -210,9 +210,12 @@ class World:
         return result[0]
 
     def until(self, check: Callable[[], Any], what: str) -> None:
-        for _ in range(PATIENT_TURNS):
+        for turns in range(PATIENT_TURNS):
             if check():
                 return
+            if turns < TURNS:
+                self.turn(1)
+                continue
             self.loop.call_later(0.001, self.loop.stop)
             self.loop.run_forever()
             for peer in self.peers:

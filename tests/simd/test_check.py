@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import subprocess
 from pathlib import Path
@@ -25,18 +26,25 @@ def run(*command: str) -> str:
     return done.stdout
 
 
+def built(tmp_path_factory: pytest.TempPathFactory, name: str, *flags: str) -> str:
+    """The program, compiled once for all workers of a run."""
+    folder = tmp_path_factory.getbasetemp()
+    program = (folder.parent if "PYTEST_XDIST_WORKER" in os.environ else folder) / name
+    with open(f"{program}.lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not program.exists():
+            run(*COMPILE, *flags, "-o", str(program))
+    return str(program)
+
+
 @pytest.fixture(scope="session")
 def check(tmp_path_factory: pytest.TempPathFactory) -> str:
-    program = str(tmp_path_factory.mktemp("simd") / "check")
-    run(*COMPILE, "-O3", "-o", program)
-    return program
+    return built(tmp_path_factory, "check", "-O3")
 
 
 @pytest.fixture(scope="session")
 def check_sanitized(tmp_path_factory: pytest.TempPathFactory) -> str:
-    program = str(tmp_path_factory.mktemp("simd") / "check-sanitized")
-    run(*COMPILE, *SANITIZE, "-o", program)
-    return program
+    return built(tmp_path_factory, "check-sanitized", *SANITIZE)
 
 
 def test_the_variants_are_those_of_the_extension(check: str) -> None:

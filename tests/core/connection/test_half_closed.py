@@ -5,13 +5,11 @@ from __future__ import annotations
 
 import asyncio
 import os
-import time
 from typing import Any
 
 import pytest
 from harness import (
     CLOSE,
-    PATIENCE,
     PONG,
     TEXT,
     Frame,
@@ -35,8 +33,8 @@ from harness import (
 import fastws
 
 GET = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"
-LIMIT = 0.25 * PATIENCE
-RATE = 200_000  # bytes a second that an honest peer reads
+LIMIT = 10.0  # on the server's clock, which is held
+RATE = 10_000  # bytes a second of that clock that an honest peer reads
 SIZE = int(4 * LIMIT * RATE)  # for which it needs as long as several deadlines
 
 
@@ -73,7 +71,7 @@ def asking(serve: Serving, asked: Asked, wire: bytes = GET, **options: Any) -> t
     """A peer that has asked, and shut its side."""
     app = make_app(asked, **{"close_timeout": LIMIT, "max_backpressure": 1 << 30, **options})
     app.http("/plain")(asked.http)
-    server = serve(app, sock=small_buffers())
+    server = serve(app, sock=small_buffers()).hold_clock()
     client = thrifty_client(server.port)
     if wire is not GET:
         client.handshake()
@@ -94,7 +92,7 @@ def test_http_is_answered_when_the_callback_ends(serve: Serving, size: int) -> N
     assert quiet(server)
     assert asked.events == ["begins"]
     server.call(asked.gate.set)
-    read_slowly(client, RATE)
+    read_slowly(client, RATE, pass_time=server.advance)
     assert client.recv_http().body == asked.answer
     client.expect_eof()
     assert asked.events == ["begins", "ends"]
@@ -114,11 +112,11 @@ def test_http_with_the_fin_behind_the_request(serve: Serving, method: str, async
 
     app = make_app(close_timeout=LIMIT)
     app.http("/")(later if asynchronous else lambda request: fastws.Response(200, body))
-    server = serve(app, sock=small_buffers())
+    server = serve(app, sock=small_buffers()).hold_clock()
     client = thrifty_client(server.port)
     client.send_raw(GET.replace(b"GET", method.encode()) + GET)
     client.finish_sending()
-    read_slowly(client, RATE)
+    read_slowly(client, RATE, pass_time=server.advance)
     head = client.recv_until(b"\r\n\r\n")
     assert f"Content-Length: {SIZE}\r\n".encode() in head
     assert client.buffer == (body if method == "GET" else b"")
@@ -131,6 +129,10 @@ def test_http_answers_that_nobody_takes(serve: Serving) -> None:
     server.call(asked.gate.set)
     eventually(lambda: server.stats()["buffered_bytes"] > 0)
     assert quiet(server)
+    server.advance(LIMIT - 0.001)
+    assert server.stats()["sockets"] == 1
+    server.advance(0.001)
+    server.advance(LIMIT)  # in the first its kernel took some
     eventually(lambda: server.stats()["sockets"] == 0)
 
 
@@ -142,6 +144,10 @@ def test_http_that_is_not_answered(serve: Serving, end: str) -> None:
         client.reset()
     elif end == "stop":
         server.stop_server(0)
+    else:
+        server.advance(2 * LIMIT - 0.001)
+        assert asked.events == ["begins"]
+        server.advance(0.001)
     eventually(lambda: asked.events == ["begins", "cancelled"])
     cause = {"timeout": "handshake_timeout", "reset": "left", "stop": "stopping"}[end]
     assert server.app.stats()["refused"][cause] == 1
@@ -198,7 +204,7 @@ def test_a_message_is_answered_when_its_callback_ends(serve: Serving) -> None:
     server, client = asking(serve, asked, build(TEXT, b"?"))
     assert quiet(server)
     server.call(asked.gate.set)
-    read_slowly(client, RATE)
+    read_slowly(client, RATE, pass_time=server.advance)
     assert client.recv() == asked.answer
     client.expect_eof()
     eventually(lambda: asked.events == ["begins", "ends", (1006, "")])
@@ -207,7 +213,7 @@ def test_a_message_is_answered_when_its_callback_ends(serve: Serving) -> None:
 
 def test_answers_of_plain_callbacks_are_taken_slowly(serve: Serving) -> None:
     recorder = Recorder()
-    server = serve(make_app(recorder.handler(echo=True), close_timeout=LIMIT), sock=small_buffers())
+    server = serve(make_app(recorder.handler(echo=True), close_timeout=LIMIT), sock=small_buffers()).hold_clock()
     client = thrifty_client(server.port)
     client.handshake()
     payload = os.urandom(SIZE)
@@ -215,7 +221,7 @@ def test_answers_of_plain_callbacks_are_taken_slowly(serve: Serving) -> None:
     client.finish_sending()
     eventually(lambda: server.stats()["buffered_bytes"] > 0)
     assert quiet(server)
-    read_slowly(client, RATE)
+    read_slowly(client, RATE, pass_time=server.advance)
     assert client.recv() == payload
     client.expect_eof()
     eventually(lambda: recorder.events[-1] == ("close", 1006, ""))
@@ -234,12 +240,12 @@ def test_a_callback_may_wait_for_its_answer_to_be_taken(serve: Serving) -> None:
             recorder.note(ws, "drained")
             ws.send("done")
 
-    server = serve(make_app(Handler, close_timeout=LIMIT), sock=small_buffers())
+    server = serve(make_app(Handler, close_timeout=LIMIT), sock=small_buffers()).hold_clock()
     client = thrifty_client(server.port)
     client.handshake()
     client.send("?")
     client.finish_sending()
-    read_slowly(client, RATE)
+    read_slowly(client, RATE, pass_time=server.advance)
     assert [client.recv() for _ in range(3)] == [bytes(SIZE), bytes(SIZE), "done"]
     client.expect_eof()
     assert ("drained",) in recorder.events
@@ -248,14 +254,14 @@ def test_a_callback_may_wait_for_its_answer_to_be_taken(serve: Serving) -> None:
 def test_a_pong_that_is_owed_is_sent(serve: Serving) -> None:
     """The peer took nothing when it asked for it."""
     recorder = Recorder()
-    server = serve(make_app(recorder.handler(), high_water=1 << 30), sock=small_buffers())
+    server = serve(make_app(recorder.handler(), high_water=1 << 30), sock=small_buffers()).hold_clock()
     client = thrifty_client(server.port)
     client.handshake()
     server.call(newest(server).send, bytes(SIZE))
     client.send_raw(build(9, b"still there?"))
     client.finish_sending()
     eventually(lambda: ("ping", b"still there?") in recorder.events)
-    read_slowly(client, 10 * RATE)
+    read_slowly(client, 10 * RATE, pass_time=server.advance)
     assert client.recv() == bytes(SIZE)
     assert client.recv_frame() == Frame(True, PONG, b"still there?")
     client.expect_eof()
@@ -276,6 +282,13 @@ def test_a_message_that_is_not_answered(serve: Serving, end: str) -> None:
         server.call(asked.gate.set)
     elif end == "nothing is taken":
         server.call(asked.gate.set)
+        eventually(lambda: server.stats()["buffered_bytes"] > 0)
+    if end in ("timeout", "nothing is taken"):
+        server.advance(LIMIT - 0.001)
+        assert (1006, "") not in asked.events
+        server.advance(0.001)
+    if end == "nothing is taken":
+        server.advance(LIMIT)  # in the first its kernel took some
     code = (1001, "server is stopping") if end == "stop" else (1006, "")
     eventually(lambda: asked.events[-1] == code)
     ended = "ends" if end in ("terminate", "nothing is taken") else "cancelled"
@@ -300,12 +313,12 @@ def test_a_callback_that_closes(serve: Serving, wait: bool) -> None:
             await asyncio.sleep(0.02)
             recorder.note(ws, "ends")
 
-    server = serve(make_app(Handler, close_timeout=LIMIT), sock=small_buffers())
+    server = serve(make_app(Handler, close_timeout=LIMIT), sock=small_buffers()).hold_clock()
     client = thrifty_client(server.port)
     client.handshake()
     client.send("?")
     client.finish_sending()
-    read_slowly(client, RATE)
+    read_slowly(client, RATE, pass_time=server.advance)
     assert client.recv() == bytes(SIZE)
     frame = client.recv_frame()
     assert (frame.opcode, close_code(frame.payload)) == (CLOSE, 4000)
@@ -338,7 +351,7 @@ def test_closed_with_much_unsent(serve: Serving, end: str) -> None:
     """By a Close of either side, behind which the peer's FIN comes."""
     recorder = Recorder()
     options = {"close_timeout": LIMIT, "max_backpressure": 1 << 30, "high_water": 1 << 30}
-    server = serve(make_app(recorder.handler(), **options), sock=small_buffers())
+    server = serve(make_app(recorder.handler(), **options), sock=small_buffers()).hold_clock()
     client = thrifty_client(server.port)
     client.handshake()
     ws = newest(server)
@@ -350,7 +363,7 @@ def test_closed_with_much_unsent(serve: Serving, end: str) -> None:
     client.finish_sending()
     server.settle()
     assert quiet(server)
-    read_slowly(client, RATE)
+    read_slowly(client, RATE, pass_time=server.advance)
     assert client.recv() == bytes(SIZE)
     frame = client.recv_frame()
     assert (frame.opcode, close_code(frame.payload)) == (CLOSE, 4000)
@@ -361,7 +374,7 @@ def test_closed_with_much_unsent(serve: Serving, end: str) -> None:
 
 def test_an_app_that_waits_for_it_to_take_something(serve: Serving) -> None:
     """A task of its own, which is nothing that the end waits for: drained() is done when that comes."""
-    server = serve(make_app(Recorder().handler(), send_timeout=LIMIT), sock=small_buffers())
+    server = serve(make_app(Recorder().handler(), send_timeout=LIMIT), sock=small_buffers()).hold_clock()
     client = thrifty_client(server.port)
     client.handshake()
     ws = newest(server)
@@ -369,7 +382,9 @@ def test_an_app_that_waits_for_it_to_take_something(serve: Serving) -> None:
     task = server.call(lambda: [server.loop.create_task(ended(ws))])[0]
     client.finish_sending()
     server.settle()
+    server.advance(LIMIT - 0.001)
     assert not task.done()
+    server.advance(0.001)
     eventually(task.done)
     assert server.stats()["closed"]["send_timeout"] == 1
 
@@ -413,5 +428,5 @@ def test_what_is_sent_to_a_peer_that_has_left_gives_it_no_time(serve: Serving) -
     ws = newest(server)
     for _ in range(40):
         server.call(ws.send, bytes(100_000))
-        time.sleep(LIMIT / 10)
+        server.advance(LIMIT / 10)
     assert asked.events == ["begins", "cancelled", (1006, "")]

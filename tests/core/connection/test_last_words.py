@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 from harness import (
     CLOSE,
-    PATIENCE,
     PONG,
     TEXT,
     RawClient,
@@ -27,15 +26,15 @@ from harness import (
 
 import fastws
 
-LIMIT = 0.25 * PATIENCE
-RATE = 200_000  # bytes a second that an honest peer reads
+LIMIT = 10.0  # on the server's clock, which is held
+RATE = 10_000  # bytes a second of that clock that an honest peer reads
 SIZE = int(4 * LIMIT * RATE)  # for which it needs as long as several deadlines
 
 
 def start(serve: Serving, recorder: Recorder, **options: Any) -> ServerThread:
     unbounded = {"max_backpressure": 1 << 30, "high_water": 1 << 30}
     app = make_app(recorder.handler(), **{"close_timeout": LIMIT, **unbounded, **options})
-    return serve(app, sock=small_buffers())
+    return serve(app, sock=small_buffers()).hold_clock()
 
 
 def opened(server: ServerThread) -> RawClient:
@@ -58,7 +57,7 @@ def test_a_slow_reader_gets_all_before_the_close(serve: Serving, end: str) -> No
     else:
         client.send_frame(TEXT, rsv=7)
     code = {"close": 4000, "stop": 1001, "fault": 1002}[end]
-    read_slowly(client, RATE, SIZE)
+    read_slowly(client, RATE, SIZE, pass_time=server.advance)
     assert client.recv() == payload
     if end != "fault":
         frame = client.recv_frame()
@@ -83,10 +82,10 @@ def test_a_slow_reader_gets_all_of_an_http_answer(serve: Serving, asynchronous: 
         return fastws.Response(200, body)
 
     app.http("/")(later if asynchronous else lambda request: fastws.Response(200, body))
-    server = serve(app, sock=small_buffers())
+    server = serve(app, sock=small_buffers()).hold_clock()
     client = thrifty_client(server.port)
     client.send_raw(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
-    read_slowly(client, RATE)
+    read_slowly(client, RATE, pass_time=server.advance)
     assert client.recv_http().body == body
 
 
@@ -99,10 +98,10 @@ def test_a_refusal_is_read_slowly(serve: Serving) -> None:
 
         def message(self, ws: Any, data: Any) -> None: ...
 
-    server = serve(make_app(Handler, close_timeout=LIMIT), sock=small_buffers())
+    server = serve(make_app(Handler, close_timeout=LIMIT), sock=small_buffers()).hold_clock()
     client = thrifty_client(server.port)
     client.send_raw(request_bytes())
-    read_slowly(client, RATE)
+    read_slowly(client, RATE, pass_time=server.advance)
     assert client.recv_http().body == bytes(SIZE)
 
 
@@ -111,7 +110,7 @@ def test_what_the_kernel_holds_is_on_its_way(serve: Serving) -> None:
     with a reset, which loses what is still to come."""
     recorder = Recorder()
     app = make_app(recorder.handler(), close_timeout=LIMIT, max_control_rate=0)
-    server = serve(app, sock=small_buffers(4 << 20))
+    server = serve(app, sock=small_buffers(4 << 20)).hold_clock()
     client = opened(server)
     payload = os.urandom(SIZE)
     ws = newest(server)
@@ -119,7 +118,7 @@ def test_what_the_kernel_holds_is_on_its_way(serve: Serving) -> None:
     server.call(ws.close, 4000, "bye")
     server.settle()
     for part in range(1, 11):
-        read_slowly(client, RATE, SIZE * part / 10)
+        read_slowly(client, RATE, SIZE * part / 10, pass_time=server.advance)
         client.send_frame(PONG)
     assert client.recv() == payload
     frame = client.recv_frame()
@@ -136,7 +135,7 @@ def test_who_takes_nothing_is_ended_as_before(serve: Serving, end: str) -> None:
     recorder = Recorder()
     app = make_app(recorder.handler(), close_timeout=LIMIT, max_backpressure=1 << 30)
     app.http("/")(lambda request: fastws.Response(200, bytes(8 << 20)))
-    server = serve(app, sock=small_buffers(4 << 20))
+    server = serve(app, sock=small_buffers(4 << 20)).hold_clock()
     client = thrifty_client(server.port)
     if end == "http":
         client.send_raw(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
@@ -146,7 +145,10 @@ def test_who_takes_nothing_is_ended_as_before(serve: Serving, end: str) -> None:
         server.call(ws.send, bytes(SIZE if end == "the kernel has all" else 8 << 20))
         server.call(ws.close, 4000)
     server.settle()
+    server.advance(LIMIT - 0.001)
     assert server.stats()["sockets"] == 1
+    server.advance(0.001)
+    server.advance(LIMIT)  # in the first its kernel took some
     eventually(lambda: server.stats()["sockets"] == 0, 3.0, "dropped")
     if end != "http":
         assert recorder.events == [("open",), ("close", 4000, "")]

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from harness import CLOSE, PATIENCE, PING, PONG, RawClient, Serving, build, eventually, make_app, slow_client
+from harness import CLOSE, PING, PONG, RawClient, Serving, build, eventually, make_app, slow_client
 
 import fastws
 
@@ -182,15 +182,17 @@ def test_a_connection_leaves_in_the_call_that_ends_it(serve: Serving, end: str) 
 
 def test_a_connection_leaves_although_its_callback_goes_on(serve: Serving) -> None:
     leaving = Leaving()
-    leaving.app = app = make_app(leaving, close_timeout=0.3 * PATIENCE)
-    server = serve(app)
+    leaving.app = app = make_app(leaving, close_timeout=5)
+    server = serve(app).hold_clock()
     client = RawClient.open(server.port)
     client.send("wait")
     client.send_close()
     client.expect_close(1000)
+    server.advance(4.999)
     assert not leaving.closed
     assert app.num_subscribers("room") == 0
     assert app.stats()["topics"] == 0
+    server.advance(0.001)
     eventually(lambda: leaving.closed, 3.0, "cancelled, then closed")
 
 

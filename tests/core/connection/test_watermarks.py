@@ -223,7 +223,7 @@ def test_drained_keeps_nobody_who_waits_no_more(serve: Serving, ending: str, pat
 @pytest.mark.parametrize("how", ["close", "terminate", "reset", "peer's close"])
 def test_drained_ends_with_the_connection(serve: Serving, how: str) -> None:
     pump = Pump()
-    server = serve(make_app(pump, high_water=1 << 40, close_timeout=0.2, **ROOMY))
+    server = serve(make_app(pump, high_water=1 << 40, close_timeout=5, **ROOMY)).hold_clock()
     client = slow_client(server)
     ws = newest(server)
     fill(server, ws, lambda number: bytes(CHUNK + number))
@@ -245,6 +245,8 @@ def test_drained_ends_with_the_connection(serve: Serving, how: str) -> None:
         client.reset()
     else:
         client.send_close(1000)
+    server.advance(5)
+    server.advance(5)  # in the first its kernel took some
     eventually(lambda: done, 3.0, "drained() should end")
     eventually(lambda: len(pump.closes) == 1, 3.0, "closed once")
     eventually(task.done)

@@ -62,6 +62,7 @@ def test_messages_sent_from_elsewhere_leave_together(process: tuple[int, int], t
 
 
 def test_an_idle_connection_costs_nothing(process: tuple[int, int], tmp_path: Path) -> None:
+    """Time passes, as what a server does by itself cannot be had sooner."""
     pid, port = process
     clients = [RawClient.open(port) for _ in range(20)]
     for client in clients:
