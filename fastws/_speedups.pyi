@@ -5,7 +5,7 @@ serving/."""
 import asyncio
 import socket
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Any, Final, Protocol, final
+from typing import Any, Final, Protocol, final, type_check_only
 
 from typing_extensions import Buffer
 
@@ -192,6 +192,7 @@ class Hub:
         published(topic, message): what publish() was given, as a PreparedMessage, after it was sent to subscribers."""
     def unwatch(self, watcher: Watcher) -> None: ...
 
+@type_check_only
 class Watcher(Protocol):
     def first_subscriber(self, topic: str, /) -> None: ...
     def last_subscriber(self, topic: str, /) -> None: ...
@@ -215,6 +216,7 @@ class Service(Crowd):
         max_connections: int,
         user_timeout: float,
     ) -> None: ...
+    server: object
 
 @final
 class Reactor:
@@ -252,7 +254,7 @@ def detach(service: Service) -> None:
 def listen(service: Service, sock: socket.socket) -> None:
     """Serves connections from a bound, listening, non-blocking socket, which is the service's from now on."""
 
-def adopt(service: Service, fd: int, data: bytes, host: bytes, port: int) -> None:
+def adopt(service: Service, sock: socket.socket, data: bytes, host: bytes, port: int) -> None:
     """Serves a connected, non-blocking descriptor, which is the service's from now on, unless this raises. data: what
     has been read from it already; host: the peer's address, 4 or 16 bytes in the order of the wire, or none."""
 

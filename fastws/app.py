@@ -139,6 +139,8 @@ class App:
         socket_file: SocketFile | None = None
         if sock is not None and uds is not None:
             raise ValueError("there is a path in uds= and a socket in sock=: give one of them")
+        if listen is not None and listen is not ...:
+            raise TypeError(f"listen={listen!r}: None is for a server without a listener; leave it out otherwise")
         if listen is None and (sock is not None or uds is not None):
             raise ValueError("listen=None is for a server without a listener: leave out uds= and sock=, or listen=")
         sockets: list[socket.socket] = []

@@ -13,7 +13,7 @@ from fastws import _speedups
 from fastws._speedups import WebSocket
 from fastws.serving.logs import Log, write
 from fastws.serving.reactors import reactor_of
-from fastws.serving.sockets import INTERNET, SocketFile, address_of, prepare_connection, url
+from fastws.serving.sockets import INTERNET, SocketFile, address_of, prepare_connection, take_over, url
 from fastws.serving.stats import Stats, total
 from fastws.serving.tasks import Starter
 
@@ -73,10 +73,12 @@ class Server:
         self._is_parents = False  # this process is the child of a fork, and the server its parent's
         self.connections = Connections(service)
         _speedups.join(service, reactor_of(loop), self._starter, self._log, tick, max_pending)
+        service.server = self  # which lives as long as the loop serves it, for the sake of forks
         try:
             for sock in sockets:
                 _speedups.listen(service, sock)
         except BaseException:
+            service.server = None
             _speedups.leave(service)
             raise
         _speedups.attach(service)
@@ -95,28 +97,24 @@ class Server:
     def adopt(self, sock: socket.socket, data: bytes = b"", *, peer: tuple[str, int] | None = None) -> None:
         """Serve a connected stream socket as if it had been accepted here.
 
-        The socket is taken over: `sock` is detached, or closed where this raises. `data` is what has been read from it
-        already, as it came off the wire, at most 256 KiB. `peer` is the address of the client, for one that has none
+        The socket is taken over: `sock` is detached, and its descriptor closed where this raises. `data` is what has been
+        read from it already, as it came off the wire, at most 256 KiB. `peer` is the address of the client, for one that has none
         or whose own is a proxy's; by default it is the socket's. Limits hold as for any other: over `max_connections`
         it is answered with 503. RuntimeError in another loop than the server's, or once the server is stopping;
         ValueError for what is no stream socket, for more data, or for what is no address; OSError where the socket is
         not connected.
         """
+        own = take_over(sock)
         try:
             if self._is_parents or self._stopped.done() or self._stopping:
                 raise RuntimeError("the server is stopping or has stopped: start another one to adopt connections")
             if asyncio.get_running_loop() is not self._loop:
                 raise RuntimeError("a server belongs to its event loop: adopt in it, by loop.call_soon_threadsafe say")
-            host, port = address_of(sock, peer)
-            prepare_connection(sock, self._user_timeout)
+            host, port = address_of(own, peer)
+            prepare_connection(own, self._user_timeout)
+            _speedups.adopt(self._service, own, bytes(memoryview(data)), host, port)
         except BaseException:
-            sock.close()
-            raise
-        fd = sock.detach()
-        try:
-            _speedups.adopt(self._service, fd, bytes(data), host, port)
-        except BaseException:
-            os.close(fd)
+            own.close()  # nothing, where the connection has it already
             raise
 
     def stats(self) -> Stats:
@@ -183,6 +181,7 @@ class Server:
 
     def _finish(self) -> None:
         if not self._is_parents and not self._stopped.done():
+            self._service.on_empty = None  # a log handler may run the loop, and find it empty again
             try:
                 _speedups.leave(self._service)  # writes what is to be logged
             except MemoryError:  # it is whole still, and closed when stop() is called again
@@ -193,7 +192,8 @@ class Server:
             self._conclude()
 
     def _conclude(self) -> None:
-        self._service.on_empty = None
+        if self._stopped.done():  # a loop that a log handler ran has come here before
+            return
         self._starter.close()
         self._leave()
         self._stopped.set_result(None)
@@ -201,6 +201,7 @@ class Server:
 
     def _leave(self) -> None:
         _running.discard(self)
+        self._service.server = None
         self._on_stop(self)
         _speedups.detach(self._service)
 

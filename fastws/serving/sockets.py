@@ -33,7 +33,10 @@ class SocketFile:
 
 def open_unix_socket(path: str, backlog: int) -> tuple[socket.socket, SocketFile | None]:
     """A listening Unix socket and its file, in place of one that an earlier server left; OSError if something else is
-    there. A path that begins with a NUL is an abstract name, without a file (unix(7))."""
+    there. A path that begins with a NUL is an abstract name, without a file (unix(7)). ValueError for an empty one, for
+    which the system would choose a name."""
+    if not path:
+        raise ValueError("uds is empty: give the path of a Unix socket")
     if path.startswith("\0"):
         return open_socket(socket.AF_UNIX, path, backlog), None
     try:
@@ -117,10 +120,21 @@ def speaks_tcp(sock: socket.socket) -> bool:
     return sock.family in INTERNET and sock.proto in (0, socket.IPPROTO_TCP, socket.IPPROTO_MPTCP)
 
 
+def take_over(sock: socket.socket) -> socket.socket:
+    """A socket object of ours for a connected stream socket, which is detached. It says of what kind it is as the system
+    does, where `sock` may say what its maker believed. A socket that cannot be taken over is closed, too."""
+    if not isinstance(sock, socket.socket):
+        raise TypeError(f"a connection to adopt is a socket.socket, got {type(sock).__name__}")
+    encrypted = hasattr(sock, "do_handshake")
+    own = socket.socket(fileno=sock.detach())
+    if encrypted or own.type != socket.SOCK_STREAM:
+        own.close()
+        raise ValueError(f"{sock!r} is {'a TLS socket' if encrypted else 'no stream socket'}: it cannot be served")
+    return own
+
+
 def prepare_connection(sock: socket.socket, user_timeout: float) -> None:
-    """Give a connected stream socket what accepted ones inherit from their listening socket."""
-    if sock.type != socket.SOCK_STREAM:
-        raise ValueError(f"{sock!r} is no stream socket")
+    """Give a connected socket what accepted ones inherit from their listening socket."""
     sock.setblocking(False)
     if speaks_tcp(sock):
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -128,15 +142,17 @@ def prepare_connection(sock: socket.socket, user_timeout: float) -> None:
             find_the_vanished(sock, user_timeout)
 
 
-def address_of(sock: socket.socket, peer: tuple[str, int] | None) -> tuple[bytes, int]:
+def address_of(sock: socket.socket, peer: tuple[Any, ...] | None) -> tuple[bytes, int]:
     """The address of a connected socket's peer in the order of the wire, and its port; b"" for one that has none. Or
     those of `peer`, where it is given."""
     name = sock.getpeername()  # OSError where it is not connected
     if peer is None:
         if sock.family not in INTERNET:
             return b"", 0
-        peer = name[:2]
-    host, port = peer
+        peer = name
+    host, port = peer[:2]  # of IPv6 there are four
+    if isinstance(port, bool) or not isinstance(port, int):
+        raise TypeError(f"port {port!r} of the peer is no int")
     if not 0 <= port <= 65_535:
         raise ValueError(f"port {port} of the peer is out of range: give 0 to 65535")
     for family in INTERNET:

@@ -60,6 +60,7 @@ cdef class Service(Crowd):      # what the connections of a server are for
     cdef readonly object allowed_hosts
     cdef Hub hub
     cdef object starter         # starts coroutines (fastws.serving.tasks)
+    cdef public object server   # a fastws.serving.server.Server, which is held while it serves
     cdef Codec codec
     cdef Buffer inflated        # where a small message lies while it is delivered
     cdef dict topics            # by name: those with subscribers

@@ -23,8 +23,8 @@ cdef class Hub:
         else:
             message = prepared_in(self, data, False)
         handed = self._deliver(topic, message, compressing_wish(compress), sender)
-        for watcher in tuple(self.watchers):
-            watcher.published(topic, message)
+        if self.watchers:
+            self._tell("published", topic, message)
         return handed
 
     def deliver(self, topic, PreparedMessage message not None):
@@ -68,14 +68,19 @@ cdef class Hub:
             the watcher sends then leaves before the subscriber's answer; and now, for each topic that has subscribers.
             Where it raises, `subscribe` does, and has done nothing.
         last_subscriber(topic): there is none any more. It is called in the iteration of the loop after the last one left.
+            With servers in several threads, a topic that loses and gains one at once may be told of as gained twice.
         published(topic, message): what publish() was given, as a PreparedMessage, after it was sent to subscribers.
         """
         cdef Service service
         self.watchers.append(watcher)
-        for service in list(self.services):
-            self.wanted.update(service.topics)
-        for topic in list(self.wanted):
-            watcher.first_subscriber(topic)
+        try:
+            for service in list(self.services):
+                self.wanted.update(service.topics)
+            for topic in list(self.wanted):
+                watcher.first_subscriber(topic)
+        except BaseException:
+            self.unwatch(watcher)
+            raise
 
     def unwatch(self, watcher):
         self.watchers.remove(watcher)
@@ -86,8 +91,20 @@ cdef class Hub:
         """It had no subscriber left in one of the servers."""
         if topic in self.wanted and not self._count(topic):
             self.wanted.discard(topic)
-            for watcher in tuple(self.watchers):
-                watcher.last_subscriber(topic)
+            self._tell("last_subscriber", topic)
+            if topic in self.wanted:        # a server in another thread has gained one, and may have been quicker
+                self._tell("first_subscriber", topic)
+
+    def _tell(self, str change, *arguments):
+        """Tells all of the watchers, although one may raise."""
+        error = None
+        for watcher in tuple(self.watchers):
+            try:
+                getattr(watcher, change)(*arguments)
+            except BaseException as raised:
+                error = raised
+        if error is not None:
+            raise error
 
 
 cdef int hub_gained(Hub hub, str topic) except -1:

@@ -68,9 +68,10 @@ def listen(Service service not None, sock):
     service.listen(listener)
 
 
-def adopt(Service service not None, int fd, bytes data not None, bytes host not None, uint16_t port):
-    """Serves a connected, non-blocking descriptor, which is the service's from now on, unless this raises. data: what
-    has been read from it already; host: the peer's address, 4 or 16 bytes in the order of the wire, or none."""
+def adopt(Service service not None, sock, bytes data not None, bytes host not None, uint16_t port):
+    """Serves a connected, non-blocking socket.socket, which is detached once the service has its descriptor: where this
+    raises before, it still has it. data: what has been read from it already; host: the peer's address, 4 or 16 bytes in
+    the order of the wire, or none."""
     cdef WebSocket ws
     cdef int error
     if len(data) > INPUT_SIZE:
@@ -81,9 +82,10 @@ def adopt(Service service not None, int fd, bytes data not None, bytes host not 
     ws = make_websocket(service)
     ws.hold(<uint8_t *>PyBytes_AS_STRING(data), <size_t>PyBytes_GET_SIZE(data))
     address_set(&ws.address, host, port)
-    error = service.admit(ws, fd)
+    error = service.admit(ws, <int>sock.fileno())
     if error:
         raise OSError(error, "polling a connection")
+    sock.detach()
     if data:
         ws.come_back()
 
@@ -180,7 +182,7 @@ def stats(Service service not None):
     cdef list members = _members(service)
     for ws in members:
         opening += phase_is_opening(ws.phase)
-        buffered += ws.outbox.size + ws.held_start + ws.held_size
+        buffered += ws.outbox.size + ws.held_start + ws.held_size + wire_held(ws)
         buffered += ws.asides.waiting_size if ws.asides is not None else 0
         if ws.deflation is not None:
             for_compression += deflation_memory(ws.deflation)

@@ -78,6 +78,8 @@ cdef class Crowd:
         cdef Socket oldest
         while self.transient.count > self.max_transient:
             oldest = self.transient.oldest
+            if oldest.goes_on():            # its first bytes have come, and are looked at in the next turn
+                break
             try:
                 oldest.on_evicted()
             except BaseException as error:

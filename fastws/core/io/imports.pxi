@@ -32,7 +32,7 @@ cdef extern from "<sys/socket.h>" nogil:
         iovec *msg_iov
         size_t msg_iovlen
     enum:
-        AF_INET, AF_INET6, AF_UNIX, MSG_NOSIGNAL, SHUT_RDWR, SHUT_WR, SOCK_NONBLOCK, SOCK_CLOEXEC
+        AF_INET, AF_INET6, AF_UNIX, MSG_DONTWAIT, MSG_NOSIGNAL, SHUT_RDWR, SHUT_WR, SOCK_NONBLOCK, SOCK_CLOEXEC
         SOL_SOCKET, SO_KEEPALIVE, SO_REUSEADDR
     int accept4(int, sockaddr *, socklen_t *, int)
     int getsockname(int, sockaddr *, socklen_t *)

@@ -105,21 +105,39 @@ cdef class Wire:                # between a socket and its bytes; see wire.pyx
     cdef int break_off(self, Socket socket) noexcept
     cdef int close(self, Socket socket) noexcept
     cdef bint watch(self, Socket socket, uint32_t interest) noexcept
+    cdef size_t held(self) noexcept
 
 cdef class Pushed(Wire):
+    cdef Reactor reactor
     cdef Socket socket          # None once it is closed
     cdef object transport
+    # what comes
     cdef bytes given            # what is being read, from `at` on
     cdef size_t at
     cdef object waiting         # a deque of what comes behind it
+    cdef size_t unread          # bytes of both
     cdef flag ended             # nothing more comes
-    cdef flag lost              # and nothing more goes
-    cdef flag full              # the transport takes nothing for now
-    cdef flag listed            # in Reactor.told
+    # what goes
+    cdef list written           # what the transport is still to be handed
+    cdef size_t written_size    # bytes of it
+    cdef flag full              # the transport has not sent all that it has
+    cdef flag lost              # nothing more can be asked of it
+    cdef flag broken            # nothing more goes either way: the socket is to end
+    # what the transport is still to be asked for
+    cdef flag reading           # it has been asked to read
+    cdef flag shuts             # it can shut our direction alone
+    cdef flag shut_due, abort_due, close_due
+    cdef uint32_t closed_at
+    # in the reactor's chain of wires
+    cdef Pushed next
+    cdef flag listed
     cdef int begin(self) except -1
     cdef uint32_t ready(self) noexcept
-    cdef int _tell(self) except -1
-    cdef bint _has_more(self) noexcept
+    cdef bint is_due(self) noexcept
+    cdef int see_to_transport(self) except -1
+    cdef bint lingers(self, uint32_t now) noexcept
+    cdef bint _wants_to_read(self) noexcept
+    cdef size_t _room(self) noexcept
 
 cdef class Socket(Endpoint):
     cdef Wire wire              # None for a plain descriptor
@@ -239,7 +257,8 @@ cdef class Reactor:
     cdef PyObject **watched             # endpoints by descriptor, borrowed; NULL where there is none
     cdef uint32_t watched_room
     cdef uint32_t generation            # of the endpoint that came last
-    cdef list told                      # wires with something for their sockets, of which no poller knows
+    cdef Pushed wires                   # a chain of those with something for their sockets, or for their transports
+    cdef list lingering                 # closed ones, whose transports still send
     # the one timer
     cdef int timer
     cdef uint32_t tick, sweep_at
@@ -282,9 +301,10 @@ cdef class Reactor:
     cdef uint32_t _give_back(self) noexcept
     # wires
     cdef int tell(self, Pushed wire) except -1
-    cdef int tell_later(self, Pushed wire) except -1
-    cdef int _list(self, Pushed wire) except -1
-    cdef int _hear(self) except -1
+    cdef int list_wire(self, Pushed wire) noexcept
+    cdef int _see_to_wires(self) except -1
+    cdef int _see_to_wire(self, Pushed wire) except -1
+    cdef int _see_to_lingering(self) except -1
     # turns
     cdef int ask_turn(self) except -1
     cdef int forget_turn(self) noexcept

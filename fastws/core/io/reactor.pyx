@@ -51,7 +51,7 @@ cdef class Reactor:
         self.dirty = []
         self.put_off = []
         self.lines = []
-        self.told = []
+        self.lingering = []
         self.poller = self.timer = -1
         self.input = Buffer(INPUT_SIZE)
         self.cork = <uint8_t *>PyMem_Malloc(CORK_SIZE)
@@ -95,26 +95,35 @@ cdef class Reactor:
         return 0
 
     cdef int remove(self, Crowd crowd) except -1:
-        """Drops all that it has. Its lines are written. With the last crowd the reactor closes."""
+        """Drops all that it has. Its lines are written. With the last crowd the reactor closes. Where that fails for lack
+        of memory, all of this may be done again."""
         cdef Crowd other
-        if crowd not in self.crowds:
-            return 0
-        crowd.stop_listening()
-        crowd.drop_all()
-        try:
-            self._write_lines()
-        finally:
-            if len(self.crowds) == 1:
-                self.dirty, self.put_off, self.told = [], [], []    # there are no more turns
-                self._close()               # where that fails for lack of memory, all of this may be done again
-            self.crowds.remove(crowd)
+        cdef Pushed wire
+        if crowd in self.crowds:
+            crowd.stop_listening()
+            crowd.drop_all()
+            self.crowds.remove(crowd)       # before foreign code, which may run the loop, and so come here again
             self.tick = LONGEST_TICK
             for other in self.crowds:
                 self.tick = min(self.tick, other.tick)
+        try:
+            self._write_lines()
+            if not self.loop.is_closed():
+                if not self.crowds:
+                    for wire in self.lingering:
+                        wire.abort_due = True
+                        self.list_wire(wire)
+                self._see_to_wires()
+        finally:
+            if not self.crowds:
+                self.dirty, self.put_off = [], []   # there are no more turns
+                self._close()
         return 0
 
     cdef int _close(self) except -1:
         """The loop knows nothing of us after this."""
+        if self.poller < 0:
+            return 0
         try:
             if not self.loop.is_closed():       # else it has forgotten us, and may not be asked for anything
                 self.loop.remove_reader(self.poller)
@@ -201,8 +210,8 @@ cdef class Reactor:
                 self.input = Buffer(INPUT_SIZE)
                 outer.uncork()
                 self.fed = self.corked_for = None
-            if self.told:
-                self._hear()
+            if self.wires is not None:
+                self._see_to_wires()
             if take:
                 self._take()
                 if self.rang:
@@ -213,7 +222,7 @@ cdef class Reactor:
             if outer is not None:
                 self.fed, self.input = outer, outer_input
             # Every reason for which ask_turn() is called must be here: within a turn it may have asked for nothing.
-            if self.dirty or self.put_off or self.overlooked or self.lines or self.told:
+            if self.dirty or self.put_off or self.overlooked or self.lines or self.wires is not None:
                 self.ask_turn()
             elif self._empty_crowd() is not None:
                 self.ask_turn()
@@ -240,44 +249,66 @@ cdef class Reactor:
                 self.failed(endpoint, error)
         return count
 
-    cdef int _hear(self) except -1:
-        """Sees to the wires that have something for their sockets, as _take() does to what the poller reports. What is
-        left of it, or comes meanwhile, is for the next turn."""
-        cdef list told = self.told
-        cdef Pushed wire
-        cdef Socket socket
-        cdef uint32_t events
-        self.told = []
-        for wire in told:
-            wire.listed = False
-        for wire in told:
-            socket, events = wire.socket, wire.ready()
-            if events:
-                try:
-                    socket.on_ready(events)
-                    if wire.ready():
-                        self.tell_later(wire)
-                except BaseException as error:
-                    self.failed(socket, error)
-        return 0
-
     cdef int tell(self, Pushed wire) except -1:
-        """Gives the wire's socket its events in a turn that begins now."""
-        if self.in_turn:
-            return self.tell_later(wire)
-        self._list(wire)
-        return self._run(False)
-
-    cdef int tell_later(self, Pushed wire) except -1:
-        """The same, in the loop's next iteration."""
-        self._list(wire)
+        """The wire has something for its socket, of which no poller knows. It comes in the loop's next iteration."""
+        self.list_wire(wire)
         return self.ask_turn()
 
-    cdef int _list(self, Pushed wire) except -1:
-        if not wire.listed:
-            self.told.append(wire)
+    cdef int list_wire(self, Pushed wire) noexcept:
+        """The wire is seen to when a turn begins or ends. If the caller asks for none, the timer brings one."""
+        if not wire.listed and self.poller >= 0:
             wire.listed = True
+            wire.next, self.wires = self.wires, wire
+            if not self.in_turn and not self.turn_asked:
+                self.sweep_within(0)
         return 0
+
+    cdef int _see_to_wires(self) except -1:
+        """What comes meanwhile is for the next time. Where one raises, the others are not forgotten."""
+        cdef Pushed first = self.wires, wire
+        self.wires = None
+        try:
+            while first is not None:
+                wire, first = first, first.next
+                wire.next = None
+                wire.listed = False
+                self._see_to_wire(wire)
+        finally:
+            while first is not None:
+                wire, first = first, first.next
+                wire.listed = False
+                self.list_wire(wire)
+        return 0
+
+    cdef int _see_to_wire(self, Pushed wire) except -1:
+        cdef Socket socket = wire.socket    # its end may be among the events
+        cdef uint32_t events = wire.ready()
+        cdef bint closes
+        try:
+            if events:
+                socket.on_ready(events)
+            if wire.is_due():
+                closes = wire.close_due
+                wire.see_to_transport()
+                if closes and wire.full:
+                    self.lingering.append(wire)
+                    self.sweep_within(LINGER)
+            if wire.ready() or wire.is_due():
+                self.list_wire(wire)
+        except BaseException as error:
+            if socket is not None:
+                self.failed(socket, error)
+            elif not isinstance(error, Exception):
+                raise
+        return 0
+
+    cdef int _see_to_lingering(self) except -1:
+        cdef Pushed wire
+        self.lingering = [wire for wire in self.lingering if wire.lingers(self.now)]
+        for wire in self.lingering:
+            if wire.abort_due:
+                self.list_wire(wire)
+        return self.sweep_within(LINGER) if self.lingering else 0
 
     cdef int _sweep(self) except -1:
         """The timer rang: looks at the deadlines of all sockets, and sets it for the next that is due."""
@@ -309,6 +340,8 @@ cdef class Reactor:
             for crowd in self.crowds:
                 for listener in crowd.listeners:
                     listener.wake_up()
+            if self.lingering:
+                self._see_to_lingering()
             for socket in due:
                 # What was done for those before it may have changed its state.
                 if socket.linked and socket.due_in(self.now) == 0:
@@ -471,6 +504,8 @@ cdef class Reactor:
         if self.seen:           # the old list is freed last: freeing a socket may run the application's destructors
             dirty, self.dirty = self.dirty, self.dirty[self.seen:]
             self.seen = 0
+        if self.wires is not None:
+            self._see_to_wires()
         crowd = self._empty_crowd()
         if crowd is not None:
             crowd.on_empty()

@@ -1,14 +1,20 @@
 # The wire is how a socket's bytes come and go: its descriptor (Socket.wire is None), or a Wire. Nothing else in the core
 # reads, writes or shuts the descriptor of a connection, or asks the system about it. Pushed is a Wire that is given its
 # bytes by somebody's transport, and writes to that. TLS will be another.
+#
+# Every call says MSG_DONTWAIT: O_NONBLOCK belongs to what all processes with a copy of the descriptor share, and one of
+# them may take it away.
 
 cdef enum:
     NO_DESCRIPTOR = 0x7FFFFFFF  # the `fd` of a socket that has none and yet is open: no system call knows it
+    WRITTEN_AT_MOST = 65536     # bytes that a transport is handed before it has sent them
+    GIVEN_AT_MOST = 1048576     # bytes that it may give although reading pauses
+    LINGER = 10000              # milliseconds that a transport has for its last bytes
 
 
 cdef inline ssize_t wire_read(Socket socket, uint8_t *to, size_t n) noexcept:
     """As recv(2): how many bytes were read, 0 at the end, -1 with errno set."""
-    return recv(socket.fd, to, n, 0) if socket.wire is None else socket.wire.read(socket, to, n)
+    return recv(socket.fd, to, n, MSG_DONTWAIT) if socket.wire is None else socket.wire.read(socket, to, n)
 
 
 cdef inline ssize_t wire_write(Socket socket, iovec *pieces, int count) noexcept:
@@ -17,10 +23,10 @@ cdef inline ssize_t wire_write(Socket socket, iovec *pieces, int count) noexcept
     if socket.wire is not None:
         return socket.wire.write(socket, pieces, count)
     if count == 1:                          # costs the kernel less than the same through sendmsg()
-        return send(socket.fd, pieces.iov_base, pieces.iov_len, MSG_NOSIGNAL)
+        return send(socket.fd, pieces.iov_base, pieces.iov_len, MSG_NOSIGNAL | MSG_DONTWAIT)
     memset(&message, 0, sizeof(message))
     message.msg_iov, message.msg_iovlen = pieces, <size_t>count
-    return sendmsg(socket.fd, &message, MSG_NOSIGNAL)
+    return sendmsg(socket.fd, &message, MSG_NOSIGNAL | MSG_DONTWAIT)
 
 
 cdef int wire_shut(Socket socket) noexcept:
@@ -75,6 +81,11 @@ cdef ssize_t _fails_with(int error) noexcept:
     return -1
 
 
+cdef size_t wire_held(Socket socket) noexcept:
+    """Bytes that the wire was given and that are still to be read."""
+    return 0 if socket.wire is None else socket.wire.held()
+
+
 cdef class Wire:
     cdef ssize_t read(self, Socket socket, uint8_t *to, size_t n) noexcept:
         return _fails_with(EIO)
@@ -94,19 +105,31 @@ cdef class Wire:
     cdef bint watch(self, Socket socket, uint32_t interest) noexcept:
         return True
 
+    cdef size_t held(self) noexcept:
+        return 0
+
 
 @cython.final
 cdef class Pushed(Wire):
     """A socket whose bytes somebody else's asyncio.Transport carries. The transport, or the protocol that it has, calls
-    data_received() and the other methods of asyncio.Protocol."""
+    data_received() and the other methods of asyncio.Protocol.
+
+    The transport's code is foreign: it may raise, call back, or end the connection. So the socket's calls only note what
+    is to be done, and run no Python; the reactor has it done by see_to_transport(), between two sockets.
+    """
 
     def __cinit__(self, Socket socket not None, transport):
         self.socket, self.transport = socket, transport
+        self.reactor = socket.reactor
         self.given = b""
         self.waiting = deque()
+        self.written = []
+        self.reading = True
 
     cdef int begin(self) except -1:
         """The socket is served from now on."""
+        self.transport.set_write_buffer_limits(0)   # so that it is `full` as long as it has something unsent
+        self.shuts = self.transport.can_write_eof()
         self.socket.wire = self
         self.socket.fd = NO_DESCRIPTOR
         self.socket.interest = POLL_READ
@@ -115,47 +138,102 @@ cdef class Pushed(Wire):
     # what the transport calls
 
     def data_received(self, data):
-        if self.socket is not None:
-            self.waiting.append(bytes(data))
-            self._tell()
+        cdef bytes copy = bytes(data)
+        if self.socket is None or self.ended:
+            return
+        self.waiting.append(copy)
+        self.unread += <size_t>len(copy)
+        if not self.reading and self.unread > GIVEN_AT_MOST:
+            self.broken = True              # it gives more although it was asked not to
+        self.reactor.tell(self)
 
     def eof_received(self):
-        """Keeps the transport open: there may be answers still to be sent."""
+        """Keeps the transport open where it can be: there may be answers still to be sent."""
         self.ended = True
-        self._tell()
-        return True
+        self.reactor.tell(self)
+        return self.shuts
 
     def connection_lost(self, error):
+        """Without an error, what has come is still processed, as after a peer's close()."""
         self.ended = self.lost = True
-        self._tell()
+        self.broken |= error is not None
+        self.full = False
+        self.reactor.tell(self)
 
     def pause_writing(self):
         self.full = True
 
     def resume_writing(self):
         self.full = False
-        self._tell()
+        self.reactor.tell(self)
 
-    cdef int _tell(self) except -1:
-        return self.socket.reactor.tell(self) if self.ready() else 0
+    # what the reactor asks
 
     cdef uint32_t ready(self) noexcept:
         """What the poller would report of it now: again and again, until the socket has seen to it."""
         cdef uint32_t events = 0
         if self.socket is None or self.socket.fd < 0:
             return 0
-        if self._has_more():
+        if self.unread or self.ended:
             events |= POLL_READ
-        if not self.full:
+        if self._room() or self.lost:
             events |= POLL_WRITE
         if self.ended:
             events |= POLL_PEER_SHUT
-        return events & self.socket.interest | (POLL_HANGUP if self.lost else 0)
+        return events & self.socket.interest | (POLL_HANGUP if self.broken else 0)
 
-    cdef bint _has_more(self) noexcept:
-        return self.at < <size_t>len(self.given) or len(self.waiting) > 0 or self.ended
+    cdef bint is_due(self) noexcept:
+        """The transport is to be asked for something."""
+        return not self.lost and (
+            len(self.written) > 0 or self.shut_due or self.abort_due or self.close_due or self.reading != self._wants_to_read()
+        )
 
-    # what the socket asks for; the transport's code is foreign, so none of it may raise into the core
+    cdef int see_to_transport(self) except -1:
+        """Asks it for what is due. Where that raises, the connection is broken."""
+        cdef bint reads = self._wants_to_read()
+        if self.lost:
+            return 0
+        try:
+            if self.abort_due:
+                self.lost = True
+                self.transport.abort()
+                return 0
+            if self.reading != reads:
+                self.reading = reads
+                self.transport.resume_reading() if reads else self.transport.pause_reading()
+            if self.written and not self.lost:
+                written, self.written = self.written, []
+                self.written_size = 0
+                self.transport.write(b"".join(written))
+            if self.shut_due and not self.lost:
+                self.shut_due = False
+                self.transport.write_eof() if self.shuts else self.transport.close()
+            if self.close_due and not self.lost:
+                self.close_due = False
+                self.transport.close()
+        except BaseException:
+            self.broken = self.abort_due = True
+            raise
+        return 0
+
+    cdef bint lingers(self, uint32_t now) noexcept:
+        """It is closed, and has something unsent still. After LINGER it is ended."""
+        if self.lost or not self.full:
+            return False
+        if now - self.closed_at >= LINGER:
+            self.abort_due = True
+        return True
+
+    # what the socket asks for
+
+    cdef size_t held(self) noexcept:
+        return self.unread
+
+    cdef bint _wants_to_read(self) noexcept:
+        return self.reading if self.socket is None or self.ended else self.socket.interest & POLL_READ != 0
+
+    cdef size_t _room(self) noexcept:
+        return 0 if self.full else WRITTEN_AT_MOST - self.written_size
 
     cdef ssize_t read(self, Socket socket, uint8_t *to, size_t n) noexcept:
         cdef size_t size, done = 0
@@ -166,71 +244,68 @@ cdef class Pushed(Wire):
             done += size
             if self.at < <size_t>len(self.given):
                 break
+            self.given, self.at = b"", 0
             if not self.waiting:
-                self.given, self.at = b"", 0
                 break
-            self.given, self.at = self.waiting.popleft(), 0
+            self.given = self.waiting.popleft()
+        self.unread -= done
         if done or self.ended:
             return <ssize_t>done
         return _fails_with(EAGAIN)
 
     cdef ssize_t write(self, Socket socket, const iovec *pieces, int count) noexcept:
-        cdef list parts
-        cdef size_t n = 0
-        cdef int i, error = 0
-        if self.lost:
+        """Takes a copy, made without what a garbage collection could run in: the pieces lie in the outbox and the cork,
+        which a destructor might empty."""
+        cdef size_t room = self._room(), n = 0, size
+        cdef bytes copy = None
+        cdef uint8_t *to
+        cdef int i
+        if self.lost or self.broken:
             return _fails_with(EPIPE)
-        if self.full:
+        if not room:
             return _fails_with(EAGAIN)
-        parts = []
+        for i in range(count):
+            n += pieces[i].iov_len
+        n = min(n, room)
         try:
-            for i in range(count):
-                parts.append((<const char *>pieces[i].iov_base)[:pieces[i].iov_len])
-                n += pieces[i].iov_len
-            self.transport.write(b"".join(parts))
+            copy = PyBytes_FromStringAndSize(NULL, <Py_ssize_t>n)
         except MemoryError:
-            error = ENOMEM
-        except BaseException:
-            error = EPIPE
-        return _fails_with(error) if error else <ssize_t>n
+            pass
+        if copy is None or list_append(self.written, copy) < 0:
+            PyErr_Clear()
+            return _fails_with(ENOMEM)
+        to = <uint8_t *>PyBytes_AS_STRING(copy)
+        room = n
+        for i in range(count):
+            size = min(room, pieces[i].iov_len)
+            memcpy(to, pieces[i].iov_base, size)
+            to += size
+            room -= size
+        self.written_size += n
+        self.reactor.list_wire(self)
+        return <ssize_t>n
 
     cdef int shut(self, Socket socket) noexcept:
-        try:
-            if self.transport.can_write_eof():
-                self.transport.write_eof()
-            else:
-                self.transport.close()
-        except BaseException:
-            pass                            # it is the transport's to report an end
-        return 0
+        self.shut_due = True
+        return self.reactor.list_wire(self)
 
     cdef int break_off(self, Socket socket) noexcept:
-        try:
-            self.transport.abort()
-        except BaseException:
-            pass
-        return 0
+        self.broken = self.abort_due = True
+        return self.reactor.list_wire(self)
 
     cdef int close(self, Socket socket) noexcept:
+        """What was written arrives if it can, but where the peer has not taken it all so far, the connection is cut."""
         self.socket = None
-        try:
-            self.transport.close()
-        except BaseException:
-            pass
-        return 0
+        self.waiting = self.given = None
+        self.unread = 0
+        if socket.outbox.size or self.broken:
+            self.abort_due = True
+        else:
+            self.close_due = True
+            self.closed_at = self.reactor.now
+        return self.reactor.list_wire(self)
 
     cdef bint watch(self, Socket socket, uint32_t interest) noexcept:
-        cdef bint done = False
-        try:
-            if (interest ^ socket.interest) & POLL_READ and not self.lost:
-                if interest & POLL_READ:
-                    self.transport.resume_reading()
-                else:
-                    self.transport.pause_reading()
-            socket.interest = interest
-            if self.ready():
-                socket.reactor.tell_later(self)
-            done = True
-        except BaseException:
-            pass
-        return done
+        socket.interest = interest
+        self.reactor.list_wire(self)
+        return True
