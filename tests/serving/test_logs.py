@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from fastws import logs
+from fastws.serving import logs
 from fastws.serving.logs import LINES, Log
 
 
