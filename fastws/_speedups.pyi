@@ -294,3 +294,6 @@ def terminate_all(service: Service) -> None:
 
 def stats(service: Service) -> Stats:
     """What a server holds and has done; see fastws.stats.Stats."""
+
+def ending_table() -> dict[tuple[str, str], Any]:
+    """The table, for its test: (phase, what ends it) -> what happens, in words."""

@@ -9,7 +9,7 @@ import gc
 import os
 import sys
 from collections.abc import Awaitable, Callable, Generator, Iterator
-from typing import Any
+from typing import Any, TypeVar
 
 import hypothesis
 import pytest
@@ -18,6 +18,8 @@ from harness.tasks import Bench, returns
 
 LOOP_KINDS = ["uvloop", "asyncio"]
 EXTENSIONS = {"fastws._speedups", "core.protocol._protocol", "core.io._toy", "simd._variants"}
+
+Report = TypeVar("Report", pytest.TestReport, pytest.CollectReport)
 
 # How long an example takes says how busy the machine is.
 hypothesis.settings.register_profile("patient", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
@@ -164,7 +166,7 @@ def pytest_make_collect_report(
     return _no_skip_in_ci((yield))
 
 
-def _no_skip_in_ci(report):  # type: ignore[no-untyped-def]
+def _no_skip_in_ci(report: Report) -> Report:
     """A test skipped in CI is a test that nobody runs: it fails there. (An expected failure is no skip.)"""
     if os.environ.get("CI") == "true" and report.skipped and not hasattr(report, "wasxfail"):
         report.outcome = "failed"

@@ -121,8 +121,8 @@ def speaks_tcp(sock: socket.socket) -> bool:
 
 
 def take_over(sock: socket.socket) -> socket.socket:
-    """A socket object of ours for a connected stream socket, which is detached. It says of what kind it is as the system
-    does, where `sock` may say what its maker believed. A socket that cannot be taken over is closed, too."""
+    """A socket object of ours for a connected stream socket, which is detached. Of what kind it is, the system says:
+    `sock` may say what its maker believed. A socket that cannot be taken over is closed, too."""
     if not isinstance(sock, socket.socket):
         raise TypeError(f"a connection to adopt is a socket.socket, got {type(sock).__name__}")
     encrypted = hasattr(sock, "do_handshake")

@@ -160,11 +160,11 @@ def test_a_view_ends_with_the_callback(handler: Any) -> None:
 def test_wrong_options_of_a_route() -> None:
     app = fastws.App()
     with pytest.raises(TypeError, match="unknown option 'max_size': did you mean max_"):
-        app.websocket("/", max_size=5)
+        app.websocket("/", max_size=5)  # type: ignore[call-arg]
     with pytest.raises(ValueError, match="max_message_size=-1 is out of range: give 0 to "):
         app.websocket("/", max_message_size=-1)
     with pytest.raises(TypeError, match="allowed_hosts is an option of the whole App, not of one route"):
-        app.websocket("/", allowed_hosts=["a"])
+        app.websocket("/", allowed_hosts=["a"])  # type: ignore[call-arg]
 
 
 def test_wrong_paths() -> None:
@@ -217,7 +217,7 @@ def test_routes_that_are_added_while_serving(serve: Serving) -> None:
     client = RawClient.connect(server.port)
     client.send_raw(request_bytes("/late"))
     client.expect_reject(404)
-    server.call(lambda: app.websocket("/late")(echo) and None)
+    server.call(lambda: app.websocket("/late")(echo))
     RawClient.open(server.port, "/late").close()
 
 

@@ -3,6 +3,7 @@
 import http.client
 import http.cookies
 import io
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -31,24 +32,24 @@ CONTROLS = [chr(code) for code in range(32) if code != 9] + ["\x7f"]
         (b"http://[::1]:80/x", "[::1]:80"),
     ],
 )
-def test_the_host_of_the_target_comes_first(target, host):
+def test_the_host_of_the_target_comes_first(target: bytes, host: str) -> None:
     """RFC 9112 section 3.2.2."""
     assert request((b"Host", b"good.example"), target=target).host == host
 
 
-def request(*headers, target=b"/", **options):
+def request(*headers: tuple[bytes, bytes], target: bytes = b"/", **options: Any) -> Request:
     path, query, _ = split_target(target)
     return Request("GET", target, list(headers), path=path, query_string=query, **options)
 
 
-def parse(encoded, method="GET"):
+def parse(encoded: bytes, method: str = "GET") -> tuple[http.client.HTTPResponse, bytes]:
     """Read an answer with the standard library's client."""
 
     class Socket:
-        def makefile(self, mode):
+        def makefile(self, mode: str) -> io.BytesIO:
             return io.BytesIO(encoded)
 
-    response = http.client.HTTPResponse(Socket(), method=method)
+    response = http.client.HTTPResponse(Socket(), method=method)  # type: ignore[arg-type]
     response.begin()
     return response, response.read()
 
@@ -56,7 +57,7 @@ def parse(encoded, method="GET"):
 # Headers
 
 
-def test_headers_by_name():
+def test_headers_by_name() -> None:
     headers = Headers([(b"Host", b"example.com"), (b"X-A", b"1"), (b"x-a", b"2"), (b"X-B", b"caf\xe9")])
     assert headers["host"] == headers["HOST"] == "example.com"
     assert headers["X-a"] == "1, 2"
@@ -65,7 +66,7 @@ def test_headers_by_name():
     assert headers["x-b"] == "café"
     assert "x-B" in headers
     assert "no" not in headers
-    assert 5 not in headers
+    assert 5 not in headers  # type: ignore[comparison-overlap]
     assert headers.get("no") is None
     assert list(headers) == ["host", "x-a", "x-b"]
     assert len(headers) == 3
@@ -75,7 +76,7 @@ def test_headers_by_name():
         headers["no"]
 
 
-def test_a_list_that_get_all_gave_is_the_callers_own():
+def test_a_list_that_get_all_gave_is_the_callers_own() -> None:
     headers = Headers([(b"A", b"1")])
     headers.get_all("a").append("2")
     assert headers["a"] == "1"
@@ -84,7 +85,7 @@ def test_a_list_that_get_all_gave_is_the_callers_own():
 # Request
 
 
-def test_request_attributes():
+def test_request_attributes() -> None:
     r = request(
         (b"Host", b"example.com:8765"),
         (b"Origin", b"http://example.com"),
@@ -101,15 +102,15 @@ def test_request_attributes():
     assert repr(r) == "<Request GET '/a b'>"
 
 
-def test_request_without_anything():
+def test_request_without_anything() -> None:
     r = request()
     assert (r.host, r.origin, r.subprotocols, dict(r.cookies), r.query_params) == ("", None, [], {}, {})
     assert dict(r.path_params) == {}
     with pytest.raises(TypeError):
-        r.path_params["x"] = "y"
+        r.path_params["x"] = "y"  # type: ignore[index]
 
 
-def test_subprotocols_keep_the_clients_order():
+def test_subprotocols_keep_the_clients_order() -> None:
     r = request((b"Sec-WebSocket-Protocol", b"b, a ,,"), (b"sec-websocket-protocol", b"c"))
     assert r.subprotocols == ["b", "a", "c"]
 
@@ -132,17 +133,17 @@ def test_subprotocols_keep_the_clients_order():
         (b"", {}),
     ],
 )
-def test_cookies(header, cookies):
+def test_cookies(header: bytes, cookies: dict[str, str]) -> None:
     assert request((b"Cookie", header)).cookies == cookies
 
 
-def test_cookies_of_two_headers():
+def test_cookies_of_two_headers() -> None:
     assert request((b"Cookie", b"a=1"), (b"cookie", b"b=2")).cookies == {"a": "1", "b": "2"}
 
 
 @given(st.dictionaries(st.from_regex(r"[a-z]{1,8}", fullmatch=True), st.text(st.characters(max_codepoint=255))))
-def test_cookies_that_the_standard_library_wrote(values):
-    values = {name: value for name, value in values.items() if name not in http.cookies.Morsel._reserved}
+def test_cookies_that_the_standard_library_wrote(values: dict[str, str]) -> None:
+    values = {name: value for name, value in values.items() if name not in http.cookies.Morsel._reserved}  # type: ignore[attr-defined]
     written = []
     for name, value in values.items():
         try:
@@ -156,14 +157,14 @@ def test_cookies_that_the_standard_library_wrote(values):
 
 
 @given(st.binary())
-def test_cookies_never_raise(header):
+def test_cookies_never_raise(header: bytes) -> None:
     assert all(name for name in request((b"Cookie", header)).cookies)
 
 
 # accept and reject
 
 
-def test_accept():
+def test_accept() -> None:
     r = request((b"Sec-WebSocket-Protocol", b"chat.v1, chat.v2"))
     data = object()
     accept = r.accept(subprotocol="chat.v2", data=data, headers={"Set-Cookie": "a=1"})
@@ -174,17 +175,17 @@ def test_accept():
         (b"Set-Cookie", b"b=\xe9\t2"),
     )
     with pytest.raises(AttributeError):
-        accept.data = 1
+        accept.data = 1  # type: ignore[misc]
 
 
-def test_h19_a_subprotocol_that_was_not_offered():
+def test_h19_a_subprotocol_that_was_not_offered() -> None:
     for offers in [], [(b"Sec-WebSocket-Protocol", b"chat.v1")]:
         with pytest.raises(ValueError, match=r"'chat\.v2' is not among the client's offers"):
             request(*offers).accept(subprotocol="chat.v2")
 
 
 @pytest.mark.parametrize("control", CONTROLS)
-def test_h18_control_characters(control):
+def test_h18_control_characters(control: str) -> None:
     bad = f"a{control}b"
     offers = request((b"Sec-WebSocket-Protocol", bad.encode()))
     for call in (
@@ -204,12 +205,12 @@ def test_h18_control_characters(control):
 
 
 @pytest.mark.parametrize("name", ["", "a b", "a:", " a", "é", "a\n", "(a)", "名"])
-def test_header_names_are_tokens(name):
+def test_header_names_are_tokens(name: str) -> None:
     with pytest.raises(ValueError, match="not a token"):
         request().accept(headers={name: "x"})
 
 
-def test_values_are_latin_1():
+def test_values_are_latin_1() -> None:
     with pytest.raises(ValueError, match="latin-1"):
         request().reject(headers={"X-A": "名"})
     with pytest.raises(ValueError, match="latin-1"):
@@ -228,7 +229,7 @@ def test_values_are_latin_1():
         "Transfer-Encoding",
     ],
 )
-def test_headers_of_the_server(name):
+def test_headers_of_the_server(name: str) -> None:
     for call in request().accept, request().reject:
         with pytest.raises(ValueError, match=f"{name}.* is set by the server itself"):
             call(headers=[(name, "x")])
@@ -238,7 +239,7 @@ def test_headers_of_the_server(name):
 # Response
 
 
-def test_encode():
+def test_encode() -> None:
     encoded = Response(200, "grüße", headers={"X-A": "1"}).encode()
     assert encoded == (
         b"HTTP/1.1 200 OK\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: 7\r\nConnection: close\r\n"
@@ -248,7 +249,7 @@ def test_encode():
     assert (response.status, response.reason, body.decode()) == (200, "OK", "grüße")
 
 
-def test_encode_for_head():
+def test_encode_for_head() -> None:
     response = Response(200, b"12345")
     assert response.encode() == response.encode(head_only=True) + b"12345"
     parsed, body = parse(response.encode(head_only=True), "HEAD")
@@ -256,7 +257,7 @@ def test_encode_for_head():
     assert body == b""
 
 
-def test_content_type():
+def test_content_type() -> None:
     assert b"Content-Type" not in Response(200).encode()
     assert b"Content-Type" not in Response(200, b"x", content_type=None).encode()
     assert b"Content-Type: text/html\r\n" in Response(200, content_type="text/html").encode()
@@ -265,12 +266,12 @@ def test_content_type():
 
 
 @pytest.mark.parametrize("body", [b"x", bytearray(b"x"), memoryview(b"x"), "x"])
-def test_body(body):
+def test_body(body: Any) -> None:
     assert Response(200, body).body == b"x"
 
 
 @pytest.mark.parametrize("status", [100, 101, 199, 0, -1, 600, 1000])
-def test_status_that_ends_no_request(status):
+def test_status_that_ends_no_request(status: int) -> None:
     with pytest.raises(ValueError, match=str(status)):
         Response(status)
     with pytest.raises(ValueError, match=str(status)):
@@ -278,7 +279,7 @@ def test_status_that_ends_no_request(status):
 
 
 @pytest.mark.parametrize("status", [204, 304])
-def test_status_without_a_body(status):
+def test_status_without_a_body(status: int) -> None:
     encoded = Response(status).encode()
     assert b"Content-Length" not in encoded
     assert encoded.endswith(b"\r\n\r\n")
@@ -286,32 +287,32 @@ def test_status_without_a_body(status):
         Response(status, b"x")
 
 
-def test_reason():
+def test_reason() -> None:
     assert Response(404).encode().startswith(b"HTTP/1.1 404 Not Found\r\n")
     assert Response(404, reason="Gone fishing").encode().startswith(b"HTTP/1.1 404 Gone fishing\r\n")
     assert Response(599).encode().startswith(b"HTTP/1.1 599 \r\n")  # the space stays: RFC 9112 4
     assert repr(Response(404, b"x")) == "<Response 404 Not Found, 1 bytes>"
 
 
-def test_no_server_and_no_date():
+def test_no_server_and_no_date() -> None:
     assert not {"server", "date"} & {name.lower() for name in parse(Response().encode())[0].headers}
 
 
-def test_reject():
+def test_reject() -> None:
     response = request().reject(401, "who?", headers=[("WWW-Authenticate", "Basic")])
     parsed, body = parse(response.encode())
     assert (parsed.status, parsed.headers["WWW-Authenticate"], body) == (401, "Basic", b"who?")
     assert request().reject().status == 403
 
 
-def test_error_response():
+def test_error_response() -> None:
     assert error_response(400, "malformed header").encode() == (
         b"HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: 17\r\n"
         b"Connection: close\r\n\r\nmalformed header\n"
     )
 
 
-def test_error_response_may_name_the_upgrade():
+def test_error_response_may_name_the_upgrade() -> None:
     """RFC 9110 15.5.22: a 426 must send Upgrade, and 7.8: so Connection must name it."""
     encoded = error_response(426, "x", [("Upgrade", "websocket"), ("Sec-WebSocket-Version", "13")]).encode()
     response, _ = parse(encoded)

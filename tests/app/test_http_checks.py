@@ -29,7 +29,7 @@ from fastws.http import (
         (b"/http://x", "/http://x", ""),
     ],
 )
-def test_split_target(target, path, query):
+def test_split_target(target: bytes, path: str, query: str) -> None:
     assert split_target(target)[:2] == (path, query)
 
 
@@ -47,7 +47,7 @@ def test_split_target(target, path, query):
         (b"http://a/%2F", "//", "/\0"),
     ],
 )
-def test_escaped_slashes_separate_nothing(target, path, routed):
+def test_escaped_slashes_separate_nothing(target: bytes, path: str | None, routed: str | None) -> None:
     if path is None:
         with pytest.raises(ValueError):
             split_target(target)
@@ -94,14 +94,14 @@ def test_escaped_slashes_separate_nothing(target, path, routed):
         b"/a#b",
     ],
 )
-def test_split_target_refuses(target):
+def test_split_target_refuses(target: bytes) -> None:
     with pytest.raises(ValueError) as caught:
         split_target(target)
     assert not isinstance(caught.value, UnicodeError)  # which would hold the bytes of the request
 
 
 @given(st.binary(max_size=40).map(lambda tail: b"/" + tail))
-def test_split_target_decodes_or_refuses(target):
+def test_split_target_decodes_or_refuses(target: bytes) -> None:
     try:
         path, query, routed = split_target(target)
     except ValueError:
@@ -128,7 +128,7 @@ def test_split_target_decodes_or_refuses(target):
         ("http://127.0.0.1", "127.0.0.1"),
     ],
 )
-def test_same_host(origin, host):
+def test_same_host(origin: str, host: str) -> None:
     assert origin_allowed(origin, host, None)
 
 
@@ -160,7 +160,7 @@ def test_same_host(origin, host):
         ("http://a, b", "a, b"),
     ],
 )
-def test_other_host(origin, host):
+def test_other_host(origin: str, host: str) -> None:
     assert not origin_allowed(origin, host, None)
 
 
@@ -181,11 +181,11 @@ def test_other_host(origin, host):
         ("https://host.example", False),
     ],
 )
-def test_h14_listed_origins(origin, allowed):
+def test_h14_listed_origins(origin: str, allowed: bool) -> None:
     assert origin_allowed(origin, "host.example", ["https://good.example", "HTTP://other.example:8080"]) is allowed
 
 
-def test_special_origins():
+def test_special_origins() -> None:
     assert origin_allowed("null", "h", ["null"])
     assert origin_allowed("https://any.example", "h", ["*"])
     assert origin_allowed("moz-extension://ab-cd", "h", ["moz-extension://ab-cd"])
@@ -217,10 +217,10 @@ def test_special_origins():
         ("user@example.com", False),
     ],
 )
-def test_h14_hosts(host, allowed):
+def test_h14_hosts(host: str, allowed: bool) -> None:
     assert host_allowed(host, ["Example.com", "*.sub.example", "port.example:81", "[::1]"]) is allowed
 
 
-def test_any_host():
+def test_any_host() -> None:
     assert host_allowed("whatever", ["*"])
     assert not host_allowed("whatever", [])

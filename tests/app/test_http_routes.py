@@ -158,7 +158,7 @@ def test_a_plain_request_where_there_is_only_a_websocket(serve: Serving) -> None
 )
 def test_targets(serve: Serving, target: str, path: str, query: str) -> None:
     app = fastws.App()
-    seen = []
+    seen: list[tuple[str, ...]] = []
 
     class Handler:
         def upgrade(self, request: Any) -> None:

@@ -43,7 +43,7 @@ DEFAULTS = {
 }
 
 LARGEST = 2**63 - 1
-INTS = {
+INTS: dict[str, tuple[int, int, dict[str, Any]]] = {
     "max_header_size": (256, 131_072, {"max_request_line": 16}),
     "max_request_line": (16, 16_384, {}),
     "max_headers": (1, 10_000, {}),
@@ -58,7 +58,7 @@ INTS = {
     "max_connections_per_ip": (0, 2**31 - 1, {}),
     "max_pending_handshakes": (1, 2**31 - 1, {}),
 }
-NUMBERS = {
+NUMBERS: dict[str, tuple[float, float]] = {
     **dict.fromkeys(TIMEOUTS, (0, 1000000)),
     "close_timeout": (0.01, 1_000_000),
     "tcp_user_timeout": (0, 86_400),
@@ -81,9 +81,9 @@ def test_every_option_is_judged_here() -> None:
 def test_sizes_and_counts(name: str) -> None:
     least, most, others = INTS[name]
     for value in (least, most):
-        options = Options(**{**others, name: value})
-        assert getattr(options, name) == value
-        fastws.App(**{**others, name: value}).websocket("/")(print)  # the core takes it, too
+        given: dict[str, Any] = {**others, name: value}
+        assert getattr(Options(**given), name) == value
+        fastws.App(**given).websocket("/")(print)  # the core takes it, too
     for value in (least - 1, most + 1, -(2**70), 2**70):
         with pytest.raises(ValueError) as caught:
             Options(**{**others, name: value})
@@ -98,11 +98,13 @@ def test_sizes_and_counts(name: str) -> None:
 def test_durations_and_rates(name: str) -> None:
     least, most = NUMBERS[name]
     for value in (least, 0.01, 1, most):
-        assert getattr(Options(**{name: value}), name) == value
-        fastws.App(**{name: value}).websocket("/")(print)
+        given: dict[str, Any] = {name: value}
+        assert getattr(Options(**given), name) == value
+        fastws.App(**given).websocket("/")(print)
     for value in (-1, -1e-9, most + 1, math.inf, -math.inf, math.nan):
+        given = {name: value}
         with pytest.raises(ValueError) as caught:
-            Options(**{name: value})
+            Options(**given)
         assert str(caught.value) == f"{name}={value!r} is out of range: give {least} to {most}"
     wrong: list[Any] = ["1", None, True]
     for value in wrong:
@@ -171,7 +173,7 @@ def test_options_do_not_change() -> None:
         with pytest.raises(AttributeError):
             delattr(options, name)
     with pytest.raises(TypeError):
-        Options(1)  # type: ignore[misc]
+        Options(1)  # type: ignore[arg-type, call-arg]
     assert options == Options() != Options(text="utf8")
     assert repr(Options(text="utf8", max_topics=5)) == "Options(text='utf8', max_topics=5)"
 
@@ -202,14 +204,28 @@ def test_unknown_names(change: Any) -> None:
     assert str(caught.value) == f"unknown option 'colour': the options are {', '.join(sorted(DEFAULTS))}"
 
 
+def test_type_checkers_know_the_names() -> None:
+    """mypy, which checks the tests, complains about an ignored error that is none: it must find these three."""
+    app = fastws.App(max_message_size=1)
+    app.websocket("/x", ping_interval=5)(print)
+    app.configure("/x", ping_timeout=1)
+    with pytest.raises(TypeError):
+        fastws.App(max_mesage_size=1)  # type: ignore[call-arg]
+    with pytest.raises(TypeError):
+        app.websocket("/x", ping_intreval=5)  # type: ignore[call-arg]
+    with pytest.raises(TypeError):
+        app.configure("/x", ping_timeuot=1)  # type: ignore[call-arg]
+
+
 def test_a_route_is_judged_like_the_app() -> None:
     with pytest.raises(ValueError, match="low_water=16384 is out of range: give 0 to 10"):
         Options().for_route({"high_water": 10})
 
 
 def test_shortest_timeout() -> None:
-    off = dict.fromkeys(TIMEOUTS, 0.0)
+    off: dict[str, Any] = dict.fromkeys(TIMEOUTS, 0.0)
     assert Options(**{**off, "close_timeout": 3}).shortest_timeout() == 3
     assert Options().shortest_timeout() == 5
     for name in TIMEOUTS:
-        assert Options(**{name: 0.02}).shortest_timeout() == 0.02
+        short: dict[str, Any] = {name: 0.02}
+        assert Options(**short).shortest_timeout() == 0.02

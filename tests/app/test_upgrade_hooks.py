@@ -14,20 +14,18 @@ import fastws
 def upgrading(hook: Any, asynchronous: bool) -> fastws.App:
     app = fastws.App()
 
+    def at_once(self: Any, request: Any) -> Any:
+        return hook(request)
+
+    async def later(self: Any, request: Any) -> Any:
+        await asyncio.sleep(0.01)
+        return hook(request)
+
     class Handler:
+        upgrade = later if asynchronous else at_once
+
         def message(self, ws: Any, data: Any) -> None:
             ws.send(f"{ws.subprotocol} {ws.data}")
-
-        if asynchronous:
-
-            async def upgrade(self, request: Any) -> Any:
-                await asyncio.sleep(0.01)
-                return hook(request)
-
-        else:
-
-            def upgrade(self, request: Any) -> Any:
-                return hook(request)
 
     app.websocket("/")(Handler)
     return app

@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 import threading
+from pathlib import Path
 
 import pytest
 from harness.programs import ROOT
@@ -31,11 +32,11 @@ def healthz(request):
 """
 
 
-def command(*arguments):
+def command(*arguments: str) -> list[str]:
     return [sys.executable, "-m", "fastws", *arguments]
 
 
-def run(*arguments, cwd, **variables):
+def run(*arguments: str, cwd: Path, **variables: str) -> subprocess.CompletedProcess[str]:
     environment = {**os.environ, **variables}
     return subprocess.run(
         command(*arguments), cwd=cwd, env=environment, capture_output=True, text=True, timeout=30, check=False
@@ -43,7 +44,7 @@ def run(*arguments, cwd, **variables):
 
 
 @pytest.fixture
-def app_dir(tmp_path):
+def app_dir(tmp_path: Path) -> Path:
     (tmp_path / "served_app.py").write_text(ECHO)
     return tmp_path
 
@@ -51,13 +52,14 @@ def app_dir(tmp_path):
 class Served:
     """`fastws serve`, or what else serves, in a child process, once it has said where it listens."""
 
-    def __init__(self, *arguments, cwd, what="serve"):
+    def __init__(self, *arguments: str, cwd: Path, what: str = "serve") -> None:
         self.process = subprocess.Popen(
             command(what, *arguments), cwd=cwd, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )
         self.timer = threading.Timer(20, self.process.kill)
         self.timer.start()
         self.stderr = ""
+        assert self.process.stderr is not None
         for line in self.process.stderr:
             self.stderr += line
             if match := re.search(r"fastws listening on http://(.+):(\d+) \((\w+)\)$", line):
@@ -66,7 +68,7 @@ class Served:
         self.end()
         pytest.fail(f"it did not listen: {self.stderr}")
 
-    def get(self, path):
+    def get(self, path: str) -> bytes:
         with socket.create_connection((self.host, self.port), timeout=5) as connection:
             connection.sendall(f"GET {path} HTTP/1.1\r\nHost: {self.host}:{self.port}\r\n\r\n".encode())
             answer = b""
@@ -74,20 +76,20 @@ class Served:
                 answer += chunk
         return answer
 
-    def stop(self, signum=signal.SIGTERM):
+    def stop(self, signum: signal.Signals = signal.SIGTERM) -> int:
         self.process.send_signal(signum)
         return self.end()
 
-    def end(self):
+    def end(self) -> int:
         self.stdout, rest = self.process.communicate(timeout=20)
         self.timer.cancel()
         self.stderr += rest
         return self.process.returncode
 
-    def __enter__(self):
+    def __enter__(self) -> "Served":
         return self
 
-    def __exit__(self, *exc_info):
+    def __exit__(self, *exc_info: object) -> None:
         if self.process.returncode is None:
             self.process.kill()
             self.end()
@@ -97,7 +99,7 @@ class Served:
 
 
 @pytest.mark.parametrize("loop", ["auto", "uvloop", "asyncio"])
-def test_serve(app_dir, loop):
+def test_serve(app_dir: Path, loop: str) -> None:
     with Served("served_app:app", "--port", "0", "--loop", loop, cwd=app_dir) as served:
         assert served.host == "127.0.0.1"
         assert served.loop == ("asyncio" if loop == "asyncio" else "uvloop")
@@ -108,7 +110,7 @@ def test_serve(app_dir, loop):
     assert "Traceback" not in served.stderr
 
 
-def test_demo(tmp_path):
+def test_demo(tmp_path: Path) -> None:
     with Served("--port", "0", cwd=tmp_path, what="demo") as served:
         assert b"<title>fastws" in served.get("/")
         assert served.stop() == 0
@@ -116,13 +118,13 @@ def test_demo(tmp_path):
     assert "Traceback" not in served.stderr
 
 
-def test_serve_ends_at_an_interrupt(app_dir):
+def test_serve_ends_at_an_interrupt(app_dir: Path) -> None:
     with Served("served_app:app", "--port", "0", cwd=app_dir) as served:
         assert served.stop(signal.SIGINT) == 0
     assert "Traceback" not in served.stderr
 
 
-def test_serve_with_all_options(app_dir, tmp_path):
+def test_serve_with_all_options(app_dir: Path, tmp_path: Path) -> None:
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
     options = ["--host", "127.0.0.1", "--port", "0", "--app-dir", str(app_dir), "--backlog", "16"]
@@ -132,7 +134,7 @@ def test_serve_with_all_options(app_dir, tmp_path):
         assert served.stop() == 0
 
 
-def test_serve_with_other_limits(app_dir):
+def test_serve_with_other_limits(app_dir: Path) -> None:
     flags = ["--ws-max-size", "65536", "--max-request-line", "100", "--allowed-hosts", "example.com, 127.0.0.1"]
     with Served("served_app:app", "--port", "0", *flags, "--low-water", "1", cwd=app_dir) as served:
         assert served.get("/healthz").startswith(b"HTTP/1.1 200 OK\r\n")
@@ -140,14 +142,14 @@ def test_serve_with_other_limits(app_dir):
         assert served.stop() == 0
 
 
-def test_every_limit_has_a_flag(app_dir):
+def test_every_limit_has_a_flag(app_dir: Path) -> None:
     told = run("serve", "--help", cwd=app_dir).stdout
     for name in TABLE:
         assert (f"  --{name.replace('_', '-')}" in told) == (name in OF_THE_OPERATOR), name
     assert set(ALIASES) < OF_THE_OPERATOR.keys() < TABLE.keys()
 
 
-def test_log_level_warning_says_nothing(app_dir):
+def test_log_level_warning_says_nothing(app_dir: Path) -> None:
     with Served("served_app:app", "--port", "0", cwd=app_dir) as served:
         taken = str(served.port)
         result = run("serve", "served_app:app", "--port", taken, "--log-level", "warning", cwd=app_dir)
@@ -155,7 +157,7 @@ def test_log_level_warning_says_nothing(app_dir):
         assert "listening on" not in result.stderr
 
 
-def test_port_in_use(app_dir):
+def test_port_in_use(app_dir: Path) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
@@ -165,7 +167,7 @@ def test_port_in_use(app_dir):
     assert re.fullmatch(rf"fastws: cannot listen on 127\.0\.0\.1 port {port}: [Aa]ddress.* in use\n", result.stderr)
 
 
-def test_an_address_that_is_not_here(app_dir):
+def test_an_address_that_is_not_here(app_dir: Path) -> None:
     result = run("serve", "served_app:app", "--host", "192.0.2.1", "--port", "0", cwd=app_dir)
     assert result.returncode == 1
     assert result.stderr.count("\n") == 1
@@ -207,7 +209,7 @@ def test_an_address_that_is_not_here(app_dir):
         (["serve", "served_app:app", "--config", "none.toml"], "cannot read none.toml: No such file"),
     ],
 )
-def test_mistakes_give_one_line(app_dir, arguments, message):
+def test_mistakes_give_one_line(app_dir: Path, arguments: list[str], message: str) -> None:
     result = run(*arguments, cwd=app_dir)
     assert result.returncode == 2
     assert message in result.stderr
@@ -217,7 +219,7 @@ def test_mistakes_give_one_line(app_dir, arguments, message):
 
 
 @pytest.mark.parametrize("line", ["import no_such_thing", "import served_app.sub", "1 / 0", "from os import nothing"])
-def test_errors_inside_the_users_module_keep_their_traceback(app_dir, line):
+def test_errors_inside_the_users_module_keep_their_traceback(app_dir: Path, line: str) -> None:
     (app_dir / "broken_app.py").write_text(f"\n{line}\n")
     result = run("serve", "broken_app:app", cwd=app_dir)
     assert result.returncode == 1
@@ -228,7 +230,7 @@ def test_errors_inside_the_users_module_keep_their_traceback(app_dir, line):
 # Variables and files
 
 
-def shown(app_dir, *arguments, **variables):
+def shown(app_dir: Path, *arguments: str, **variables: str) -> tuple[dict[str, tuple[str, str]], str]:
     """What --print-config says of each option: its value and who set it."""
     result = run("serve", "served_app:app", "--print-config", *arguments, cwd=app_dir, **variables)
     assert result.returncode == 0, result.stderr
@@ -236,7 +238,7 @@ def shown(app_dir, *arguments, **variables):
     return {name: (value, source) for name, value, source in lines}, result.stdout
 
 
-def test_a_flag_comes_before_a_variable_before_a_file_before_the_app(app_dir):
+def test_a_flag_comes_before_a_variable_before_a_file_before_the_app(app_dir: Path) -> None:
     """Each is told by one more than the one after it."""
     app = ECHO.replace("fastws.App()", "fastws.App(ping_timeout=1, ping_interval=1, max_headers=1, max_topics=1)")
     (app_dir / "served_app.py").write_text(app)
@@ -253,7 +255,7 @@ def test_a_flag_comes_before_a_variable_before_a_file_before_the_app(app_dir):
     assert found.keys() >= OF_THE_OPERATOR.keys()
 
 
-def test_options_of_a_route(app_dir):
+def test_options_of_a_route(app_dir: Path) -> None:
     app = ECHO.replace('websocket("/echo")', 'websocket("/echo", max_message_size=1, max_topics=1)')
     (app_dir / "served_app.py").write_text(app)
     (app_dir / "our.toml").write_text(
@@ -265,7 +267,7 @@ def test_options_of_a_route(app_dir):
     assert told.endswith(own + 'compression = "deflate"  # our.toml\n')
 
 
-def test_what_is_printed_is_a_file(app_dir):
+def test_what_is_printed_is_a_file(app_dir: Path) -> None:
     """It says the same when it is read."""
     flags = ["--compression", "deflate", "--origins", "https://a.example,https://b.example", "--max-headers", "7"]
     first, told = shown(app_dir, *flags)
@@ -275,7 +277,7 @@ def test_what_is_printed_is_a_file(app_dir):
     assert first["origins"] == ('["https://a.example", "https://b.example"]', "a flag")
 
 
-def test_settings_of_compression_in_a_file(app_dir):
+def test_settings_of_compression_in_a_file(app_dir: Path) -> None:
     (app_dir / "our.toml").write_text("compression = { level = 9, threshold = 5 }\n")
     found, _ = shown(app_dir, "--config", "our.toml")
     assert "level = 9" in found["compression"][0] and "threshold = 5" in found["compression"][0]
@@ -299,7 +301,7 @@ def test_settings_of_compression_in_a_file(app_dir):
         ("port = 70000", "70000 is not in the range"),
     ],
 )
-def test_mistakes_in_a_file_give_one_line(app_dir, text, message):
+def test_mistakes_in_a_file_give_one_line(app_dir: Path, text: str, message: str) -> None:
     (app_dir / "our.toml").write_text(f"{text}\n")
     result = run("serve", "served_app:app", "--check-config", cwd=app_dir, FASTWS_CONFIG="our.toml")
     assert (result.returncode, result.stdout) == (2, "")
@@ -308,7 +310,7 @@ def test_mistakes_in_a_file_give_one_line(app_dir, text, message):
     assert result.stderr.count("\n") == 1
 
 
-def test_a_wrong_variable_is_named(app_dir):
+def test_a_wrong_variable_is_named(app_dir: Path) -> None:
     result = run("serve", "served_app:app", cwd=app_dir, FASTWS_MAX_TOPICS="-1")
     assert (result.returncode, result.stderr) == (
         2,
@@ -316,12 +318,12 @@ def test_a_wrong_variable_is_named(app_dir):
     )
 
 
-def test_check_config_does_not_serve(app_dir):
+def test_check_config_does_not_serve(app_dir: Path) -> None:
     result = run("serve", "served_app:app", "--check-config", cwd=app_dir)
     assert (result.returncode, result.stdout, result.stderr) == (0, "fastws: the configuration is right\n", "")
 
 
-def test_variables_of_others(app_dir):
+def test_variables_of_others(app_dir: Path) -> None:
     """For a service called "fastws" Kubernetes sets such ones in every container."""
     kubernetes = {
         "FASTWS_PORT": "tcp://10.0.0.1:80",
@@ -335,11 +337,11 @@ def test_variables_of_others(app_dir):
     assert result.stderr == "fastws: FASTWS_MAX_MESAGE_SIZE is not known: did you mean FASTWS_MAX_MESSAGE_SIZE?\n"
 
 
-def test_no_option_is_called_like_a_switch():
+def test_no_option_is_called_like_a_switch() -> None:
     assert not {variable(name) for name in TABLE} & SWITCHES
 
 
-def test_an_option_more_is_everywhere(app_dir):
+def test_an_option_more_is_everywhere(app_dir: Path) -> None:
     """One more row of the table is a flag, a variable, a name in a file, and a line of the documentation."""
     (app_dir / "more.py").write_text("""\
 import fastws.options as options
@@ -354,10 +356,10 @@ else:
     sys.exit(main())
 """)
 
-    def shown(*arguments, command=("serve", "served_app:app"), **variables):
+    def shown(*arguments: str, start: tuple[str, ...] = ("serve", "served_app:app"), **variables: str) -> str:
         environment = {**os.environ, **variables}
-        arguments = [sys.executable, "more.py", *command, *arguments]
-        result = subprocess.run(arguments, cwd=app_dir, env=environment, capture_output=True, text=True, check=False)
+        command = [sys.executable, "more.py", *start, *arguments]
+        result = subprocess.run(command, cwd=app_dir, env=environment, capture_output=True, text=True, check=False)
         return result.stdout
 
     (app_dir / "our.toml").write_text("how_much = 7\n")
@@ -366,26 +368,26 @@ else:
     assert "how_much = 6  # a flag\n" in shown("--print-config", "--how-much", "6")
     assert "how_much = 8  # FASTWS_HOW_MUCH\n" in shown("--print-config", FASTWS_HOW_MUCH="8")
     assert "how_much = 7  # our.toml\n" in shown("--print-config", "--config", "our.toml")
-    page = shown(command=("docs", ROOT / "docs" / "make_options.py"))
+    page = shown(start=("docs", str(ROOT / "docs" / "make_options.py")))
     assert "| `how_much` ¹ | 5 | How much. On breach: nothing. |\n" in page
 
 
 # Help and version
 
 
-def test_version(tmp_path):
+def test_version(tmp_path: Path) -> None:
     result = run("--version", cwd=tmp_path)
     assert (result.returncode, result.stdout) == (0, f"fastws {importlib.metadata.version('fastws')}\n")
 
 
-def test_help(tmp_path):
+def test_help(tmp_path: Path) -> None:
     result = run("serve", "--help", cwd=tmp_path)
     assert result.returncode == 0
     for option in "--host", "--port", "--app-dir", "--loop", "--backlog", "--log-level", "--timeout-graceful-shutdown":
         assert option in result.stdout
 
 
-def test_the_installed_command_is_the_same(tmp_path):
+def test_the_installed_command_is_the_same(tmp_path: Path) -> None:
     script = os.path.join(os.path.dirname(sys.executable), "fastws")
     if not os.path.exists(script):
         pytest.skip("the package is not installed with its script")

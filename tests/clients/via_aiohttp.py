@@ -39,7 +39,7 @@ class AiohttpClient(OnLoop):
         tracing.on_request_end.append(self._answered)
         self.session = ClientSession(trace_configs=[tracing])
         # It hands pings and pongs to its user, or deals with them itself.
-        self.ws: ClientWebSocketResponse = await self.session.ws_connect(
+        self.ws: ClientWebSocketResponse[bool] = await self.session.ws_connect(
             url, protocols=subprotocols, autoping=not show_pongs, compress=bits
         )
 

@@ -38,13 +38,14 @@ class PicowsClient(OnLoop):
         super().__init__()
         offer = {"Sec-WebSocket-Protocol": ", ".join(subprotocols)} if subprotocols else None
         self.transport: WSTransport
-        self.listener: Listener
         try:
-            self.transport, self.listener = self.run(ws_connect(Listener, url, extra_headers=offer))
+            self.transport, listener = self.run(ws_connect(Listener, url, extra_headers=offer))
         except WSHandshakeError as error:
             self.close_loop()
             assert error.response is not None
             raise Refused(int(error.response.status)) from error
+        assert isinstance(listener, Listener)
+        self.listener = listener
         self.subprotocol = self.transport.response.headers.get("Sec-WebSocket-Protocol")
         self.extensions = ""  # it offers none
         self.compressed: list[bool] = []
@@ -78,7 +79,7 @@ class PicowsClient(OnLoop):
         handshake = self.transport.close_handshake
         if handshake is None or handshake.recv is None:
             return NOT_CLEAN
-        return int(handshake.recv.code) or NO_CODE, handshake.recv.reason or ""
+        return handshake.recv.code.value or NO_CODE, handshake.recv.reason or ""
 
     def abort(self, *, reset: bool) -> None:
         if reset:

@@ -69,7 +69,9 @@ class WebsocketClientClient:
 
     def closed(self) -> tuple[int, str]:
         if self.ws.close_frame is not None:
-            return code_and_reason(self.ws.close_frame.data)
+            data = self.ws.close_frame.data
+            assert isinstance(data, bytes)
+            return code_and_reason(data)
         try:
             opcode, body = self.ws.recv_data()
         except (WebSocketConnectionClosedException, ConnectionResetError):

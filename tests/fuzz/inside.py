@@ -10,18 +10,29 @@ from typing import Any
 from fastws import compression, http
 from fastws.frames import ProtocolError
 
-from . import _guided, deflated
+from . import deflated
+from ._guided import (
+    Deflation,
+    Exact,
+    ExactHead,
+    ExactReader,
+    FrameParser,
+    mark,
+    run,
+    split_request_target,
+    use_variant,
+)
 from .targets import TARGETS
 
 CORE = SimpleNamespace(
-    Reader=_guided.ExactReader,
-    RequestHead=_guided.ExactHead,
-    FrameParser=_guided.FrameParser,
-    Exact=_guided.Exact,
+    Reader=ExactReader,
+    RequestHead=ExactHead,
+    FrameParser=FrameParser,
+    Exact=Exact,
     ProtocolError=ProtocolError,
-    split_request_target=_guided.split_request_target,
-    use_variant=_guided.use_variant,
-    deflation=deflated.deflation_of(_guided.Deflation),
+    split_request_target=split_request_target,
+    use_variant=use_variant,
+    deflation=deflated.deflation_of(Deflation),
 )
 #: No compiler has instrumented these.
 TRACED = {"head": http.__file__, "extensions": compression.__file__}
@@ -35,7 +46,7 @@ def trace(frame: FrameType, event: str, arg: object) -> Any:
 
     def line(frame: FrameType, event: str, arg: object) -> Any:
         nonlocal before
-        _guided.mark(before * 31 + frame.f_lineno)
+        mark(before * 31 + frame.f_lineno)
         before = frame.f_lineno
         return line
 
@@ -47,12 +58,12 @@ def main() -> None:
 
     def one(data: bytes) -> None:
         for seen in target.check(CORE, data):
-            _guided.mark(zlib.crc32(repr(seen).encode()))
+            mark(zlib.crc32(repr(seen).encode()))
 
     if target.name in TRACED:
         sys.settrace(trace)
     # libFuzzer starts itself anew for some of what it does, with the words of this first argument.
-    _guided.run(one, [f"{sys.executable} -m fuzz.inside {target.name}", *sys.argv[2:]])
+    run(one, [f"{sys.executable} -m fuzz.inside {target.name}", *sys.argv[2:]])
 
 
 if __name__ == "__main__":

@@ -59,6 +59,8 @@ def random_options(rng: random.Random, timed: bool) -> dict[str, Any]:
 class Handler:
     """The callbacks of one route; whichever are there are `def` or `async def`."""
 
+    path: str
+
     def __init__(self, world: World, rng: random.Random) -> None:
         self.world = world
         self.options = random_options(rng, world.timed)

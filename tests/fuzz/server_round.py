@@ -145,15 +145,15 @@ def _make_app(world: World) -> Any:
         app.websocket(handler.path, **handler.options)(handler)
         app.handlers.append(handler)
 
-    @app.http("/stats")
     def stats(request: Any) -> fastws.Response:
         return fastws.Response(200, json.dumps(app.stats()))
 
-    @app.http("/later")
     async def later(request: Any) -> fastws.Response:
         await asyncio.sleep(0)
         return fastws.Response(200, "x" * 300_000)
 
+    app.http("/stats")(stats)
+    app.http("/later")(later)
     return app
 
 

@@ -11,7 +11,7 @@ from typing import Any
 from oracles import frame_parser as oracle_frames
 from oracles import protocol as oracle
 from oracles.corpus import CASES, one_by_one
-from oracles.protocol import BINARY, CLOSE, CONTINUATION, PING, PONG, TEXT, client_frame
+from oracles.protocol import BINARY, CLOSE, CONTINUATION, PING, PONG, TEXT, Event, client_frame
 
 from .source import Source, cut, same
 
@@ -44,9 +44,8 @@ def build(source: Source, masked: bool) -> bytes:
             opcode, kind = CONTINUATION if kind else opcode, 0 if fin else opcode
         if flaw:
             which = source.byte()
-            frame |= [{"rsv": which >> 3 & 7}, {"length_form": 16}, {"length_form": 64}, {"masked": not masked}][
-                which & 3
-            ]
+            flaws = {"rsv": which >> 3 & 7}, {"length_form": 16}, {"length_form": 64}, {"masked": not masked}
+            frame |= flaws[which & 3]
             if which & 4:
                 frame |= {"length_form": 64, "declared": int.from_bytes(source.take(8), "big")}
         stream += client_frame(opcode, payload, **frame)
@@ -86,16 +85,16 @@ def check_stream(core: Any, data: bytes) -> list[Any]:
     return [*zip(kinds, ["", *kinds], strict=False), ("last", *kinds[-3:])]
 
 
-def joined(found: Any) -> list[tuple]:
+def joined(found: Any) -> list[Event]:
     return [event for events in found for event in events]
 
 
-def plain(found: Any) -> list[list[tuple]]:
+def plain(found: Any) -> list[list[Event]]:
     """Without the wording of a failure, which is nobody's contract."""
     return [[event[:2] if event[0] == "fail" else event for event in events] for events in found]
 
 
-def received(reader: Any, pieces: list[bytes]) -> list[tuple]:
+def received(reader: Any, pieces: list[bytes]) -> list[Event]:
     """The events where all that can be is put straight into the message, as a connection does. What is allocated grows
     with what has come, whatever has been declared."""
     events = []
@@ -122,7 +121,11 @@ def check_parser(core: Any, data: bytes) -> list[Any]:
     source = Source(data)
     core.use_variant(source.byte() & 3)
     sides = source.byte()
-    options = {"masked": sides & 1 == 0, "allow_rsv": sides >> 1 & 7, "max_frame_size": source.choose(SIZES)}
+    options: dict[str, Any] = {
+        "masked": sides & 1 == 0,
+        "allow_rsv": sides >> 1 & 7,
+        "max_frame_size": source.choose(SIZES),
+    }
     sizes = source.take(4)
     stream = stream_of(source, options["masked"])
     pieces = list(cut(stream, sizes))
@@ -143,7 +146,7 @@ def check_parser(core: Any, data: bytes) -> list[Any]:
 def frames_of(core: Any, options: dict[str, Any], pieces: list[bytes]) -> list[Any]:
     """(frames, error) of each piece."""
     parser = core.FrameParser(**options)
-    found = []
+    found: list[Any] = []
     for piece in pieces:
         try:
             found.append((parser.feed(core.Exact(piece)), None))

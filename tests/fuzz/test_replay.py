@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import random
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from core.protocol import _protocol as protocol
+from oracles.protocol import Event
 
 from fastws.frames import ProtocolError
 
@@ -56,7 +58,7 @@ def test_random_inputs(name: str) -> None:
 class Forgetful(protocol.Reader):
     """Takes the last byte of a piece for the next one's first: a reader that depends on the cuts."""
 
-    def feed(self, data: bytes) -> list[tuple]:
+    def feed(self, data: bytes) -> Any:
         return super().feed(data if len(data) < 2 else data[:-1])
 
 
@@ -70,12 +72,12 @@ class Lenient(protocol.RequestHead):
 class Careless(protocol.Reader):
     """Lets a message pass that is cut short within its last block."""
 
-    def feed(self, data: bytes) -> list[tuple]:
+    def feed(self, data: bytes) -> list[Event]:
         return [("binary", b"hello") if event[0] == "fail" else event for event in super().feed(data)]
 
 
 class Wrong(protocol.FrameParser):
-    def feed(self, data: bytes) -> list:
+    def feed(self, data: bytes) -> Any:
         return super().feed(data)[::-1]
 
 
@@ -88,7 +90,7 @@ class Wrong(protocol.FrameParser):
         ("inflate", {"Reader": Careless}),
     ],
 )
-def test_what_is_wrong_is_seen(name: str, wrong: dict) -> None:
+def test_what_is_wrong_is_seen(name: str, wrong: dict[str, type]) -> None:
     core = SimpleNamespace(**{**vars(CORE), **wrong})
     failed = 0
     for _, data in TARGETS[name].seeds():

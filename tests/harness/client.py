@@ -9,10 +9,13 @@ import socket
 import struct
 import time
 from collections.abc import Iterable
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from .frames import BINARY, CLOSE, CONT, PING, TEXT, BadFrame, Frame, build, build_close, close_code, parse
 from .server import PATIENCE
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 KEY = b"dGhlIHNhbXBsZSBub25jZQ=="
@@ -83,7 +86,7 @@ class RawClient:
         source: str | None = None,
         timeout: float = 5.0,
         receive_buffer: int | None = None,
-    ) -> RawClient:
+    ) -> Self:
         """A TCP connection, from an address `source`; a small `receive_buffer` (bytes) makes the server feel a reader
         that does not read."""
         sock = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
@@ -101,13 +104,13 @@ class RawClient:
         return cls(sock, timeout)
 
     @classmethod
-    def open(cls, port: int, path: str = "/", *, headers: Headers = (), extra: bytes = b"") -> RawClient:
+    def open(cls, port: int, path: str = "/", *, headers: Headers = (), extra: bytes = b"") -> Self:
         """Connected, and upgraded."""
         client = cls.connect(port)
         client.handshake(path, headers=headers, extra=extra)
         return client
 
-    def __enter__(self) -> RawClient:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *exc: object) -> None:

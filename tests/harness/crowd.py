@@ -96,9 +96,7 @@ class Crowd:
             member.send(send)
         return joined
 
-    def until(
-        self, check: Callable[[Member], object], of: Iterable[Member] | None = None, within: float = 10.0
-    ) -> None:
+    def until(self, check: Callable[..., object], of: Iterable[Member] | None = None, within: float = 10.0) -> None:
         """Reads and sends until `check` is true of all of them, or of all `of` them."""
         waiting = {member.sock.fileno(): member for member in (self.members if of is None else of)}
         deadline = time.monotonic() + within * PATIENCE

@@ -7,10 +7,13 @@ import re
 import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .client import Headers, HttpResponse, RawClient
 from .frames import BINARY, CLOSE, CONT, PING, TEXT, BadFrame, Frame, build
+
+if TYPE_CHECKING:
+    import fastws
 
 TAIL = b"\x00\x00\xff\xff"  # what a sync flush ends with, and a message leaves out (section 7.2.1)
 RSV1 = 4  # of the three bits
@@ -64,7 +67,7 @@ class Params:
 
     @property
     def client_bits(self) -> int:
-        return 15 if self.client_max_window_bits in (None, True) else int(self.client_max_window_bits)  # type: ignore[arg-type]
+        return 15 if self.client_max_window_bits in (None, True) else int(self.client_max_window_bits)
 
 
 def every_offer(sizes: Sequence[int] = range(8, 16)) -> list[Params]:
@@ -283,7 +286,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
 }
 
 
-def answering_app(**options: Any) -> Any:
+def answering_app(**options: Any) -> fastws.App:
     """A route for each of the settings, which answers each message with ANSWERS: itself, itself not compressed, itself
     published, and itself compressed whatever its size."""
     import fastws

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .server import eventually
+
+if TYPE_CHECKING:
+    import fastws
 
 Event = tuple[Any, ...]
 
@@ -22,7 +25,7 @@ class _Any:
         return "ANY"
 
 
-ANY = _Any()
+ANY: Any = _Any()
 
 
 class Recorder:
@@ -81,7 +84,7 @@ def echo(ws: Any, data: Any) -> None:
     ws.send(data)
 
 
-def make_app(handler: Any = None, **options: Any) -> Any:
+def make_app(handler: Any = None, **options: Any) -> fastws.App:
     """An app with `handler` on "/" and the route that the bystander needs. Pings are off unless asked for: they would
     mix with what a test reads."""
     import fastws

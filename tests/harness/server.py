@@ -132,7 +132,7 @@ class ServerThread:
             raise self._failed
 
 
-def eventually(check: Callable[[], Any], within: float = 3.0, what: str = "") -> Any:
+def eventually(check: Callable[..., Any], within: float = 3.0, what: str = "") -> Any:
     """`check()` as soon as it is true; fails with its last value after `within` seconds."""
     deadline = time.monotonic() + within * PATIENCE
     while True:

@@ -2,31 +2,36 @@
 
 import asyncio
 import socket
+from collections.abc import Callable, Coroutine
+from typing import Any, NoReturn, TypeVar
+
+T = TypeVar("T")
+Coro = Coroutine[Any, Any, Any]
 
 
 class Bench:
     """Starts coroutines from plain callbacks of a loop and keeps what `done` was told."""
 
-    def __init__(self, loop, entry):
+    def __init__(self, loop: asyncio.AbstractEventLoop, entry: str) -> None:
         from fastws.serving.tasks import Starter
 
         self.loop, self.entry = loop, entry
         self.starter = Starter(loop)
-        self.outcomes = []
-        self.errors = []
+        self.outcomes: list[tuple[Any, BaseException | None]] = []
+        self.errors: list[dict[str, Any]] = []
         loop.set_exception_handler(lambda _, context: self.errors.append(context))
 
-    def done(self, result, exception):
+    def done(self, result: object, exception: BaseException | None) -> None:
         self.outcomes.append((result, exception))
 
-    def start(self, coro):
+    def start(self, coro: Coro) -> asyncio.Task[Any] | None:
         return self.starter.start(coro, self.done)
 
-    def call(self, function):
+    def call(self, function: Callable[..., T]) -> T:
         """Call `function` from a bare callback of the running loop; return its result."""
-        future = self.loop.create_future()
+        future: asyncio.Future[T] = self.loop.create_future()
 
-        def callback():
+        def callback() -> None:
             assert asyncio.current_task() is None
             try:
                 future.set_result(function())
@@ -38,30 +43,35 @@ class Bench:
             self.loop.call_soon(callback)
             return self.loop.run_until_complete(future)
         ours, theirs = socket.socketpair()
+
+        def readable() -> None:
+            self.loop.remove_reader(ours)
+            callback()
+
         with ours, theirs:
             theirs.send(b"x")
-            self.loop.add_reader(ours, lambda: (self.loop.remove_reader(ours), callback()))
+            self.loop.add_reader(ours, readable)
             return self.loop.run_until_complete(future)
 
-    def settle(self, turns=5):
-        async def wait():
+    def settle(self, turns: int = 5) -> None:
+        async def wait() -> None:
             for _ in range(turns):
                 await asyncio.sleep(0)
 
         self.loop.run_until_complete(wait())
 
-    def finish(self, task):
+    def finish(self, task: asyncio.Task[Any] | None) -> None:
         """Run until a suspended coroutine has ended and `done` has been told."""
         if task is not None:
             self.loop.run_until_complete(asyncio.wait([task], timeout=5))
             assert task.done()
         self.settle()
 
-    def run(self, coro):
+    def run(self, coro: Coro) -> Any:
         """Start a coroutine that suspends, run it to its end; return what it returned or raise what it raised."""
         before = len(self.outcomes)
 
-        def callback():
+        def callback() -> asyncio.Task[Any]:
             task = self.start(coro)
             assert isinstance(task, asyncio.Task)
             assert len(self.outcomes) == before
@@ -74,9 +84,15 @@ class Bench:
         return result
 
 
-async def returns(value):
+def this_task() -> asyncio.Task[Any]:
+    task = asyncio.current_task()
+    assert task is not None
+    return task
+
+
+async def returns(value: T) -> T:
     return value
 
 
-async def raises(exception):
+async def raises(exception: BaseException) -> NoReturn:
     raise exception

@@ -48,7 +48,7 @@ ACTIONS: list[Callable[[Any, random.Random], Any]] = [
     lambda ws, rng: publish(ws, b"\0" * rng.choice([0, 10, 600, 5000])),
     lambda ws, rng: publish(ws, b"\0" * rng.choice([100, 100, 70_000]), prepared=True),
 ]
-TOPICS = ["one", "two", "three"]
+TOPICS: list[str] = ["one", "two", "three"]
 published = itertools.count()
 
 

@@ -34,7 +34,7 @@ NAMES = {PING: "ping", PONG: "pong"}
 
 def frames_until_close(client: RawClient) -> tuple[list[tuple[int, bytes]], int, bytes]:
     """All frames that come, and the code and reason of the Close that ends them."""
-    frames = []
+    frames: list[tuple[int, bytes]] = []
     while True:
         _, opcode, payload = client.recv_frame()
         if opcode == 8:

@@ -174,7 +174,7 @@ def test_f13_no_frame_after_the_close_frame(serve: Serving) -> None:
     with bystander(server, recorder, expected):
         client = RawClient.open(server.port)
         client.send_raw(build(TEXT, b"a") + build(PING, b"p") + build(TEXT, b"b") + build_close(1000) + build(PING))
-        opcodes = []
+        opcodes: list[int] = []
         while not opcodes or opcodes[-1] != CLOSE:
             opcodes.append(client.recv_frame().opcode)
         assert sorted(opcodes[:-1]) == [TEXT, TEXT, 10], opcodes

@@ -35,7 +35,7 @@ from hostile.deflated import CASES, LIMIT, ROUTES, Stage, inflated
 from hostile.streams import memory_of
 
 OFFER = "permessage-deflate"
-OPENED = ("open",)
+OPENED: tuple[Any, ...] = ("open",)
 MIB = 1 << 20
 SLACK = 4 if "asan" in os.environ.get("LD_PRELOAD", "") else 1  # it keeps what was freed for a while
 HELLO = deflate(b"hello")
@@ -303,7 +303,7 @@ def test_c03_offers_that_are_declined(serve: Serving) -> None:
                 with DeflateClient.connect(server.port) as client:
                     client.handshake(headers=[("Sec-WebSocket-Extensions", one) for one in headers])
                     client.send("hello")
-                    agreed = client.agreed  # type: ignore[attr-defined]
+                    agreed = client.agreed
                     assert (agreed is None) == (headers == [bad]), headers
                     assert agreed is None or agreed.server_max_window_bits == 11
         assert {event[0] for event in recorder.events} <= {"open", "message", "close"}
@@ -353,6 +353,7 @@ def test_c04_damaged_data(serve: Serving, takeover: bool) -> None:
             if outcomes[-1] is None:
                 client.expect_close(1007)
             client.close()
+        expected: list[tuple[Any, ...]]
         for number, outcome in enumerate(outcomes):
             if outcome is None:
                 expected = [OPENED, ("close", 1007, ANY)]

@@ -166,7 +166,7 @@ def test_a08_everybody_gets_his_own_bytes(serve: Serving, where: str, view: bool
     other.send_raw(pipelined(beside[10:]))
     assert [other.recv() for _ in range(10)] == beside[10:]
     client.expect_101()
-    answers = []
+    answers: list[bytes] = []
     wanted = outer if where == "close" else outer + late
     while len(answers) < len(wanted):
         frame = client.recv_frame()

@@ -79,7 +79,8 @@ def test_s04_subscribers_that_stop_reading(serve: Serving, size: int, policy: st
     count = 20_000_000 // size
     failed: list[BaseException] = []
     with bystander(server) as watch:
-        slow, reading = [], []
+        slow: list[RawClient] = []
+        reading: list[RawClient] = []
         for number in range(12):
             client = RawClient.connect(server.port, receive_buffer=None if number % 3 else 4096)
             join(server, room, client)
@@ -380,5 +381,7 @@ def test_a02_finalizers_that_act_wherever_garbage_is_collected(serve: Serving) -
         assert ran_inside > 100
     assert server.stats()["connections"] == len(others) + 2 + sum(ws.ready_state == 2 for ws in room.sockets)
     for client in steady:
-        heard = sorted(int(bytes(client.recv())[:8]) for _ in range(published))
+        messages = [client.recv() for _ in range(published)]
+        assert all(isinstance(message, bytes) for message in messages)
+        heard = sorted(int(message[:8]) for message in messages)
         assert heard == list(range(1, published + 1))

@@ -77,7 +77,7 @@ class Order:
             pong = ping
 
         class Waiting(Noting):
-            async def message(self, ws: Any, data: Any) -> None:
+            async def message(self, ws: Any, data: Any) -> None:  # type: ignore[override]
                 await order.gate.wait()
                 if order.honest is not None and ws.query_string in order.who:
                     order.honest.send("hello")
@@ -187,7 +187,7 @@ def test_a_busy_server_does_not_starve_those_who_go_on(serve: Serving) -> None:
     into 16 ms go on after it, not just one."""
     peers, parts = 16, 4
     counts: Counter[Any] = Counter()
-    turns = []
+    turns: list[bool] = []
 
     class Flooded:
         def message(self, ws: Any, data: Any) -> None:

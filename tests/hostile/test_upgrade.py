@@ -32,17 +32,14 @@ class Boom(Exception):
 def hooked(recorder: Recorder, hook: Any, *, echo: bool = False) -> type:
     """A recording handler whose `upgrade` is `hook(request)`, `def` or `async def`."""
     base = recorder.handler(echo=echo)
-    if inspect.iscoroutinefunction(hook):
 
-        async def upgrade(self: Any, request: Any) -> Any:
-            return await hook(request)
+    async def upgrade_later(self: Any, request: Any) -> Any:
+        return await hook(request)
 
-    else:
+    def upgrade(self: Any, request: Any) -> Any:
+        return hook(request)
 
-        def upgrade(self: Any, request: Any) -> Any:
-            return hook(request)
-
-    return type("Hooked", (base,), {"upgrade": upgrade})
+    return type("Hooked", (base,), {"upgrade": upgrade_later if inspect.iscoroutinefunction(hook) else upgrade})
 
 
 class Gate:

@@ -6,6 +6,7 @@ import random
 import re
 import zlib
 from dataclasses import dataclass
+from typing import Any
 
 TAIL = b"\0\0\xff\xff"  # section 7.2.1: of an empty stored block, left out on the wire
 FINAL = b"\1\0\0\xff\xff"  # an empty stored block that ends a stream, where the block before it has ended
@@ -160,7 +161,7 @@ class Sender:
         self.rng = rng
         self.takeover = agreed.client_takeover
         self.bits = max(agreed.client_bits, 9)  # zlib's distances in a window of 512 bytes are below 256
-        self.stream = None
+        self.stream: Any = None  # a zlib.compressobj()
         self.window = b""  # of what was deflated, the end
 
     def message(self, data: bytes) -> bytes:

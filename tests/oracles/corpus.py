@@ -10,15 +10,15 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from oracles.protocol import BINARY, CLOSE, CONTINUATION, PING, PONG, TEXT, client_frame
+from oracles.protocol import BINARY, CLOSE, CONTINUATION, PING, PONG, TEXT, Event, client_frame
 
 
 @dataclass(frozen=True)
 class Case:
     name: str
     stream: bytes
-    events: list[tuple]
-    options: dict[str, int] = field(default_factory=dict)
+    events: list[Event]
+    options: dict[str, Any] = field(default_factory=dict)
     # How many bytes at the end of the stream come after the last event is due, and change nothing.
     ignored: int = 0
 
@@ -37,7 +37,7 @@ class Case:
         return self.name
 
 
-def plain(events: Iterable[tuple]) -> list[tuple]:
+def plain(events: Iterable[Event]) -> list[Event]:
     """The events without the wording of a failure, which is nobody's contract."""
     return [event[:2] if event[0] == "fail" else event for event in events]
 
@@ -51,16 +51,16 @@ def cut_in_two(stream: bytes) -> Iterator[list[bytes]]:
         yield [stream[:cut], stream[cut:]]
 
 
-def feed_all(reader: Any, pieces: Iterable[bytes]) -> list[list[tuple]]:
+def feed_all(reader: Any, pieces: Iterable[bytes]) -> list[list[Event]]:
     """The events of each piece; joined, they are those of the stream."""
     return [plain(reader.feed(piece)) for piece in pieces]
 
 
-def events_of(reader: Any, pieces: Iterable[bytes]) -> list[tuple]:
+def events_of(reader: Any, pieces: Iterable[bytes]) -> list[Event]:
     return [event for events in feed_all(reader, pieces) for event in events]
 
 
-def fail(code: int) -> list[tuple]:
+def fail(code: int) -> list[Event]:
     return [("fail", code)]
 
 

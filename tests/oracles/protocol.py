@@ -7,6 +7,7 @@ speed, memory and buffering are the business of the code that is tested against 
 from __future__ import annotations
 
 from collections.abc import Generator
+from typing import Any
 
 # Section 5.2 and the registry of section 11.8: every other opcode is reserved.
 CONTINUATION, TEXT, BINARY, CLOSE, PING, PONG = 0x0, 0x1, 0x2, 0x8, 0x9, 0xA
@@ -18,6 +19,8 @@ CONTROL = {CLOSE, PING, PONG}
 CLOSE_CODES = {*range(1000, 1004), *range(1007, 1015), *range(3000, 5000)}
 
 KEY = b"\xa1\x5c\x0f\xe3"
+
+Event = tuple[Any, ...]
 
 
 class ProtocolError(Exception):
@@ -92,11 +95,11 @@ class Reader:
     def __init__(self, max_message_size: int = 1 << 20, max_fragments: int = 16384) -> None:
         self._max_message_size = max_message_size
         self._max_fragments = max_fragments
-        self._events: list[tuple] = []
+        self._events: list[Event] = []
         self._parser = self._parse()
         next(self._parser)
 
-    def feed(self, data: bytes) -> list[tuple]:
+    def feed(self, data: bytes) -> list[Event]:
         """What these bytes bring about."""
         if error := advance(self._parser, data):
             self._events.append(("fail", error.code, error.message))
@@ -195,7 +198,7 @@ def parse_close(body: bytes) -> tuple[int, str]:
     return code, body[2:].decode()
 
 
-def apply_mask(data: bytes, key: bytes) -> bytes:
+def apply_mask(data: bytes | bytearray, key: bytes | bytearray) -> bytes:
     """Section 5.3; masking and unmasking are the same."""
     return bytes(byte ^ key[index % 4] for index, byte in enumerate(data))
 

@@ -152,10 +152,10 @@ def split_authority(text: str) -> tuple[str, str] | None:
             return None
     if name.startswith("["):
         inside = name[1:-1]
-        good = name.endswith("]") and inside and all(one in "0123456789abcdef:." for one in inside)
+        good = name.endswith("]") and bool(inside) and all(one in "0123456789abcdef:." for one in inside)
     else:
         letters = "abcdefghijklmnopqrstuvwxyz0123456789_"
-        good = name[:1] in letters and all(one in letters + ".-" for one in name) and name
+        good = name[:1] in letters and all(one in letters + ".-" for one in name) and bool(name)
     return (name, port) if good else None
 
 

@@ -15,6 +15,7 @@ from oracles.protocol import (
     PING,
     PONG,
     TEXT,
+    Event,
     Reader,
     Utf8,
     apply_mask,
@@ -176,16 +177,17 @@ class TestAgainstWebsockets:
             assert ours == ([("close", code, "")] if code in CLOSE_CODES else [("fail", 1002)])
             assert self.events(frame) == (ours if code in CLOSE_CODES else []), code
 
-    def events(self, stream: bytes) -> list[tuple]:
-        from websockets.frames import Close
+    def events(self, stream: bytes) -> list[Event]:
+        from websockets.frames import Close, Frame
         from websockets.protocol import OPEN
         from websockets.server import ServerProtocol
 
         protocol = ServerProtocol(state=OPEN, max_size=None)
         protocol.receive_data(stream)
-        events: list[tuple] = []
+        events: list[Event] = []
         opcode, message = 0, b""
         for frame in protocol.events_received():
+            assert isinstance(frame, Frame)
             if frame.opcode in {PING, PONG}:
                 events.append(("ping" if frame.opcode == PING else "pong", bytes(frame.data)))
             elif frame.opcode == CLOSE:

@@ -97,7 +97,8 @@ def test_the_arithmetic() -> None:
     mib = 1 << 20
 
     def total(options: fastws.Options, message: int) -> float:
-        return 10_000 * (options.max_message_size + mib / 4 + options.max_backpressure + message) / (1 << 30)
+        each: float = options.max_message_size + mib / 4 + options.max_backpressure + message
+        return 10_000 * each / (1 << 30)
 
     assert f"1 MiB that is {total(default, mib):.0f} GiB" in " ".join(TEXT.split())
     small = fastws.Options(max_message_size=16_384, max_backpressure=65_536, high_water=65_536)

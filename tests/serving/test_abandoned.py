@@ -198,7 +198,7 @@ def test_whatever_its_connections_do(loop_kind: str, no_leaked_fds: None, traps:
             if state in ("unsent", "waiting"):
                 ws.send(os.urandom(20 << 20))
             if state == "waiting":
-                pending.append(asyncio.ensure_future(ws.drained()))  # type: ignore[arg-type]
+                pending.append(asyncio.ensure_future(ws.drained()))
             if state == "busy":
                 client.send("go")
                 client.send("and wait")

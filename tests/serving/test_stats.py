@@ -175,12 +175,18 @@ def test_closed_by_deadline(serve: Serving, reason: str) -> None:
     counted(server, "closed", reason)
 
 
+def leave_after_its_close(client: RawClient) -> None:
+    client.send("close")
+    client.recv_frame()
+    client.reset()
+
+
 def test_closed_in_other_ways(serve: Serving, traps: Any) -> None:
     ways: dict[str, tuple[str, Callable[[RawClient], Any]]] = {
         "lost": ("lost", RawClient.reset),
         "terminate": ("by_app", lambda client: client.send("terminate")),
         "raise": ("error", lambda client: client.send("raise")),
-        "both": ("by_app", lambda client: (client.send("close"), client.recv_frame(), client.reset())),
+        "both": ("by_app", leave_after_its_close),
     }
     traps.expect(ValueError)
     for reason, act in ways.values():

@@ -4,10 +4,12 @@ import asyncio
 import gc
 import sys
 import weakref
+from collections.abc import Callable, Coroutine
 from functools import partial
+from typing import Any
 
 import pytest
-from harness.tasks import Bench, raises, returns
+from harness.tasks import Bench, raises, returns, this_task
 
 from fastws.serving.tasks import TASK_NAME
 
@@ -15,12 +17,12 @@ BEFORE_EAGER = sys.version_info < (3, 12)
 
 
 @pytest.fixture
-def made(monkeypatch):
+def made(monkeypatch: pytest.MonkeyPatch) -> list[str | None]:
     """The names of all tasks made during a test."""
     names = []
 
-    class CountingTask(asyncio.Task):
-        def __init__(self, coro, **options):
+    class CountingTask(asyncio.Task[Any]):
+        def __init__(self, coro: Coroutine[Any, Any, Any], **options: Any) -> None:
             names.append(options.get("name"))
             super().__init__(coro, **options)
 
@@ -31,14 +33,14 @@ def made(monkeypatch):
 # Without suspension
 
 
-def test_a_coroutine_that_does_not_suspend_is_done_at_once(bench):
+def test_a_coroutine_that_does_not_suspend_is_done_at_once(bench: Bench) -> None:
     seen = []
 
-    async def coro():
+    async def coro() -> int:
         seen.append((asyncio.current_task(), asyncio.get_running_loop()))
         return 42
 
-    def callback():
+    def callback() -> None:
         assert bench.start(coro()) is None
         assert bench.outcomes == [(42, None)]
 
@@ -50,7 +52,9 @@ def test_a_coroutine_that_does_not_suspend_is_done_at_once(bench):
 
 
 @pytest.mark.before(3, 12)  # an eager task is made for each since
-def test_no_task_is_made_for_coroutines_that_do_not_suspend(loop, entry, made):
+def test_no_task_is_made_for_coroutines_that_do_not_suspend(
+    loop: asyncio.AbstractEventLoop, entry: str, made: list[str | None]
+) -> None:
     bench = Bench(loop, entry)
     for _ in range(3):
         bench.call(lambda: [bench.start(returns(1)) for _ in range(10)])
@@ -61,7 +65,9 @@ def test_no_task_is_made_for_coroutines_that_do_not_suspend(loop, entry, made):
 
 
 @pytest.mark.before(3, 12)  # an eager task is made for each since
-def test_one_task_is_made_for_each_coroutine_that_suspends(loop, entry, made):
+def test_one_task_is_made_for_each_coroutine_that_suspends(
+    loop: asyncio.AbstractEventLoop, entry: str, made: list[str | None]
+) -> None:
     bench = Bench(loop, entry)
     tasks = bench.call(lambda: [bench.start(asyncio.sleep(0, i)) for i in range(10)])
     for task in tasks:
@@ -71,12 +77,12 @@ def test_one_task_is_made_for_each_coroutine_that_suspends(loop, entry, made):
     bench.starter.close()
 
 
-async def fails():
+async def fails() -> None:
     raise ValueError
 
 
 @pytest.mark.before(3, 12)  # an eager task is made for each since
-def test_nothing_is_left_for_the_garbage_collector(bench):
+def test_nothing_is_left_for_the_garbage_collector(bench: Bench) -> None:
     bench.call(lambda: bench.start(returns(1)))
     gc.collect()
     gc.disable()
@@ -90,8 +96,8 @@ def test_nothing_is_left_for_the_garbage_collector(bench):
 
 
 @pytest.mark.parametrize("exception", [ValueError("x"), asyncio.CancelledError(), GeneratorExit()])
-def test_an_exception_at_once(bench, exception):
-    def callback():
+def test_an_exception_at_once(bench: Bench, exception: BaseException) -> None:
+    def callback() -> None:
         assert bench.start(raises(exception)) is None
         [(result, raised)] = bench.outcomes
         assert result is None
@@ -103,8 +109,8 @@ def test_an_exception_at_once(bench, exception):
 
 
 @pytest.mark.parametrize("exception", [KeyboardInterrupt, SystemExit])
-def test_what_stops_the_program_is_told_and_raised(bench, exception):
-    def callback():
+def test_what_stops_the_program_is_told_and_raised(bench: Bench, exception: type[BaseException]) -> None:
+    def callback() -> None:
         with pytest.raises(exception):
             bench.start(raises(exception()))
 
@@ -118,10 +124,10 @@ def test_what_stops_the_program_is_told_and_raised(bench, exception):
         bench.errors.clear()
 
 
-def test_done_runs_outside_of_the_task(bench):
+def test_done_runs_outside_of_the_task(bench: Bench) -> None:
     seen = []
 
-    def callback():
+    def callback() -> None:
         for coro in returns(1), asyncio.sleep(0), raises(ValueError()):
             bench.starter.start(coro, lambda result, exception: seen.append(asyncio.current_task()))
 
@@ -130,11 +136,11 @@ def test_done_runs_outside_of_the_task(bench):
     assert seen == [None, None, None]
 
 
-def test_what_done_raises_comes_out_of_start(bench):
-    def done(result, exception):
+def test_what_done_raises_comes_out_of_start(bench: Bench) -> None:
+    def done(result: object, exception: BaseException | None) -> None:
         raise LookupError
 
-    def callback():
+    def callback() -> None:
         with pytest.raises(LookupError):
             bench.starter.start(returns(1), done)
 
@@ -145,14 +151,14 @@ def test_what_done_raises_comes_out_of_start(bench):
 
 
 @pytest.mark.parametrize("keep", [lambda task: task, weakref.ref, lambda task: task.cancel])
-def test_a_remembered_task_is_not_reused(bench, keep):
+def test_a_remembered_task_is_not_reused(bench: Bench, keep: Callable[[asyncio.Task[str]], Any]) -> None:
     kept = []
 
-    async def remember():
-        kept.append(keep(asyncio.current_task()))
+    async def remember() -> str:
+        kept.append(keep(this_task()))
         return "first"
 
-    async def compare():
+    async def compare() -> None:
         kept.append(asyncio.current_task())
 
     bench.call(lambda: bench.start(remember()))
@@ -166,11 +172,11 @@ def test_a_remembered_task_is_not_reused(bench, keep):
         assert first.result() == "first"
 
 
-def test_a_callback_added_in_the_first_step_is_called(bench):
+def test_a_callback_added_in_the_first_step_is_called(bench: Bench) -> None:
     results = []
 
-    async def coro():
-        asyncio.current_task().add_done_callback(lambda task: results.append(task.result()))
+    async def coro() -> int:
+        this_task().add_done_callback(lambda task: results.append(task.result()))
         return 7
 
     bench.call(lambda: bench.start(coro()))
@@ -178,10 +184,10 @@ def test_a_callback_added_in_the_first_step_is_called(bench):
     assert results == [7]
 
 
-def test_an_exception_in_a_remembered_task_is_not_logged(bench):
+def test_an_exception_in_a_remembered_task_is_not_logged(bench: Bench) -> None:
     kept = []
 
-    async def coro():
+    async def coro() -> None:
         kept.append(asyncio.current_task())
         raise ValueError("mine")
 
@@ -193,9 +199,9 @@ def test_an_exception_in_a_remembered_task_is_not_logged(bench):
     assert bench.errors == []
 
 
-def test_cancelling_itself_without_suspending(bench):
-    async def coro():
-        asyncio.current_task().cancel()
+def test_cancelling_itself_without_suspending(bench: Bench) -> None:
+    async def coro() -> int:
+        this_task().cancel()
         return 1
 
     bench.call(lambda: bench.start(coro()))
@@ -209,10 +215,10 @@ def test_cancelling_itself_without_suspending(bench):
 # Nesting
 
 
-def test_a_first_step_that_starts_others(bench):
+def test_a_first_step_that_starts_others(bench: Bench) -> None:
     seen = []
 
-    async def coro(depth, suspend):
+    async def coro(depth: int, suspend: bool) -> int:
         task = asyncio.current_task()
         if depth:
             bench.start(coro(depth - 1, suspend))
@@ -233,8 +239,8 @@ def test_a_first_step_that_starts_others(bench):
 
 
 @pytest.mark.parametrize("suspend", [False, True])
-def test_start_inside_a_task_keeps_that_task_current(bench, suspend):
-    async def user():
+def test_start_inside_a_task_keeps_that_task_current(bench: Bench, suspend: bool) -> None:
+    async def user() -> None:
         task = asyncio.current_task()
         started = bench.start(asyncio.sleep(0, 1) if suspend else returns(1))
         assert (started is not None) is suspend
@@ -249,10 +255,10 @@ def test_start_inside_a_task_keeps_that_task_current(bench, suspend):
     assert len(bench.outcomes) == 2
 
 
-def test_done_may_start_the_next_one(bench):
+def test_done_may_start_the_next_one(bench: Bench) -> None:
     order = []
 
-    def follow(n, result, exception):
+    def follow(n: int, result: object, exception: BaseException | None) -> None:
         order.append(result)
         if n:
             bench.starter.start(returns(n) if n % 2 else asyncio.sleep(0, n), partial(follow, n - 1))

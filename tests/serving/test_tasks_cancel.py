@@ -3,16 +3,17 @@
 import asyncio
 import gc
 import sys
+from typing import Any
 
 import pytest
-from harness.tasks import Bench, returns
+from harness.tasks import Bench, returns, this_task
 
 from fastws.serving.tasks import Starter
 
 # Cancellation
 
 
-async def sleeper(log, seconds=5):
+async def sleeper(log: list[object], seconds: float = 5) -> None:
     log.append("started")
     try:
         await asyncio.sleep(seconds)
@@ -24,11 +25,12 @@ async def sleeper(log, seconds=5):
 
 
 @pytest.mark.parametrize(("turns", "seconds"), [(0, 0), (0, 5), (1, 5), (2, 5)])
-def test_cancel(bench, turns, seconds):
-    log = []
+def test_cancel(bench: Bench, turns: int, seconds: float) -> None:
+    log: list[object] = []
 
-    def callback():
+    def callback() -> asyncio.Task[Any]:
         task = bench.start(sleeper(log, seconds))
+        assert task is not None
         if turns == 0:
             task.cancel("why")
             assert log == ["started"]
@@ -48,18 +50,19 @@ def test_cancel(bench, turns, seconds):
 
 
 @pytest.mark.parametrize("later", [False, True])
-def test_cancel_reaches_what_is_awaited(bench, later):
-    log = []
+def test_cancel_reaches_what_is_awaited(bench: Bench, later: bool) -> None:
+    log: list[object] = []
 
-    async def coro():
+    inner: asyncio.Task[None]
+
+    async def coro() -> None:
         await inner
 
-    inner = None
-
-    def callback():
+    def callback() -> asyncio.Task[Any]:
         nonlocal inner
         inner = bench.loop.create_task(sleeper(log))
         task = bench.start(coro())
+        assert task is not None
         bench.loop.call_soon(task.cancel) if later else task.cancel()
         return task
 
@@ -68,9 +71,9 @@ def test_cancel_reaches_what_is_awaited(bench, later):
     assert isinstance(bench.outcomes[0][1], asyncio.CancelledError)
 
 
-def test_a_refused_cancellation(bench):
-    async def coro():
-        task = asyncio.current_task()
+def test_a_refused_cancellation(bench: Bench) -> None:
+    async def coro() -> str:
+        task = this_task()
         task.cancel()
         try:
             await bench.loop.create_future()
@@ -81,14 +84,15 @@ def test_a_refused_cancellation(bench):
     assert bench.run(coro()) == "went on"
 
 
-def test_cancelling_itself_before_a_bare_yield(bench):
-    log = []
+def test_cancelling_itself_before_a_bare_yield(bench: Bench) -> None:
+    log: list[object] = []
 
-    async def coro():
-        asyncio.current_task().cancel("self")
+    async def coro() -> None:
+        this_task().cancel("self")
         await sleeper(log, 0)
 
     task = bench.call(lambda: bench.start(coro()))
+    assert task is not None
     bench.finish(task)
     assert log == ["started", ("cancelled", "self"), "cleaned up"]
     assert task.cancelled()
@@ -98,7 +102,7 @@ def test_cancelling_itself_before_a_bare_yield(bench):
 
 
 @pytest.mark.parametrize("turns", [0, 5])
-def test_close_leaves_nothing(loop, entry, turns):
+def test_close_leaves_nothing(loop: asyncio.AbstractEventLoop, entry: str, turns: int) -> None:
     bench = Bench(loop, entry)
     bench.call(lambda: bench.start(returns(1)))
     if turns:
@@ -110,23 +114,28 @@ def test_close_leaves_nothing(loop, entry, turns):
     assert bench.errors == []
 
 
-def test_close_lets_go_on_what_was_started(bench):
-    task = bench.call(lambda: (bench.start(asyncio.sleep(0.005, "late")), bench.starter.close())[0])
-    bench.finish(task)
+def test_close_lets_go_on_what_was_started(bench: Bench) -> None:
+    def callback() -> asyncio.Task[Any] | None:
+        task = bench.start(asyncio.sleep(0.005, "late"))
+        bench.starter.close()
+        return task
+
+    bench.finish(bench.call(callback))
     assert bench.outcomes == [("late", None)]
 
 
-def test_start_after_close_keeps_no_spare(bench):
+def test_start_after_close_keeps_no_spare(bench: Bench) -> None:
     bench.starter.close()
     assert bench.call(lambda: bench.start(returns(1))) is None
     assert bench.run(asyncio.sleep(0, 2)) == 2
     assert bench.outcomes == [(1, None), (2, None)]
 
 
-def test_asyncio_run_ends_what_is_still_running(loop):
-    log, outcomes = [], []
+def test_asyncio_run_ends_what_is_still_running(loop: asyncio.AbstractEventLoop) -> None:
+    log: list[object] = []
+    outcomes: list[tuple[object, BaseException | None]] = []
 
-    async def main():
+    async def main() -> None:
         starter = Starter(asyncio.get_running_loop())
         starter.start(returns(1), lambda *outcome: outcomes.append(outcome))
         await asyncio.sleep(0)
@@ -138,10 +147,10 @@ def test_asyncio_run_ends_what_is_still_running(loop):
     assert isinstance(outcomes[1][1], asyncio.CancelledError)
 
 
-def test_a_coroutine_that_is_dropped_is_closed(loop):
-    log = []
+def test_a_coroutine_that_is_dropped_is_closed(loop: asyncio.AbstractEventLoop) -> None:
+    log: list[object] = []
 
-    async def coro():
+    async def coro() -> None:
         try:
             await asyncio.get_running_loop().create_future()
         finally:

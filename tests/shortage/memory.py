@@ -33,7 +33,7 @@ def run(loop: asyncio.AbstractEventLoop, name: str, number: int, mode: str) -> b
     unraisable: list[str] = []
     sys.unraisablehook = lambda args: unraisable.append(f"{args.err_msg} {args.object!r} {args.exc_value!r}")
     trial = Trial(loop, name in IMPATIENT)
-    came = False
+    came: bool = False
     try:
         action = SITUATIONS[name](trial)
         for _ in [MemoryError() for _ in range(32)]:

@@ -25,9 +25,10 @@ CROWD = 5
 
 class Trial(World):
     def __init__(self, loop: asyncio.AbstractEventLoop, impatient: bool) -> None:
+        options: dict[str, Any] = {"handshake_timeout": 0.05} if impatient else {}
         app = fastws.App(
             ping_interval=0, max_backpressure=1 << 22, high_water=1 << 22, tcp_user_timeout=0, close_timeout=0.5,
-            **({"handshake_timeout": 0.05} if impatient else {}),
+            **options,
         )  # fmt: skip
         calls = self.calls = Callbacks()
         later = self.later = AsyncCallbacks(calls)
@@ -107,13 +108,14 @@ class Trial(World):
 
     def wake(self) -> None:
         """What the loop calls: events are taken, then the turn ends."""
-        reactor_of(self.loop)._wake()
+        reactor: Any = reactor_of(self.loop)
+        reactor._wake()
 
     def blocked(self, path: str = "/") -> Peer:
         """A peer that takes nothing more."""
         peer = self.peer(path, receive_buffer=4096)
         peer.reads = False
-        want = []
+        want: list[bytes] = []
         while self.ws.buffered_amount < 10_000:
             want.append(b"%5d" % len(want) * 2000)
             self.on_loop(lambda: self.ws.send(want[-1]))
@@ -163,6 +165,7 @@ def answering(path: str, verdict: Any, error: Any = None, **how: Any) -> Callabl
         trial.turn()
         assert not peer.status
         gc.collect()
+        ws: Any
         (ws,) = (one for one in gc.get_objects() if isinstance(one, fastws.WebSocket))
         return _turn_of(trial, lambda: ws._upgrade_ended(verdict, error))
 

@@ -11,7 +11,7 @@ import logging
 import re
 import socket
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from harness import PATIENCE, TEXT, build, open_fds, request_bytes, unaccounted
@@ -125,8 +125,8 @@ class Callbacks:
     """Answers each message with itself. What it counts, it counts without memory."""
 
     def __init__(self, others: Callbacks | None = None) -> None:
-        self.opened = others.opened if others else bytearray(64)  # by connection
-        self.closed = others.closed if others else bytearray(64)
+        self.opened: bytearray = others.opened if others else bytearray(64)  # by connection
+        self.closed: bytearray = others.closed if others else bytearray(64)
         self.sockets: dict[int, Any] = others.sockets if others else {}
 
     def open(self, ws: Any) -> None:
@@ -209,7 +209,7 @@ class World:
             raise result[1]
         return result[0]
 
-    def until(self, check: Callable[[], Any], what: str) -> None:
+    def until(self, check: Callable[..., Any], what: str) -> None:
         for turns in range(PATIENT_TURNS):
             if check():
                 return
@@ -244,7 +244,7 @@ class World:
 
     # what must be true after anything
 
-    def check(self, expected: dict[Peer, list[bytes]], waits: set[Peer], misses: bool = False) -> None:
+    def check(self, expected: dict[Peer, Sequence[bytes]], waits: set[Peer], misses: bool = False) -> None:
         """Each peer has got what it should, whole and in order, and is served; or got the beginning of it, and the
         end. `misses`: the application was told that something was not sent."""
         for peer in self.peers:
@@ -308,7 +308,7 @@ class World:
         assert not left, f"descriptors: {left}"
 
 
-def is_part(got: list[bytes], want: list[bytes]) -> bool:
+def is_part(got: Sequence[bytes], want: Sequence[bytes]) -> bool:
     """Some of them, in their order."""
     rest = iter(want)
     return all(one in rest for one in got)

@@ -46,7 +46,8 @@ def as_any(data: bytes, rng: random.Random) -> bytes | bytearray | memoryview:
     """The same bytes in another object, at any alignment."""
     at = rng.randrange(64)
     whole = b"\xff" * at + data + b"\xbf" * rng.randrange(3)
-    return rng.choice([data, bytearray(data), memoryview(whole)[at : at + len(data)]])
+    copies: list[bytes | bytearray | memoryview] = [data, bytearray(data), memoryview(whole)[at : at + len(data)]]
+    return rng.choice(copies)
 
 
 def same_str(got: str, expected: str) -> None:
@@ -68,7 +69,7 @@ def same_str(got: str, expected: str) -> None:
     assert sorted(set(got)) == sorted(set(expected))
 
 
-def same_error(call: Callable[[], object], reference: Callable[[], object]) -> bool:
+def same_error(call: Callable[..., object], reference: Callable[[], object]) -> bool:
     """Whether both raise; AssertionError where only one does, or another error."""
     errors = []
     for each in (call, reference):

@@ -50,7 +50,7 @@ class Echo:
 
 
 class EchoLater(Echo):
-    async def message(self, ws: Any, data: Any) -> None:
+    async def message(self, ws: Any, data: Any) -> None:  # type: ignore[override]
         await asyncio.sleep(0)
         if data == "bye":
             ws.close(4000, "as you wish")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import select
 import socket
 import struct
@@ -24,7 +25,7 @@ class Client:
 
     def __init__(self, crowd: Any) -> None:
         self.crowd = crowd
-        self.rng = crowd.rng
+        self.rng: random.Random = crowd.rng
         self.sock = socket.socket()
         self.outgoing = b""
         self.head = b""

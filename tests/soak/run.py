@@ -71,7 +71,7 @@ class Server:
         """Its figures and descriptors once nobody is there any more."""
 
         def alone() -> bool:
-            return self.stats()["sockets"] == 1
+            return bool(self.stats()["sockets"] == 1)
 
         takeover = False
         with contextlib.suppress(AssertionError):  # then the figures tell

@@ -205,13 +205,18 @@ def test_messages_of_a_peer_that_left_are_delivered_one_timeout_each(serve: Serv
     """It leaves while it waits: what it had sent takes longer than close_timeout in all, but each makes progress."""
     server, client, steps = start(serve, close_timeout=5, max_waiting=5)
     server.hold_clock()
+
+    def pass_once() -> None:
+        steps.gate.set()
+        steps.gate.clear()
+
     client.send_raw(frames(*(f"wait {one}" for one in "abcdef")))
     client.send_close(1000)
     client.finish_sending()
     for one in "abcdef":
         eventually(lambda one=one: steps.events[-1] == f"wait {one} begins")
         server.advance(4.999)
-        server.call(lambda: (steps.gate.set(), steps.gate.clear()))
+        server.call(pass_once)
     eventually(lambda: steps.events == ["open", *both(*(f"wait {one}" for one in "abcdef")), ("close", 1000, "")])
 
 

@@ -214,6 +214,7 @@ def test_nothing_is_answered_that_was_not_offered(serve: Serving) -> None:
 
 def routed_app(compression: Any) -> Any:
     app = make_app(Recorder().handler(), compression=compression)
+    own: Any
     for path, own in (("/none", None), ("/deflate", "deflate"), ("/ten", fastws.Deflate(window_bits=10))):
         app.websocket(path, compression=own)(Recorder().handler())
     return app

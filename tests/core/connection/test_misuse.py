@@ -9,6 +9,7 @@ import logging
 import pickle
 import socket
 import types
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -35,6 +36,7 @@ def test_read_only(serve: Serving) -> None:
 
     def misuse() -> None:
         for name in READ_ONLY:
+            change: Callable[..., None]
             for change in (lambda name=name: setattr(ws, name, None), lambda name=name: delattr(ws, name)):
                 with pytest.raises(AttributeError):
                     change()
@@ -61,7 +63,7 @@ def test_a_websocket_is_made_by_the_server_only() -> None:
     with pytest.raises(TypeError):
         fastws.WebSocket()
     with pytest.raises(TypeError):
-        fastws.WebSocket(None)
+        fastws.WebSocket(None)  # type: ignore[call-arg]
     with pytest.raises(TypeError):
         fastws.WebSocket.__new__(fastws.WebSocket)
     with pytest.raises(TypeError, match="not an acceptable base type"):

@@ -138,7 +138,7 @@ def test_encoded_text_is_not_str() -> None:
     with pytest.raises(TypeError):
         fastws.prepare()  # type: ignore[call-arg]
     with pytest.raises(TypeError):
-        fastws.prepare(b"x", True)  # type: ignore[misc]
+        fastws.prepare(b"x", True)  # type: ignore[call-arg]
 
 
 def test_a_message_that_was_not_prepared(serve: Serving) -> None:

@@ -47,6 +47,7 @@ def test_names(serve: Serving) -> None:
     (ws,) = room.sockets
 
     def check() -> None:
+        name: Any
         for name in GOOD_NAMES:
             assert [use(name) for use in uses(server.app, ws)] == [True, True, 0, 1, 1, True]
         for name, error in [*((name, ValueError) for name in BAD_NAMES), *((name, TypeError) for name in NO_NAMES)]:
@@ -141,7 +142,8 @@ def test_a_name_of_a_subclass_whose_methods_act(serve: Serving) -> None:
 def test_max_topics(serve: Serving) -> None:
     sockets: dict[str, Any] = {}
     app = make_app(max_topics=3)
-    for path, options in (("/app", {}), ("/less", {"max_topics": 1}), ("/none", {"max_topics": 0})):
+    routes: dict[str, Any] = {"/app": {}, "/less": {"max_topics": 1}, "/none": {"max_topics": 0}}
+    for path, options in routes.items():
 
         class Handler:
             def open(self, ws: Any) -> None:

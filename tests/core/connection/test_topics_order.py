@@ -85,10 +85,15 @@ def test_order_among_sends_and_topics(serve: Serving, reader: str) -> None:
     clients = [slow_client(server) if reader == "slow" and n % 2 else RawClient.open(server.port) for n in range(4)]
     eventually(lambda: len(plan.sockets) == 4)
     server.call(lambda: [ws.subscribe(topic) for ws in plan.sockets for topic in "abc" if plan.rng.random() < 0.5])
+
+    def act_often() -> None:
+        for _ in range(10):
+            plan.act()
+
     for turn in range(30):
         asker = clients[turn % 4]
         if turn % 3 == 0:
-            server.call(lambda: [plan.act() for _ in range(10)])
+            server.call(act_often)
         asker.send("async" if turn % 7 == 0 else "10")
         if turn % 5 == 0:
             clients[(turn + 1) % 4].send("3")

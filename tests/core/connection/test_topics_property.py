@@ -111,8 +111,9 @@ class Bench:
         self.opened: list[Any] = []
         self.todo: dict[Any, tuple[Callable[[], None], threading.Event]] = {}
         self.failed: list[BaseException] = []
-        options = {"max_backpressure": 1 << 40, "high_water": 1 << 40, "send_timeout": 0, "close_timeout": 30}
-        self.app = SmallBuffers(ping_interval=0, **options)
+        self.app = SmallBuffers(
+            ping_interval=0, max_backpressure=1 << 40, high_water=1 << 40, send_timeout=0, close_timeout=30
+        )
         self.app.websocket("/")(Handler(self))
         self.server = ServerThread(self.app, loop_kind)
         self.peers: list[Peer] = []

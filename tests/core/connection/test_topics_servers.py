@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 import weakref
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -103,8 +104,12 @@ def test_the_order_of_each_publisher_in_another_thread(serve: Serving, size: int
             data = b"%d %d " % (who, number) + body
             app.publish("room", fastws.prepare(data) if number % 2 else data)
 
+    def send() -> None:
+        for number in range(count):
+            clients[0].send(b"4 %d " % number + body)
+
     threads = [threading.Thread(target=publish, args=(who,)) for who in range(4)]
-    sends = threading.Thread(target=lambda: [clients[0].send(b"4 %d " % number + body) for number in range(count)])
+    sends = threading.Thread(target=send)
     for thread in (*threads, sends):
         thread.start()
     got: list[dict[int, list[int]]] = []
@@ -113,9 +118,9 @@ def test_the_order_of_each_publisher_in_another_thread(serve: Serving, size: int
         for _ in range((4 if client is clients[0] else 5) * count):
             data = client.recv()
             assert isinstance(data, bytes)
-            who, number, rest = data.split(b" ", 2)
+            publisher, number, rest = data.split(b" ", 2)
             assert rest == body
-            heard[int(who)].append(int(number))
+            heard[int(publisher)].append(int(number))
         got.append(heard)
     for thread in (*threads, sends):
         thread.join()
@@ -164,7 +169,7 @@ def test_without_a_server(serve: Serving) -> None:
         assert app.publish("room", "nobody") == 0
         assert app.num_subscribers("room") == 0
         with pytest.raises(TypeError):
-            app.publish("room", 7)
+            app.publish("room", 7)  # type: ignore[arg-type]
         server = serve(app)
         RawClient.open(server.port)
         joined(app, 1)
@@ -195,6 +200,7 @@ def test_publishing_on_a_connection_from_another_thread(serve: Serving) -> None:
     client = RawClient.open(server.port)
     joined(app, 1)
     (ws,) = sockets
+    use: Callable[[], object]
     for use in (lambda: ws.publish("room", "x"), lambda: ws.subscribe("new"), lambda: ws.unsubscribe("room")):
         with pytest.raises(RuntimeError, match="call_soon_threadsafe"):
             use()

@@ -299,6 +299,7 @@ def test_a_peer_that_reads_late_gets_every_answer(serve: Serving, size: int) -> 
     assert seen[0] == stopped_at, "nothing is read from a peer that does not read"
     for number in range(count):
         got = client.recv()
+        assert isinstance(got, str)
         assert len(got) == size and got.rstrip(".") == str(number)
     assert seen[0] == count
 

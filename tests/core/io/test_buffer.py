@@ -7,7 +7,7 @@ import asyncio
 import os
 import struct
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 from harness import BINARY, CONT, TEXT, RawClient, Serving, build, eventually, make_app
@@ -146,7 +146,7 @@ def test_a_view_that_waited_ends_with_its_callback_too(serve: Serving, pieces: i
 
 @pytest.mark.parametrize("binary", ["bytes", "view"])
 @pytest.mark.parametrize("text", ["str", "utf8"])
-def test_kinds(serve: Serving, text: str, binary: str) -> None:
+def test_kinds(serve: Serving, text: Literal["str", "utf8"], binary: Literal["bytes", "view"]) -> None:
     """In every mode text and binary can be told apart, whole, in pieces, large, and between each other."""
     views = Views()
     app = make_app()

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from core.io import _toy
+from core.io._toy import Peers, Reactor
 
 Run = Callable[[Callable[[], Any]], None]
 
@@ -51,7 +51,7 @@ class Toy:
     def __init__(self, reactor: Any, sock: socket.socket, log: Log, tick: float, max_transient: int) -> None:
         self.reactor, self.log = reactor, log
         self.name, self.family = sock.getsockname(), sock.family
-        self.crowd = _toy.Peers()
+        self.crowd = Peers()
         self.peers: list[Any] = self.crowd.came
         self.clients: list[socket.socket] = []
         self.crowd.join(reactor, log, tick, max_transient)
@@ -83,7 +83,7 @@ async def until(check: Callable[[], Any]) -> None:
 async def toy(
     family: int = socket.AF_INET, name: Any = ("127.0.0.1", 0), *, max_transient: int = 1000, reactor: Any = None
 ) -> AsyncIterator[Toy]:
-    reactor = reactor or _toy.Reactor(asyncio.get_running_loop())
+    reactor = reactor or Reactor(asyncio.get_running_loop())
     sock = socket.socket(family)
     sock.setblocking(False)
     sock.bind(name)

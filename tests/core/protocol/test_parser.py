@@ -11,6 +11,7 @@ import textwrap
 import tracemalloc
 from array import array
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 from harness.frames import build
@@ -326,11 +327,12 @@ class TestArguments:
         assert parser.feed(frame(TEXT, b"abc")[1:]) == [Frame(True, TEXT, b"abc")]
 
     def test_constructor(self) -> None:
+        options: dict[str, Any]
         for options in ({}, {"masked": True, "role": "server"}, {"masked": True, "max_frame_size": None}):
             with pytest.raises(TypeError):
-                FrameParser(**options)  # type: ignore[arg-type]
+                FrameParser(**options)
         with pytest.raises(TypeError):
-            FrameParser(True)  # type: ignore[misc]
+            FrameParser(True)  # type: ignore[call-arg]
         for size in (-1, 1 << 63, 1 << 64):
             with pytest.raises(ValueError, match=f"max_frame_size is {size}: "):
                 FrameParser(masked=True, max_frame_size=size)

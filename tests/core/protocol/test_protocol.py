@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from oracles import protocol as oracle
 from oracles.corpus import CASES, Case, close, cut_in_two, events_of, feed_all, fragments, one_by_one, plain
-from oracles.protocol import BINARY, CLOSE, CONTINUATION, PING, PONG, TEXT, client_frame
+from oracles.protocol import BINARY, CLOSE, CONTINUATION, PING, PONG, TEXT, Event, client_frame
 
 from core.protocol import _protocol as protocol
 from fastws import speedups
@@ -188,7 +188,7 @@ class TestReader:
     def test_readers_share_nothing(self) -> None:
         """Every case at once, a byte of each in turn."""
         readers = [protocol.Reader(**case.options) for case in CASES]
-        found: list[list[tuple]] = [[] for _ in CASES]
+        found: list[list[Event]] = [[] for _ in CASES]
         for turn in zip_longest(*(one_by_one(case.stream) for case in CASES), fillvalue=b""):
             for index, piece in enumerate(turn):
                 found[index] += feed_all(readers[index], [piece])[0]
@@ -248,11 +248,11 @@ class TestLargeMessages:
             assert straight <= place + 65536
 
 
-def receive_all(reader: Any, stream: bytes, wish: int) -> tuple[list[tuple], int]:
+def receive_all(reader: Any, stream: bytes, wish: int) -> tuple[list[Event], int]:
     """What a connection does: straight into the message where that is offered, through the parser otherwise.
 
     Returns the events, and how many bytes went the straight way. It stops at a failure."""
-    events: list[tuple] = []
+    events: list[Event] = []
     straight = 0
     while stream and not (events and events[-1][0] == "fail"):
         room = reader.window(wish)

@@ -11,9 +11,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from oracles import protocol as oracle
 from oracles.corpus import events_of, feed_all, one_by_one
-from oracles.protocol import BINARY, CLOSE, CLOSE_CODES, CONTINUATION, PING, PONG, TEXT, client_frame
+from oracles.protocol import BINARY, CLOSE, CLOSE_CODES, CONTINUATION, PING, PONG, TEXT, Event, client_frame
 
-from .test_protocol import protocol, utf8_results
+from core.protocol import _protocol as protocol
+
+from .test_protocol import utf8_results
 
 
 def examples(number: int) -> settings:
@@ -87,10 +89,10 @@ def stream_cuts(stream: bytes) -> st.SearchStrategy[list[bytes]]:
 
 
 @st.composite
-def conversations(draw: st.DrawFn) -> tuple[list[bytes], list[tuple]]:
+def conversations(draw: st.DrawFn) -> tuple[list[bytes], list[Event]]:
     """The frames of a client that does all as it should, and the events that a server makes of them."""
     frames: list[bytes] = []
-    events: list[tuple] = []
+    events: list[Event] = []
 
     def add(opcode: int, payload: bytes, fin: bool = True) -> None:
         frames.append(client_frame(opcode, payload, fin=fin, mask=draw(masks)))
@@ -123,7 +125,7 @@ def damaged(draw: st.DrawFn) -> bytes:
     frames = list(frames)
     for frame in draw(st.lists(any_frame | any_close, max_size=2)):
         frames.insert(draw(st.integers(0, len(frames))), frame)
-    if frames and draw(st.booleans()):
+    if len(frames) > 0 and draw(st.booleans()):
         del frames[draw(st.integers(0, len(frames) - 1))]
     stream = bytearray(b"".join(frames))
     if stream and draw(st.booleans()):
@@ -166,7 +168,7 @@ conversation_cut = conversations().flatmap(
 @pytest.mark.parametrize("side", [oracle, protocol], ids=["reference", "compiled"])
 @examples(300)
 @given(conversation_cut)
-def test_what_is_valid_arrives(side: Any, made: tuple[list[tuple], bytes, list[bytes]]) -> None:
+def test_what_is_valid_arrives(side: Any, made: tuple[list[Event], bytes, list[bytes]]) -> None:
     events, stream, pieces = made
     assert events_of(side.Reader(), [stream]) == events
     assert events_of(side.Reader(), pieces) == events
