@@ -261,8 +261,8 @@ def _is_open(peer: Peer) -> bool:
 def _lacking(peer: Peer) -> str:
     """What should have arrived, on either side of an open connection, and has not."""
     ledger = peer.ledger
-    if peer.shut and not _is_cut_short(peer) and len(peer.incoming.partition(b"\r\n\r\n")[2]) < peer.wants:
-        return f"is owed {peer.wants} bytes, heard {len(peer.incoming)} with the head"
+    if peer.shut and not _is_cut_short(peer) and len(peer.incoming) < peer.wants:
+        return f"is owed {peer.wants} bytes, heard {len(peer.incoming)}"
     half_closed = peer.shut and peer.opened and ledger.wild_from is None and not _is_cut_short(peer)
     if not half_closed and not _is_open(peer):
         return ""

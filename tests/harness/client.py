@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from .frames import BINARY, CLOSE, CONT, PING, TEXT, BadFrame, Frame, build, build_close, close_code, parse
+from .frames import BINARY, CLOSE, CONT, PING, TEXT, BadFrame, Frame, build, build_close, close_code, frames
 from .server import PATIENCE
 
 GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
@@ -200,11 +200,9 @@ class RawClient:
         return HttpResponse(int(status), headers, body)
 
     def recv_frame(self) -> Frame:
-        while (found := parse(self.buffer)) is None:
+        while (frame := next(frames(self.buffer), None)) is None:
             if not self.fill():
                 raise Ended(f"ended inside or before a frame, after {bytes(self.buffer)!r}")
-        frame, size = found
-        del self.buffer[:size]
         return frame
 
     def recv(self) -> str | bytes:

@@ -215,7 +215,6 @@ def reset(trial: Trial) -> Action:
     peer.say(SMALL)
     peer.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
     peer.close()
-    peer.ended = True
     return trial.wake
 
 
@@ -307,7 +306,7 @@ def draining(trial: Trial) -> Action:
     futures = [trial.on_loop(ws.drained) for _ in range(3)]
     assert not any(future.done() for future in futures)
     peer.reads = True
-    peer.read()
+    peer.read_all()
     time.sleep(0.005)
     return trial.wake
 
