@@ -5,8 +5,6 @@ from __future__ import annotations
 import contextlib
 import functools
 import socket
-import struct
-import zlib
 from typing import Any
 
 from harness import (
@@ -21,8 +19,9 @@ from harness import (
     build_close,
     close_code,
     request_bytes,
+    reset_at_close,
 )
-from harness.deflating import RSV1, AnySender, compressed, random_offer
+from harness.deflating import RSV1, AnySender, compressed, deflate, random_offer
 from harness.frames import in_fragments, random_sizes
 from harness.peer import Peer as AnyPeer
 from oracles.corpus import CASES
@@ -50,8 +49,7 @@ STATUSES = {101, 200, 400, 403, 404, 405, 414, 426, 431, 500, 503, 505}
 @functools.cache
 def bomb(size: int) -> bytes:
     """A compressed message of so many zeros."""
-    stream = zlib.compressobj(9, zlib.DEFLATED, -9)
-    return stream.compress(bytes(size)) + stream.flush(zlib.Z_SYNC_FLUSH)[:-4]
+    return deflate(bytes(size), 9, level=9)
 
 
 class Peer(AnyPeer):
@@ -249,7 +247,7 @@ class Peer(AnyPeer):
             self._close()
         else:
             if how == "reset":
-                self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                reset_at_close(self.sock)
             self.close()
 
     def close(self) -> None:

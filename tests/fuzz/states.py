@@ -12,7 +12,6 @@ import os
 import random
 import socket
 import time
-import zlib
 from collections import Counter, deque
 from typing import Any, NamedTuple
 
@@ -30,7 +29,7 @@ from harness import (
     new_loop,
     request_bytes,
 )
-from harness.deflating import AnySender, Params, random_offer
+from harness.deflating import AnySender, Params, deflate, random_offer
 from harness.frames import in_fragments, random_sizes
 from harness.peer import Peer as AnyPeer
 
@@ -158,12 +157,10 @@ class Peer(AnyPeer):
     def break_off(self) -> None:
         """Sends what is corrupt, or refers to what others may have said."""
         assert self.agreed is not None
-        text, known = self.world.speech.text[:400], self.world.speech.text[:500]
-        stream = zlib.compressobj(6, zlib.DEFLATED, -9)
-        wrong = [b"\xff\xff", (stream.compress(text) + stream.flush(zlib.Z_SYNC_FLUSH))[:-20]]
+        text = self.world.speech.text
+        wrong = [b"\xff\xff", deflate(text[:400], 9)[:-16]]
         if self.agreed.client_no_context_takeover:
-            stream = zlib.compressobj(6, zlib.DEFLATED, -9, zdict=known)
-            wrong.append((stream.compress(text) + stream.flush(zlib.Z_SYNC_FLUSH))[:-4])
+            wrong.append(deflate(text[:400], 9, before=text[:500]))
         self.outgoing += build(TEXT, self.rng.choice(wrong), rsv=4)
         self.leaves = True
 

@@ -60,6 +60,11 @@ def _latin1(text: str | bytes) -> bytes:
     return text if isinstance(text, bytes) else text.encode("latin-1")
 
 
+def reset_at_close(sock: socket.socket) -> None:
+    """Lets closing this socket send an RST in place of a FIN: it lingers for zero seconds (socket(7))."""
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+
+
 class RawClient:
     """A socket, what was read from it and not yet used, and a timeout in seconds, times PATIENCE, for each wait."""
 
@@ -298,7 +303,7 @@ class RawClient:
 
     def reset(self) -> None:
         """Leaves with an RST."""
-        self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        reset_at_close(self.sock)
         self.close()
 
     def close(self) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import select
 import socket
-import struct
 import time
 
 import pytest
@@ -19,6 +18,7 @@ from harness import (
     eventually,
     make_app,
     request_bytes,
+    reset_at_close,
 )
 
 from hostile.handshakes import accept, refuse
@@ -199,7 +199,7 @@ def test_h21_reset_before_accept(serve: Serving) -> None:
         for _ in range(50):
             with socket.create_connection(("127.0.0.1", server.port)) as sock:
                 sock.sendall(request_bytes())
-                sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                reset_at_close(sock)
         server.settle()
         eventually(lambda: server.stats()["sockets"] == 1)
         assert recorder.events.count(("open",)) == len([event for event in recorder.events if event[0] == "close"])

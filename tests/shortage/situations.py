@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from harness import BINARY, CONT, PING, TEXT, build, request_bytes
+from harness import BINARY, CONT, PING, TEXT, build, request_bytes, reset_at_close
 from harness.frames import build_close
 
 import fastws
@@ -213,7 +213,7 @@ def went_on(error: Any = None) -> Callable[[Trial], Action]:
 def reset(trial: Trial) -> Action:
     peer = trial.peer()
     peer.say(SMALL)
-    peer.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+    reset_at_close(peer.sock)
     peer.close()
     return trial.wake
 

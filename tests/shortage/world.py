@@ -13,7 +13,7 @@ import socket
 from collections.abc import Callable
 from typing import Any
 
-from harness import PATIENCE, TEXT, build, open_fds, request_bytes, unaccounted
+from harness import PATIENCE, TEXT, build, open_fds, request_bytes, small_buffers, unaccounted
 from harness.deflating import Params, Sender, compressed
 from harness.frames import CLOSE, PING, PONG, build_close, close_code
 from harness.peer import Peer as AnyPeer
@@ -145,10 +145,8 @@ class World:
         self.errors: list[dict[str, Any]] = []
         loop.set_exception_handler(lambda loop, context: self.errors.append(context))
         self.app = app
-        sock = socket.socket()
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+        sock = small_buffers(4096)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        sock.bind(("127.0.0.1", 0))
         self.server = loop.run_until_complete(app.start(sock=sock))
         self.port = self.server.port
         self.peers: list[Peer] = []

@@ -5,11 +5,10 @@ from __future__ import annotations
 
 import resource
 import socket
-import struct
 from collections.abc import Iterator
 
 import pytest
-from harness import RawClient, Recorder, Serving, eventually, make_app, request_bytes
+from harness import RawClient, Recorder, Serving, eventually, make_app, request_bytes, reset_at_close
 from harness.programs import python
 
 STORM = 2000
@@ -68,7 +67,7 @@ def test_peers_that_are_gone_before_they_are_accepted(serve: Serving) -> None:
             if number % 3 == 0:
                 sock.sendall(request_bytes())
             if number % 2:
-                sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                reset_at_close(sock)
             sock.close()
 
     server.call(connect_and_vanish)
