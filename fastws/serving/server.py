@@ -97,13 +97,13 @@ class Server:
     def adopt(self, sock: socket.socket, data: bytes = b"", *, peer: tuple[str, int] | None = None) -> None:
         """Serve a connected stream socket as if it had been accepted here.
 
-        The socket is taken over: `sock` is detached, and its descriptor closed where this raises. `data` is what has been
-        read from it already, as it came off the wire, at most 256 KiB. `peer` is the address of the client, for one that
-        has none or whose own is a proxy's; by default it is the socket's. Limits hold as for any other: over
+        The socket is taken over: `sock` is detached, and its descriptor closed where this raises. `data` is what has
+        been read from it already, as it came off the wire, at most 256 KiB. `peer` is the address of the client, for
+        one that has none or whose own is a proxy's; by default it is the socket's. Limits hold as for any other: over
         `max_connections` it is answered with 503, and while more than `max_pending_handshakes` wait for their first
         bytes, the oldest are closed. RuntimeError in another loop than the server's, or once the server is stopping;
-        ValueError for what is no stream socket, is a TLS one, for more data, or for what is no address; OSError where the
-        socket is not connected.
+        ValueError for what is no stream socket, is a TLS one, for more data, or for what is no address; OSError where
+        the socket is not connected.
         """
         own = take_over(sock)
         try:

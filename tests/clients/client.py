@@ -5,8 +5,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import socket
-import struct
 from collections.abc import Awaitable, Sequence
 from typing import Any, ClassVar, Protocol, TypeVar
 
@@ -120,8 +118,3 @@ class OnLoop:
     def close_loop(self) -> None:
         self.loop.run_until_complete(self.loop.shutdown_asyncgens())
         self.loop.close()
-
-
-def reset_at_close(sock: Any) -> None:
-    """Lets closing this socket send a RST in place of a FIN: it lingers for zero seconds (socket(7))."""
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))

@@ -13,9 +13,10 @@ from aiohttp import (
     WSMsgType,
     WSServerHandshakeError,
 )
+from harness import reset_at_close
 from harness.deflating import Params
 
-from .client import NO_CODE, Client, Library, OnLoop, Refused, reset_at_close
+from .client import NO_CODE, Client, Library, OnLoop, Refused
 
 
 class AiohttpClient(OnLoop):

@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 
+from harness import reset_at_close
 from harness.deflating import Params
 from picows import WSCloseCode, WSFrame, WSHandshakeError, WSListener, WSMsgType, WSTransport, ws_connect
 from picows.websockets.asyncio.client import ClientConnection, connect
 
-from .client import NO_CODE, NOT_CLEAN, Client, Library, OnLoop, Refused, reset_at_close
+from .client import NO_CODE, NOT_CLEAN, Client, Library, OnLoop, Refused
 
 
 class Listener(WSListener):

@@ -6,6 +6,7 @@ import logging
 import struct
 from collections.abc import Sequence
 
+from harness import reset_at_close
 from harness.deflating import Params
 from websocket import (
     ABNF,
@@ -16,7 +17,7 @@ from websocket import (
     create_connection,
 )
 
-from .client import NO_CODE, NOT_CLEAN, TIMEOUT, Client, Library, Refused, reset_at_close
+from .client import NO_CODE, NOT_CLEAN, TIMEOUT, Client, Library, Refused
 
 # It logs an error for every Close with another code than 1000.
 logging.getLogger("websocket").setLevel(logging.CRITICAL)
@@ -81,6 +82,7 @@ class WebsocketClientClient:
 
     def abort(self, *, reset: bool) -> None:
         if reset:
+            assert self.ws.sock is not None
             reset_at_close(self.ws.sock)
         self.ws.shutdown()
 

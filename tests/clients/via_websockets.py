@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
+from harness import reset_at_close
 from harness.deflating import Params, every_offer
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import InvalidStatus
@@ -12,7 +13,7 @@ from websockets.extensions.permessage_deflate import ClientPerMessageDeflateFact
 from websockets.frames import Frame, Opcode
 from websockets.typing import Subprotocol
 
-from .client import Client, Library, OnLoop, Refused, reset_at_close
+from .client import Client, Library, OnLoop, Refused
 
 
 class Watched(PerMessageDeflate):

@@ -11,8 +11,9 @@ import random
 from typing import Any
 
 from harness import BINARY, CONT, TEXT, build
-from oracles.compression import WINDOW, Agreed, Sender, outcomes
+from harness.deflating import AnySender, Params
 from oracles.corpus import one_by_one
+from oracles.deflate import LONGEST_DISTANCE, outcomes
 
 from fastws.compression import Agreement
 
@@ -109,7 +110,7 @@ def check_events(found: list[Any], messages: list[Message], limit: int, bits: in
         assert payload in allowed, f"{event!r:.200} where {allowed!r:.200} was due"
         same(event[0], "text" if message.opcode == TEXT else "binary", "not the kind")
         if message.is_compressed:
-            known = (known + payload)[-WINDOW:]
+            known = (known + payload)[-LONGEST_DISTANCE:]
     same(len(found), len(messages), "not as many messages")
 
 
@@ -136,7 +137,7 @@ def seeds() -> list[bytes]:
     for seed in range(60):
         rng = random.Random(seed)
         bits, takeover = rng.randrange(9, 16), rng.random() < 0.5
-        sender = Sender(Agreed(client_takeover=takeover, client_bits=bits), rng)
+        sender = AnySender(Params(client_no_context_takeover=not takeover, client_max_window_bits=bits), rng)
         messages = []
         for _ in range(rng.randrange(1, 5)):
             text = b"".join(rng.choices([b"hello ", b"compressed ", "ü".encode(), bytes(40)], k=rng.randrange(20)))

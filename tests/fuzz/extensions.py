@@ -8,8 +8,8 @@ from __future__ import annotations
 import itertools
 from typing import Any
 
+from harness.deflating import Params, agree
 from oracles import extensions as oracle_extensions
-from oracles.compression import Agreed, agreed
 
 from fastws import Deflate
 from fastws.compression import negotiate
@@ -83,15 +83,15 @@ def check_extensions(core: Any, data: bytes) -> list[Any]:
         assert offer is None, f"declined, but the reference accepts {offer!r}"
         return ["declined", b"permessage-deflate" in header]
     assert offer is not None, f"accepted with {found}, but the reference accepts nothing"
-    meant = Agreed(found.takeover, found.client_takeover, found.window_bits, found.client_window_bits)
-    same(agreed(found.answer, offer), meant, "not what is meant")
+    meant = Params(not found.takeover, not found.client_takeover, found.window_bits, found.client_window_bits)
+    same(agree(Params.read(offer, is_offer=True), Params.read(found.answer)), meant, "not what is meant")
     wanted = {name: value for name, _, value in (part.partition("=") for part in offer.split("; "))}
     asked = wanted.get("client_max_window_bits")
     forbidden = deflate.server_no_context_takeover or "server_no_context_takeover" in wanted
     forbidden_to_client = deflate.client_no_context_takeover or "client_no_context_takeover" in wanted
-    most = Agreed(
-        deflate.history > 0 and not forbidden,
-        room and not forbidden_to_client,
+    most = Params(
+        forbidden or not deflate.history,
+        forbidden_to_client or not room,
         min(deflate.window_bits, int(wanted.get("server_max_window_bits", 15))),
         15 if asked is None else min(deflate.client_window_bits, int(asked or 15)),
     )

@@ -20,7 +20,7 @@ TARGETS = {
     "head": ["-m", "fuzz.guided", "head"],
     "inflate": ["-m", "fuzz.guided", "inflate"],
     "extensions": ["-m", "fuzz.guided", "extensions"],
-    "server": ["-m", "fuzz.server", "--sanitize"],
+    "server": ["-m", "fuzz.worlds", "server", "--sanitize"],
 }
 
 

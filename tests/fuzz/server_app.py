@@ -286,7 +286,6 @@ def act(world: World, ledger: Ledger, ws: Any) -> None:
         world.tasks.add(task)
         task.add_done_callback(world.tasks.discard)
     elif choice == 99 and rng.random() < 0.02:
-        world.note("stop")
         world.stop(rng)
     elif choice == 100:
         act_at_end_of_stack(world, ledger, ws)

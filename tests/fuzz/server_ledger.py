@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import random
+import time
 from collections import Counter
 from typing import Any, NamedTuple
 
-from harness import unaccounted
+from harness import PATIENCE, unaccounted
 
 LONGEST = 300_000  # characters or bytes of one message
 
@@ -132,8 +133,15 @@ class World:
 
     def stop(self, rng: random.Random) -> None:
         """Where the round is not of deadlines, none may come: what there is time for would differ from run to run."""
-        graces = [0, 0.02, 0.2] if self.timed else [0, 60]
-        self.stopping.append(asyncio.ensure_future(self.server.stop(rng.choice(graces))))
+        grace = rng.choice([0, 0.02, 0.2] if self.timed else [0, 60])
+        self.note("stop")
+        self.stopping.append(asyncio.ensure_future(self._stop_in_time(grace)))
+
+    async def _stop_in_time(self, grace: float) -> None:
+        began = time.monotonic()
+        await self.server.stop(grace)
+        took = time.monotonic() - began
+        self.check(took < grace + 2 * PATIENCE, f"stop({grace}) took {took:.1f} s")
 
     def open_gates(self) -> None:
         for gate in self.gates:

@@ -5,8 +5,6 @@ from __future__ import annotations
 import contextlib
 import functools
 import socket
-import struct
-import zlib
 from typing import Any
 
 from harness import (
@@ -17,14 +15,15 @@ from harness import (
     PONG,
     TEXT,
     WIRE_CODES,
-    BadFrame,
     build,
     build_close,
     close_code,
-    parse,
     request_bytes,
+    reset_at_close,
 )
-from oracles.compression import Agreed, Receiver, Sender, agreed, random_offer
+from harness.deflating import RSV1, AnySender, compressed, deflate, random_offer
+from harness.frames import in_fragments, random_sizes
+from harness.peer import Peer as AnyPeer
 from oracles.corpus import CASES
 
 from .server_ledger import Ledger, World, make_item
@@ -50,11 +49,10 @@ STATUSES = {101, 200, 400, 403, 404, 405, 414, 426, 431, 500, 503, 505}
 @functools.cache
 def bomb(size: int) -> bytes:
     """A compressed message of so many zeros."""
-    stream = zlib.compressobj(9, zlib.DEFLATED, -9)
-    return stream.compress(bytes(size)) + stream.flush(zlib.Z_SYNC_FLUSH)[:-4]
+    return deflate(bytes(size), 9, level=9)
 
 
-class Peer:
+class Peer(AnyPeer):
     def __init__(self, world: World, number: int, address: Any, kind: str = "") -> None:
         rng = world.rng
         self.world, self.rng = world, rng
@@ -64,19 +62,14 @@ class Peer:
         self.route = rng.choice(world.app.handlers)
         self.limit = self.route.options["max_message_size"]
         self.fragments = min(self.route.options["max_fragments"], 30)
-        self.sock = self._connect(address)
-        self.gone = False  # its socket is closed
-        self.opened = False  # the 101 was read
-        self.status = 0
+        sock = self._connect(address)
+        super().__init__(sock, random_offer(rng) if self.kind != "stranger" and rng.random() < 0.6 else "")
         self.finished = False  # it will send nothing more that counts
         self.ending = False  # once all is sent, it will be half-closed
         self.shut = False  # it is, and all was sent before
         self.wants = 0  # bytes of an answer in plain HTTP
         self.code: int | None = 0  # of the server's Close frame; None for an empty one
-        self.offer = random_offer(rng) if self.kind != "stranger" and rng.random() < 0.6 else ""  # of compression
-        self.agreed: Agreed | None = None
         self.outgoing = bytearray(self._request())
-        self.incoming = bytearray()
 
     def _connect(self, address: Any) -> socket.socket:
         family = socket.AF_INET if isinstance(address, tuple) else socket.AF_UNIX
@@ -87,7 +80,6 @@ class Peer:
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             sock.bind((f"127.0.{self.rng.randrange(1, 5)}.{self.rng.randrange(1, 255)}", 0))
         sock.connect(address)  # the kernel's work: nobody need accept
-        sock.setblocking(False)
         return sock
 
     # what it says
@@ -140,16 +132,16 @@ class Peer:
                 self._message()
         elif choice < 0.9:
             for _ in range(rng.choice([1, 1, 100]) if self.kind == "flood" else 1):
-                self._ping()
+                self.outgoing += self._ping()
         elif choice < 0.93:
             self.outgoing += build(PONG, b"unasked")
         elif choice < 0.94:
             self._close()
 
-    def _ping(self) -> None:
+    def _ping(self) -> bytes:
         body = b"p%d" % len(self.ledger.pings)
         self.ledger.pings.add(body)
-        self.outgoing += build(PING, body)
+        return build(PING, body)
 
     def _close(self) -> None:
         self.finished = True
@@ -165,16 +157,12 @@ class Peer:
         opcode = TEXT if isinstance(payload, str) else BINARY
         body = payload.encode() if isinstance(payload, str) else payload
         # What is sent is limited, too, so what grows must not be at the limit.
-        compressed = self.agreed is not None and len(body) * 9 // 8 + 100 < self.limit and rng.random() < 0.7
-        body = self.sender.message(body) if compressed else body
-        rsv = 4 if compressed else 0
+        shrinks = self.agreed is not None and len(body) * 9 // 8 + 100 < self.limit and rng.random() < 0.7
+        body = self.sender.message(body) if shrinks else body
         mask = rng.choice([b"\0\0\0\0", b"\xff\0\x80\x01", rng.randbytes(4)])
-        cuts = sorted(rng.randrange(len(body) + 1) for _ in range(rng.choice([0, 0, 0, 1, self.fragments - 1])))
-        for at, (begin, end) in enumerate(zip([0, *cuts], [*cuts, len(body)], strict=True)):
-            if at and rng.random() < 0.3:
-                self._ping()
-            part, last = body[begin:end], at == len(cuts)
-            self.outgoing += build(CONT if at else opcode, part, fin=last, mask=mask, rsv=0 if at else rsv)
+        sizes = random_sizes(rng, len(body), rng.choice([0, 0, 0, 1, self.fragments - 1]))
+        pings = [self._ping() if rng.random() < 0.3 else b"" for _ in sizes]
+        self.outgoing += in_fragments(opcode, body, sizes, between=pings, mask=mask, rsv=RSV1 if shrinks else 0)
 
     def _break(self) -> None:
         """Breaks a rule, after which nothing more of what it sends may arrive."""
@@ -211,9 +199,7 @@ class Peer:
             for _ in range(rng.randrange(1, 4)):
                 changed[rng.randrange(len(changed))] ^= 1 << rng.randrange(8)
             wire = bytes(changed)
-        at = rng.randrange(len(wire))
-        opcode = rng.choice([TEXT, BINARY])
-        self.outgoing += build(opcode, wire[:at], fin=False, rsv=4) + build(CONT, wire[at:])
+        self.outgoing += compressed(rng.choice([TEXT, BINARY]), wire, sizes=[rng.randrange(len(wire))])
 
     # what it does
 
@@ -227,7 +213,7 @@ class Peer:
                     self._more()
                 self._send(rng.choice([1, 7, self.send_size, self.send_size]))
             if rng.random() < self.reads:
-                self._read(rng.randrange(1, self.read_size + 1))
+                self.read(rng.randrange(1, self.read_size + 1))
             if rng.random() < self.leaves and not self.gone:
                 self._leave()
         except BlockingIOError:
@@ -261,39 +247,21 @@ class Peer:
             self._close()
         else:
             if how == "reset":
-                self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                reset_at_close(self.sock)
             self.close()
 
     def close(self) -> None:
-        if not self.gone:
-            self.gone = self.finished = True
-            self.sock.close()
+        self.finished = True
+        super().close()
 
-    def _read(self, size: int) -> int:
-        data = self.sock.recv(size)
-        if not data:
-            self.close()
-            return 0
-        self.incoming += data
+    ended = close
+
+    def read(self, size: int = 300_000) -> bool:
         try:
-            if self.opened or self._read_answer():
-                while not self.gone and self._read_frame():
-                    pass
-        except (BadFrame, UnicodeDecodeError) as error:
-            self._wrong(f"was sent a bad frame: {error}")
-        return len(data)
-
-    def _read_frame(self) -> bool:
-        """Whether there was one."""
-        compressed = bool(self.incoming and self.incoming[0] & 0x40)  # RFC 7692 section 6
-        if compressed:
-            self.incoming[0] &= 0xBF
-        if found := parse(self.incoming):
-            del self.incoming[: found[1]]
-            self._frame(*found[0], compressed)
-        elif compressed:
-            self.incoming[0] |= 0x40
-        return found is not None
+            return super().read(size)
+        except (AssertionError, UnicodeDecodeError) as error:
+            self._wrong(f"was sent {error}")
+            return True
 
     def widen(self) -> None:
         """Has room for what is on its way. While the window is below a segment, TCP sends 1 KB in 200 ms by a timer
@@ -308,13 +276,8 @@ class Peer:
             while not self.gone and (self.outgoing or (self.ending and not self.shut)):
                 self._send(100_000)
                 moved = True
-        try:
-            while not self.gone and self._read(300_000):
-                moved = True
-        except BlockingIOError:
-            pass
-        except ConnectionError:
-            self.close()
+        while not self.gone and self.read():
+            moved = True
         return moved
 
     # what it hears
@@ -322,50 +285,29 @@ class Peer:
     def _wrong(self, what: str) -> None:
         self.world.wrong(f"peer {self.ledger.number}, {self.kind}, {what}")
 
-    def _read_answer(self) -> bool:
-        """The response to its request (RFC 6455 section 4.2.2); whether it was a 101."""
-        head, end, rest = bytes(self.incoming).partition(b"\r\n\r\n")
-        if not end or self.status:
-            return False
-        self.status = int(head.split(b" ")[1])
+    def answered(self, head: bytes) -> None:
+        """RFC 6455 section 4.2.2."""
         self.world.note("answered", self.ledger.number, self.status)
         lines = head.lower().split(b"\r\n")[1:]
-        if self.status == 101:
+        if self.opened:
             if b"sec-websocket-accept: s3pplmbitxaq9kygzzhzrbk+xoo=" not in lines and self.ledger.wild_from is None:
                 self._wrong(f"was sent another key's answer: {head!r}")
-            self.opened = True
-            self.incoming[:] = rest
-            self._agree([line[26:].decode() for line in lines if line.startswith(b"sec-websocket-extensions: ")])
+            if bool(self.agreed) != bool(self.offer and self.route.options["compression"]):
+                self._wrong(f"offered {self.offer!r} and was answered {head!r}")
+            if self.agreed is not None:
+                self.sender = AnySender(self.agreed, self.rng)
         elif self.status not in STATUSES or not any(line.startswith(b"connection: close") for line in lines):
             self._wrong(f"was answered {head!r}")
         elif not self._may_be_refused():
-            self._wrong(f"was refused: {head + rest!r}")
-        return self.opened
-
-    def _agree(self, answers: list[str]) -> None:
-        wanted = self.offer and self.route.options["compression"]
-        if len(answers) != bool(wanted):
-            self._wrong(f"offered {self.offer!r} and was answered {answers}")
-        elif answers:
-            self.agreed = agreed(answers[0], self.offer)
-            self.sender, self.receiver = Sender(self.agreed, self.rng), Receiver(self.agreed)
+            self._wrong(f"was refused: {head!r}")
 
     def _may_be_refused(self) -> bool:
         by_app = hasattr(self.route, "upgrade") and self.status in (403, 500)
         return self.kind == "stranger" or by_app or (self.world.app.is_limited and self.status == 503)
 
-    def _frame(self, fin: bool, opcode: int, payload: bytes, compressed: bool) -> None:
+    def heard(self, fin: bool, opcode: int, payload: bytes, wire: int | None) -> None:
         ledger = self.ledger
-        if compressed:
-            if self.agreed is None or opcode not in (TEXT, BINARY):
-                self._wrong(f"was sent {payload!r:.60} compressed")
-                return
-            self.world.counts["compressed"] += 1
-            try:
-                payload = self.receiver.message(payload)
-            except (zlib.error, AssertionError) as error:
-                self._wrong(f"{self.agreed}, was sent {payload!r:.60}, compressed: {error}")
-                return
+        self.world.counts["compressed"] += wire is not None
         if self.code != 0:
             self._wrong(f"was sent {payload!r:.60} after a Close frame")
         if opcode in (TEXT, BINARY):

@@ -1,7 +1,4 @@
-"""Fuzzes the state of compression: every message that is sent or published, in any mix, arrives as it was.
-
-    python tests/fuzz/states.py --messages 1000000          # from a seed that it tells
-    python tests/fuzz/states.py --seed 7 --world 123        # that world again
+"""Worlds of compression: every message that is sent or published, in any mix, arrives as it was.
 
 A world is an app with routes that compress in different ways, and clients that come and go on one loop in one thread.
 Python's zlib deflates what they send and inflates what they hear.
@@ -9,42 +6,37 @@ Python's zlib deflates what they send and inflates what they hear.
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import contextlib
 import os
 import random
 import socket
-import sys
 import time
-import zlib
 from collections import Counter, deque
-from pathlib import Path
 from typing import Any, NamedTuple
 
-ROOT = Path(__file__).resolve().parent.parent.parent
-sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
-
-from harness import (  # noqa: E402
+from harness import (
     BINARY,
     CLOSE,
-    CONT,
     PATIENCE,
     PING,
     PONG,
     TEXT,
+    BadFrame,
     build,
     build_close,
     close_code,
     new_loop,
-    parse,
     request_bytes,
 )
-from oracles.compression import Agreed, Receiver, Sender, agreed, random_offer  # noqa: E402
+from harness.deflating import AnySender, Params, deflate, random_offer
+from harness.frames import in_fragments, random_sizes
+from harness.peer import Peer as AnyPeer
 
-import fastws  # noqa: E402
+import fastws
 
-WORLD_SIZE = 4000  # messages
+WORLD_SIZE = 750  # messages
+IDLES = 9  # the last digit of a world's number: its histories are given up
 WIDTH = 10  # clients at a time
 TOPICS = ["a", "b"]
 MEMORY_FOR_SOME = 100_000  # bytes, for clients that refer back: two, where their windows are the largest
@@ -127,21 +119,18 @@ class Speech:
         return bytes(share) + self.noise[start : start + size - share] + bytes(share)
 
 
-class Peer:
+class Peer(AnyPeer):
     def __init__(self, world: World, number: int, address: str) -> None:
         rng = self.rng = world.rng
         self.world, self.number = world, number
-        self.sock = socket.socket(socket.AF_UNIX)
-        self.sock.connect(address)
-        self.sock.setblocking(False)
+        sock = socket.socket(socket.AF_UNIX)
+        sock.connect(address)
+        super().__init__(sock, random_offer(rng) if rng.random() < 0.9 else "")
         self.route = number % len(world.routes)
-        self.offer = random_offer(rng) if rng.random() < 0.9 else ""
         offers = [*rng.sample(SKIPPED, rng.choice([0, 0, 0, 1, 2])), *filter(None, [self.offer])]
         headers = [("Sec-WebSocket-Extensions", ", ".join(offers))] if offers else []
         self.outgoing = bytearray(request_bytes(f"/{self.route}?{number}", headers=headers))
-        self.incoming = bytearray()
-        self.opened = self.gone = self.is_lazy = False
-        self.agreed: Agreed | None = None
+        self.leaves = self.is_lazy = False
         self.ws: Any = None
         self.code: int | None = 0  # of the server's Close frame
         self.due: deque[Due] = deque()
@@ -161,25 +150,19 @@ class Peer:
         rsv = 0
         if self.agreed is not None and rng.random() < 0.8:
             payload, rsv = self.sender.message(payload), 4
-        pieces = rng.choice([1, 1, 1, 1, 2, 5])
-        cuts = sorted(rng.randrange(len(payload) + 1) for _ in range(pieces - 1))
-        for at, (begin, end) in enumerate(zip([0, *cuts], [*cuts, len(payload)], strict=True)):
-            last = at == pieces - 1
-            self.outgoing += build(CONT if at else opcode, payload[begin:end], fin=last, rsv=0 if at else rsv)
-            if not last and rng.random() < 0.2:
-                self.outgoing += build(PING, b"between")
+        sizes = random_sizes(rng, len(payload), rng.choice([0, 0, 0, 0, 1, 4]))
+        pings = [build(PING, b"between") if rng.random() < 0.2 else b"" for _ in sizes]
+        self.outgoing += in_fragments(opcode, payload, sizes, between=pings, rsv=rsv)
 
     def break_off(self) -> None:
         """Sends what is corrupt, or refers to what others may have said."""
         assert self.agreed is not None
-        text, known = self.world.speech.text[:400], self.world.speech.text[:500]
-        stream = zlib.compressobj(6, zlib.DEFLATED, -9)
-        wrong = [b"\xff\xff", (stream.compress(text) + stream.flush(zlib.Z_SYNC_FLUSH))[:-20]]
-        if not self.agreed.client_takeover:
-            stream = zlib.compressobj(6, zlib.DEFLATED, -9, zdict=known)
-            wrong.append((stream.compress(text) + stream.flush(zlib.Z_SYNC_FLUSH))[:-4])
+        text = self.world.speech.text
+        wrong = [b"\xff\xff", deflate(text[:400], 9)[:-16]]
+        if self.agreed.client_no_context_takeover:
+            wrong.append(deflate(text[:400], 9, before=text[:500]))
         self.outgoing += build(TEXT, self.rng.choice(wrong), rsv=4)
-        self.gone = True
+        self.leaves = True
 
     def flush(self) -> None:
         with contextlib.suppress(BlockingIOError):
@@ -188,81 +171,49 @@ class Peer:
 
     # in
 
-    def read(self) -> bool:
-        """Whether anything has come."""
+    def read(self, size: int = 1 << 18) -> bool:
         try:
-            data = self.sock.recv(1 << 18)
-        except BlockingIOError:
-            return False
-        if not data:
-            if not self.gone:
-                raise Failed(f"{self.who} was hung up on")
-            return False
-        self.incoming += data
-        if not self.opened:
-            self._read_answer()
-        while self.opened and self.incoming:
-            compressed = bool(self.incoming[0] & 0x40)
-            self.incoming[0] &= 0xBF
-            found = parse(self.incoming)
-            if found is None:
-                self.incoming[0] |= compressed << 6
-                break
-            frame, size = found
-            del self.incoming[:size]
-            if frame.opcode == PONG and not compressed:
-                continue
-            if frame.opcode == CLOSE and self.gone:
-                self.code = close_code(frame.payload)
-                break
-            if frame.opcode not in (TEXT, BINARY) or not frame.fin:
-                raise Failed(f"{self.who} was sent {frame!r:.100}")
-            self.hear(frame.opcode, frame.payload, compressed)
-        return True
+            return super().read(size)
+        except BadFrame as error:
+            raise Failed(f"{self.who} was sent {error}; {self.due and self.due[0]!r:.100} was due") from error
 
-    def _read_answer(self) -> None:
-        head, end, rest = bytes(self.incoming).partition(b"\r\n\r\n")
-        if not end:
-            return
-        lines = head.decode().split("\r\n")
-        if not lines[0].startswith("HTTP/1.1 101 "):
-            raise Failed(f"{self.who} was answered {lines}")
-        self.opened = True
-        self.incoming[:] = rest
-        found = [line.partition(": ")[2] for line in lines if line.lower().startswith("sec-websocket-extensions:")]
-        if bool(found) != bool(self.offer):
-            raise Failed(f"{self.who} was answered {found}")
-        if found:
-            self.agreed = agreed(found[0], self.offer)
-            self._check_agreed(self.world.routes[self.route]["compression"])
-            self.sender, self.receiver = Sender(self.agreed, self.rng), Receiver(self.agreed)
+    def ended(self) -> None:
+        if not self.leaves:
+            raise Failed(f"{self.who} was hung up on")
 
-    def _check_agreed(self, deflate: Any) -> None:
+    def answered(self, head: bytes) -> None:
+        if not self.opened or (self.agreed is not None) != bool(self.offer):
+            raise Failed(f"{self.who} was answered {head!r}")
+        if self.agreed is not None:
+            self._check_agreed(self.agreed, self.world.routes[self.route]["compression"])
+            self.sender = AnySender(self.agreed, self.rng)
+
+    def _check_agreed(self, agreed: Params, deflate: Any) -> None:
         """A client may refer back where there is memory for that: for all, for none, or for some at a time."""
-        assert self.agreed is not None
         may = not deflate.client_no_context_takeover and "client_no_context_takeover" not in self.offer
         may &= deflate.max_inflater_memory > 0
         is_alone = len(self.world.peers) == 1
         is_sure = not may or is_alone or deflate.max_inflater_memory > MEMORY_FOR_SOME
-        if is_sure and self.agreed.client_takeover != may:
+        if is_sure and agreed.client_no_context_takeover == may:
             raise Failed(f"{self.who}, which is {'' if is_alone else 'not '}alone")
 
-    def hear(self, opcode: int, wire: bytes, compressed: bool) -> None:
-        payload = wire
-        if compressed:
-            if self.agreed is None:
-                raise Failed(f"{self.who} was sent a compressed message")
-            try:
-                payload = self.receiver.message(wire)
-            except Exception as error:
-                raise Failed(f"{self.who} cannot inflate {wire!r:.80}; {self.due and self.due[0]!r:.100}") from error
-            if len(payload) <= len(wire):
-                raise Failed(f"{self.who} was sent {payload!r:.50}, which has not shrunk, as {wire!r:.50}")
+    def heard(self, fin: bool, opcode: int, payload: bytes, wire: int | None) -> None:
+        if opcode == CLOSE and self.leaves:
+            self.code = close_code(payload)
+        elif opcode in (TEXT, BINARY) and fin:
+            self._message(opcode, payload, wire)
+        elif opcode != PONG:
+            raise Failed(f"{self.who} was sent {opcode} {payload!r:.100}")
+
+    def _message(self, opcode: int, payload: bytes, wire: int | None) -> None:
+        if wire is not None:
+            if len(payload) <= wire:
+                raise Failed(f"{self.who} was sent {payload!r:.50}, which has not shrunk")
             self.world.counts["compressed out"] += 1
         while self.due:
             due = self.due.popleft()
             if (opcode, payload) == due[:2]:
-                if compressed and not due.may_be_compressed:
+                if wire is not None and not due.may_be_compressed:
                     raise Failed(f"{self.who} was sent {due!r:.100} compressed")
                 self.world.counts["out"] += 1
                 return
@@ -276,7 +227,7 @@ class Peer:
 
 
 class World:
-    def __init__(self, name: str, idles: bool | None) -> None:
+    def __init__(self, name: str, idles: bool) -> None:
         self.rng = random.Random(name)
         self.speech = Speech(self.rng)
         self.counts: Counter[str] = Counter()
@@ -284,7 +235,7 @@ class World:
         self.prepared: deque[tuple[Any, Any]] = deque(maxlen=8)
         self.problems: list[BaseException] = []
         rng = self.rng
-        self.idles = rng.random() < 0.1 if idles is None else idles  # whether histories are given up
+        self.idles = idles
         self.app: Any = fastws.App(ping_interval=0, max_control_rate=0, max_backpressure=1 << 30)
         self.routes = []
         for number in range(rng.choice([1, 1, 3])):
@@ -294,10 +245,6 @@ class World:
             self.app.websocket(f"/{number}", **options)(Handler(self))
             self.routes.append(options)
         self.drops = any("slow_consumer" in options for options in self.routes)
-
-    @property
-    def messages(self) -> int:
-        return self.counts["in"] + self.counts["out"]
 
     # what the server says
 
@@ -362,9 +309,9 @@ class World:
 
     # what happens
 
-    async def play(self, address: str, messages: int) -> None:
+    async def play(self, address: str) -> None:
         rng, came, rounds = self.rng, 0, 0
-        while self.messages < messages:
+        while self.counts["in"] + self.counts["out"] < WORLD_SIZE:
             rounds += 1
             while len(self.peers) < WIDTH:
                 self.peers[came] = Peer(self, came, address)
@@ -456,8 +403,8 @@ class World:
                 self.counts["broken off"] += 1
         elif how == 3 and peer.ws is not None:
             peer.ws.terminate()
-        peer.gone = True
-        peer.sock.close()
+        peer.leaves = True
+        peer.close()
         del self.peers[peer.number]
         for _ in range(3):
             await asyncio.sleep(0)
@@ -474,7 +421,7 @@ class World:
 
     async def idle(self) -> None:
         """Until histories are given up that are there."""
-        holders = [peer for peer in self.peers.values() if peer.agreed is not None and peer.agreed.server_takeover]
+        holders = [peer for peer in self.peers.values() if peer.agreed and not peer.agreed.server_no_context_takeover]
         for peer in holders:
             self.say(peer, self.speech.text[:300], True)
         before = self.app.stats()["compression_bytes"]
@@ -512,58 +459,30 @@ class Handler:
 
     def close(self, ws: Any, code: int, reason: str) -> None:
         peer = self.world.peers.get(int(ws.query_string))
-        if peer is not None and not peer.gone and code not in (1000, 1006):
+        if peer is not None and not peer.leaves and code not in (1000, 1006):
             self.world.problems.append(Failed(f"{peer.who} was closed with {code} {reason!r}"))
 
 
-async def _world(name: str, messages: int, idles: bool | None) -> World:
+async def _world(name: str, idles: bool) -> World:
     world = World(name, idles)
     listener = socket.socket(socket.AF_UNIX)
     listener.bind(f"\0fastws states {os.getpid()} {name}")
     server = await world.app.start(sock=listener)
     try:
-        await world.play(listener.getsockname(), messages)
+        await world.play(listener.getsockname())
         stats = world.app.stats()
         world.counts += Counter({name: stats[name] for name in ("deflations", "inflations")})
     finally:
         for peer in world.peers.values():
-            peer.sock.close()
+            peer.close()
         await server.stop(0)
     return world
 
 
-def play(seed: int, number: int, messages: int = WORLD_SIZE, idles: bool | None = None) -> Counter[str]:
+def play(seed: int, number: int) -> Counter[str]:
     """Plays a world until so many messages have arrived; Failed tells which one did not."""
-    name = f"{seed} {number}"
     loop = new_loop(("uvloop", "asyncio")[number % 2])
     try:
-        return loop.run_until_complete(_world(name, messages, idles)).counts
+        return loop.run_until_complete(_world(f"{seed} {number}", idles=number % 10 == IDLES)).counts
     finally:
         loop.close()
-
-
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--messages", type=int, default=1_000_000)
-    parser.add_argument("--seed", type=int, default=int.from_bytes(os.urandom(4), "little"))
-    parser.add_argument("--world", type=int, help="play only this one")
-    options = parser.parse_args()
-    print(f"states of compression in {fastws.__path__[0]}, seed {options.seed}", flush=True)
-    counts: Counter[str] = Counter()
-    began = time.monotonic()
-    number = options.world or 0
-    while counts["in"] + counts["out"] < (options.messages if options.world is None else 1):
-        try:
-            counts += play(options.seed, number)
-        except BaseException as error:
-            print(f"{type(error).__name__} in world {number} after {time.monotonic() - began:.1f} s: {error}\nagain:")
-            print(f"    python tests/fuzz/states.py --seed {options.seed} --world {number}", flush=True)
-            raise
-        number += 1
-    figures = ", ".join(f"{name} {count:,}" for name, count in sorted(counts.items()))
-    print(f"{counts['in'] + counts['out']:,} messages, {number:,} worlds, {time.monotonic() - began:.0f} s: {figures}")
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -1,7 +1,7 @@
 """What the tests over real sockets are written with: clients, servers, recorders, and checks for leaks."""
 
 from .bystander import Watch, bystander
-from .client import KEY, Ended, HttpResponse, RawClient, request_bytes
+from .client import KEY, Ended, HttpResponse, RawClient, request_bytes, reset_at_close
 from .frames import (
     BINARY,
     CLOSE,
@@ -16,6 +16,8 @@ from .frames import (
     build,
     build_close,
     close_code,
+    frames,
+    in_fragments,
     parse,
 )
 from .in_loop import client_of, echo_app, echoes, elsewhere, serves, unix_client, unix_echoes, until
@@ -59,7 +61,9 @@ __all__ = [
     "elsewhere",
     "eventually",
     "fill",
+    "frames",
     "held",
+    "in_fragments",
     "make_app",
     "new_loop",
     "newest",
@@ -69,6 +73,7 @@ __all__ = [
     "quiet",
     "read_slowly",
     "request_bytes",
+    "reset_at_close",
     "server_end",
     "serves",
     "slow_client",

@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, NamedTuple
 
-from .frames import BINARY, CLOSE, CONT, PING, TEXT, BadFrame, Frame, build, build_close, close_code, parse
+from .frames import BINARY, CLOSE, CONT, PING, TEXT, BadFrame, Frame, build, build_close, close_code, frames
 from .server import PATIENCE
 
 if TYPE_CHECKING:
@@ -61,6 +61,11 @@ def request_bytes(
 
 def _latin1(text: str | bytes) -> bytes:
     return text if isinstance(text, bytes) else text.encode("latin-1")
+
+
+def reset_at_close(sock: socket.socket) -> None:
+    """Lets closing this socket send an RST in place of a FIN: it lingers for zero seconds (socket(7))."""
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
 
 
 class RawClient:
@@ -203,11 +208,9 @@ class RawClient:
         return HttpResponse(int(status), headers, body)
 
     def recv_frame(self) -> Frame:
-        while (found := parse(self.buffer)) is None:
+        while (frame := next(frames(self.buffer), None)) is None:
             if not self.fill():
                 raise Ended(f"ended inside or before a frame, after {bytes(self.buffer)!r}")
-        frame, size = found
-        del self.buffer[:size]
         return frame
 
     def recv(self) -> str | bytes:
@@ -303,7 +306,7 @@ class RawClient:
 
     def reset(self) -> None:
         """Leaves with an RST."""
-        self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        reset_at_close(self.sock)
         self.close()
 
     def close(self) -> None:

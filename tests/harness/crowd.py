@@ -5,15 +5,12 @@ from __future__ import annotations
 import resource
 import select
 import socket
-import struct
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 
-from .client import KEY, request_bytes
+from .client import KEY, request_bytes, reset_at_close
 from .server import PATIENCE
-
-RESET = struct.pack("ii", 1, 0)  # SO_LINGER: an RST instead of a FIN
 
 
 class Member:
@@ -60,7 +57,7 @@ class Member:
 
     def leave(self, *, reset: bool = False) -> None:
         if reset:
-            self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
+            reset_at_close(self.sock)
         self.sock.close()
 
 

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import itertools
+import random
 import re
 import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from .client import Headers, HttpResponse, RawClient
-from .frames import BINARY, CLOSE, CONT, PING, TEXT, BadFrame, Frame, build
+from oracles.deflate import FINAL, LONGEST_DISTANCE, TAIL
 
-if TYPE_CHECKING:
-    import fastws
+import fastws
 
-TAIL = b"\x00\x00\xff\xff"  # what a sync flush ends with, and a message leaves out (section 7.2.1)
+from .client import Ended, Headers, HttpResponse, RawClient
+from .frames import BINARY, CLOSE, PING, TEXT, BadFrame, Frame, deflated_frames, in_fragments
+
 RSV1 = 4  # of the three bits
 #: Eight blocks that make nothing, each with tables of 226 codes of 8 bits and 60 of 9. Of the blocks without output
 #: that were tried they take zlib longest for each byte.
@@ -27,7 +28,8 @@ NOTHING = bytes.fromhex(
 )
 FLAGS = ("server_no_context_takeover", "client_no_context_takeover")
 SIZES = ("server_max_window_bits", "client_max_window_bits")
-ANSWER = re.compile(r"permessage-deflate((?:; ?[a-z_]+(?:=[1-9][0-9]*)?)*)")
+ANSWER = re.compile(r"permessage-deflate(?:; ?[a-z_]+(?:=[0-9]+)?)*")
+BITS = re.compile(r"[89]|1[0-5]")
 
 
 @dataclass(frozen=True)
@@ -48,16 +50,18 @@ class Params:
         return text
 
     @classmethod
-    def read(cls, answer: str) -> Params:
-        """An answer, which names one extension, each parameter once and each value as section 7.1 wants it."""
-        match = ANSWER.fullmatch(answer)
-        assert match, f"no answer: {answer!r}"
+    def read(cls, text: str, *, is_offer: bool = False) -> Params:
+        """An answer, which names one extension, each parameter once and each value as section 7.1 wants it; or an offer
+        of the same kind, with spaces where there may be some."""
+        assert is_offer or ANSWER.fullmatch(text), f"no answer: {text!r}"
+        extension, *parts = (part.strip() for part in text.split(";"))
+        assert extension == "permessage-deflate", text
         found: dict[str, Any] = {}
-        for part in match[1].split(";")[1:]:
-            name, equals, value = part.strip().partition("=")
-            assert name not in found, f"{name} twice: {answer!r}"
-            assert (name in SIZES) if equals else (name in FLAGS), answer
-            assert not equals or 8 <= int(value) <= 15, answer
+        for part in parts:
+            name, equals, value = part.partition("=")
+            assert name not in found, f"{name} twice: {text!r}"
+            assert name in (SIZES if equals else FLAGS) or (is_offer and part == SIZES[1]), text
+            assert not equals or BITS.fullmatch(value), text
             found[name] = int(value) if equals else True
         return cls(**found)
 
@@ -126,19 +130,42 @@ WRONG_PARAMETERS = [
 ]
 
 
+def random_offer(rng: random.Random) -> str:
+    """One offer, right in every way."""
+    parameters = []
+    if rng.random() < 0.2:
+        parameters.append("server_no_context_takeover")
+    if rng.random() < 0.3:
+        parameters.append("client_no_context_takeover")
+    if rng.random() < 0.4:
+        parameters.append(f"server_max_window_bits={rng.choice([8, 9, 9, 10, 11, 12, 13, 14, 15])}")
+    if rng.random() < 0.6:
+        value = f"={rng.randrange(8, 16)}" if rng.random() < 0.5 else ""
+        parameters.append(f"client_max_window_bits{value}")
+    rng.shuffle(parameters)
+    return rng.choice(["; ", ";", " ; "]).join(["permessage-deflate", *parameters])
+
+
+def agree(offer: Params, answer: Params) -> Params:
+    """What both sides do after this answer; AssertionError where section 7.1 does not let a server answer so."""
+    assert answer.server_no_context_takeover >= offer.server_no_context_takeover, (offer, answer)  # 7.1.1.1
+    if offer.server_max_window_bits is not None:  # 7.1.2.1
+        assert answer.server_max_window_bits is not None, (offer, answer)
+        assert answer.server_max_window_bits <= offer.server_max_window_bits, (offer, answer)
+    if answer.client_max_window_bits is not None:  # 7.1.2.2
+        assert offer.client_max_window_bits is not None, (offer, answer)
+        assert answer.client_bits <= offer.client_bits, (offer, answer)
+    declined = answer.client_no_context_takeover or offer.client_no_context_takeover  # 7.1.1.2
+    return Params(answer.server_no_context_takeover, declined, answer.server_bits, answer.client_bits)
+
+
 def judge(offer: Params, answer: Params, settings: Any) -> None:
     """Whether a server with these settings (`fastws.Deflate`) may answer so, and has not forgotten what it must say."""
-    assert answer.server_no_context_takeover >= offer.server_no_context_takeover  # section 7.1.1.1
+    agree(offer, answer)
     assert answer.server_no_context_takeover >= settings.server_no_context_takeover
-    assert answer.client_no_context_takeover >= settings.client_no_context_takeover  # section 7.1.1.2
-    if offer.server_max_window_bits is not None:  # section 7.1.2.1
-        assert answer.server_max_window_bits is not None
-        assert answer.server_max_window_bits <= offer.server_max_window_bits
+    assert answer.client_no_context_takeover >= settings.client_no_context_takeover
     assert answer.server_bits >= min(settings.window_bits, offer.server_bits)  # no smaller than it need be
-    if offer.client_max_window_bits is None:  # section 7.1.2.2
-        assert answer.client_max_window_bits is None
-    else:
-        assert answer.client_bits <= max(offer.client_bits, 8)
+    if offer.client_max_window_bits is not None:
         assert min(answer.client_bits, offer.client_bits) <= settings.client_window_bits
 
 
@@ -166,17 +193,109 @@ def deflate(
 def compressed(
     opcode: int, payload: bytes, *, sizes: Sequence[int] = (), between: Sequence[bytes] = (), mask: bytes = b"mask"
 ) -> bytes:
-    """One compressed message, RSV1 on its first frame: fragments of these sizes and one of the rest, with these other
-    frames between them."""
-    cuts = [0, *itertools.accumulate(sizes), len(payload)]
-    others = iter(between)
-    stream = b""
-    for number, (start, end) in enumerate(itertools.pairwise(cuts)):
-        first, last = number == 0, number == len(cuts) - 2
-        stream += build(
-            opcode if first else CONT, payload[start:end], fin=last, rsv=RSV1 if first else 0, mask=mask
-        ) + next(others, b"")
-    return stream
+    """One compressed message, RSV1 on its first frame."""
+    return in_fragments(opcode, payload, sizes, between=between, mask=mask, rsv=RSV1)
+
+
+class Receiver:
+    """Inflates what a server sends, as a client does that keeps no more than it has agreed to keep."""
+
+    def __init__(self, agreed: Params) -> None:
+        self.takeover = not agreed.server_no_context_takeover
+        self.bits = agreed.server_bits
+        # What is inflated in one call lies before zlib as a whole: distances are limited to the window where a call is
+        # for less than the window.
+        self.step = 1 << self.bits - 2 if self.bits < 12 else 0
+        self.stream = zlib.decompressobj(-self.bits)
+
+    def message(self, payload: bytes) -> bytes:
+        """The message; AssertionError or zlib.error where section 7.2.1 lets no server send such a payload."""
+        rest = payload + TAIL
+        if self.step:
+            parts = []
+            while rest:
+                parts.append(self.stream.decompress(rest, self.step))
+                rest = self.stream.unconsumed_tail
+            while part := self.stream.decompress(b"", self.step):
+                parts.append(part)
+            data = b"".join(parts)
+        else:
+            data = self.stream.decompress(rest)
+        assert not self.stream.eof, "a block with BFINAL"
+        if not self.takeover:
+            left = self.stream.decompress(FINAL)
+            assert self.stream.eof and not left, "the message ends within a block"
+            self.stream = zlib.decompressobj(-self.bits)
+        return data
+
+
+class Sender:
+    """Deflates what a client sends, as zlib does it by itself."""
+
+    def __init__(self, agreed: Params) -> None:
+        self.takeover = not agreed.client_no_context_takeover
+        self.bits = max(agreed.client_bits, 9)  # zlib's distances in a window of 512 bytes are below 256
+        self.stream: Any = None
+
+    def message(self, data: bytes) -> bytes:
+        if self.stream is None or not self.takeover:
+            self.stream = zlib.compressobj(6, zlib.DEFLATED, -self.bits)
+        payload: bytes = self.stream.compress(data) + self.stream.flush(zlib.Z_SYNC_FLUSH)
+        return payload.removesuffix(TAIL)
+
+
+MODES = [zlib.Z_NO_FLUSH, zlib.Z_PARTIAL_FLUSH, zlib.Z_SYNC_FLUSH, zlib.Z_FULL_FLUSH, zlib.Z_BLOCK]
+STRATEGIES = [zlib.Z_DEFAULT_STRATEGY] * 4 + [zlib.Z_FILTERED, zlib.Z_HUFFMAN_ONLY, zlib.Z_RLE, zlib.Z_FIXED]
+
+
+class AnySender(Sender):
+    """In all the ways that section 7.2.1 leaves to it."""
+
+    def __init__(self, agreed: Params, rng: random.Random) -> None:
+        super().__init__(agreed)
+        self.rng = rng
+        self.window = b""  # of what was deflated, the end
+
+    def message(self, data: bytes) -> bytes:
+        rng = self.rng
+        if not self.takeover:
+            self.stream, self.window = None, b""
+        out = []
+        cuts = sorted(rng.randrange(len(data) + 1) for _ in range(rng.choice([0, 0, 0, 0, 1, 3])))
+        pieces = [data[begin:end] for begin, end in zip([0, *cuts], [*cuts, len(data)], strict=True)]
+        for at, piece in enumerate(pieces):
+            if self.stream is None or rng.random() < 0.02:
+                out.append(self._begin())
+            assert self.stream is not None
+            out.append(self.stream.compress(piece))
+            self.window = (self.window + piece)[-LONGEST_DISTANCE:]
+            if rng.random() < 0.1:  # section 7.2.3.4
+                out.append(self.stream.flush(zlib.Z_FINISH))
+                self.stream = None
+                if at == len(pieces) - 1:
+                    return b"".join([*out, b"\0"])
+            elif at < len(pieces) - 1:
+                out.append(self.stream.flush(rng.choice(MODES)))
+        assert self.stream is not None
+        out.append(self.stream.flush(rng.choice([zlib.Z_SYNC_FLUSH, zlib.Z_SYNC_FLUSH, zlib.Z_FULL_FLUSH])))
+        deflated = b"".join(out)
+        if not deflated:  # zlib flushes nothing where nothing has come since the last flush
+            return b"\0"
+        assert deflated.endswith(TAIL)
+        return deflated.removesuffix(TAIL)
+
+    def _begin(self) -> bytes:
+        """A new stream, at a byte's boundary; returns what ends the one before it."""
+        rng = self.rng
+        ended = b"" if self.stream is None else self.stream.flush(zlib.Z_SYNC_FLUSH)
+        bits = self.bits if rng.random() < 0.8 else rng.randrange(9, self.bits + 1)
+        arguments = (rng.choice([0, 1, 1, 6, 9]), zlib.DEFLATED, -bits, rng.choice([1, 8, 9]), rng.choice(STRATEGIES))
+        known = self.window[-(1 << bits) :]
+        if known and rng.random() < 0.8:
+            self.stream = zlib.compressobj(*arguments, known)
+        else:
+            self.stream = zlib.compressobj(*arguments)
+        return ended
 
 
 class DeflateClient(RawClient):
@@ -201,42 +320,27 @@ class DeflateClient(RawClient):
         self.extensions = response.headers.get("sec-websocket-extensions", "")
         if self.extensions:
             self.agreed = Params.read(self.extensions)
-            self._inflater = self._new_inflater()
-            self._deflater = self._new_deflater()
+            self._sender, self._receiver = Sender(self.agreed), Receiver(self.agreed)
         return response
-
-    def _new_inflater(self) -> Any:
-        assert self.agreed is not None
-        return zlib.decompressobj(-self.agreed.server_bits)
-
-    def _new_deflater(self) -> Any:
-        assert self.agreed is not None
-        return zlib.compressobj(6, zlib.DEFLATED, -max(self.agreed.client_bits, 9))
 
     # -- out
 
     def send_deflated(self, message: str | bytes, **how: Any) -> None:
         """With takeover where that was agreed; `how` is as for `compressed`."""
-        assert self.agreed is not None
-        if self.agreed.client_no_context_takeover:
-            self._deflater = self._new_deflater()
-        data = message.encode() if isinstance(message, str) else message
-        payload = self._deflater.compress(data) + self._deflater.flush(zlib.Z_SYNC_FLUSH)
-        opcode = TEXT if isinstance(message, str) else BINARY
-        self.send_raw(compressed(opcode, payload[: -len(TAIL)], **how))
+        data, opcode = (message.encode(), TEXT) if isinstance(message, str) else (message, BINARY)
+        self.send_raw(compressed(opcode, self._sender.message(data), **how))
 
     # -- in
 
     def recv_frame(self) -> Frame:
         """As a RawClient's, with RSV1 allowed where section 6 of RFC 7692 does."""
-        while len(self.buffer) < 2 and self.fill():
-            pass
-        self._is_compressed = bool(self.buffer and self.buffer[0] & RSV1 << 4)
-        if self._is_compressed:
-            if self.agreed is None or self.buffer[0] & 0x0F not in (TEXT, BINARY):
-                raise BadFrame(f"RSV1 set: {bytes(self.buffer[:2])!r}")
-            self.buffer[0] &= ~(RSV1 << 4)
-        return super().recv_frame()
+        while (found := next(deflated_frames(self.buffer), None)) is None:
+            if not self.fill():
+                raise Ended(f"ended inside or before a frame, after {bytes(self.buffer)!r}")
+        frame, self._is_compressed = found
+        if self._is_compressed and self.agreed is None:
+            raise BadFrame(f"RSV1 set: {frame!r:.100}")
+        return frame
 
     def receive(self) -> Received:
         """The next message, inflated; pings are answered on the way, pongs skipped."""
@@ -255,21 +359,13 @@ class DeflateClient(RawClient):
                 break
         wire, before = None, self.window
         if compressed:
-            wire, payload = payload, self._inflate(payload)
+            wire, payload = payload, self._receiver.message(payload)
+            if self._receiver.takeover:
+                self.window = (self.window + payload)[-LONGEST_DISTANCE:]
         return Received(payload.decode() if opcode == TEXT else payload, wire, before)
 
     def recv(self) -> str | bytes:
         return self.receive().data
-
-    def _inflate(self, payload: bytes) -> bytes:
-        assert self.agreed is not None
-        data: bytes = self._inflater.decompress(payload + TAIL)
-        assert not self._inflater.eof, "a final block: what follows could not refer to it"
-        if self.agreed.server_no_context_takeover:
-            self._inflater = self._new_inflater()
-        else:
-            self.window = (self.window + data)[-(1 << 15) :]
-        return data
 
 
 #: What servers may be set to, as arguments of `fastws.Deflate`.

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
+import random
 import struct
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 CONT, TEXT, BINARY, CLOSE, PING, PONG = 0, 1, 2, 8, 9, 10
@@ -56,6 +59,33 @@ def build(
     return head + mask + apply_mask(payload, mask)
 
 
+def in_fragments(
+    opcode: int,
+    payload: bytes,
+    sizes: Sequence[int] = (),
+    *,
+    between: Sequence[bytes] = (),
+    mask: bytes | None = MASK,
+    rsv: int = 0,
+) -> bytes:
+    """One message: fragments of these sizes and one of the rest, with these other frames between them. `rsv` is that of
+    the first."""
+    cuts = [0, *itertools.accumulate(sizes), len(payload)]
+    others = iter(between)
+    stream = b""
+    for number, (start, end) in enumerate(itertools.pairwise(cuts)):
+        last = number == len(sizes)
+        stream += build(CONT if number else opcode, payload[start:end], fin=last, mask=mask, rsv=0 if number else rsv)
+        stream += next(others, b"")
+    return stream
+
+
+def random_sizes(rng: random.Random, total: int, cuts: int) -> list[int]:
+    """For in_fragments(): `total` bytes are cut in so many places."""
+    places = sorted(rng.randrange(total + 1) for _ in range(cuts))
+    return [end - start for start, end in itertools.pairwise([0, *places])]
+
+
 def build_close(code: int | None, reason: bytes = b"") -> bytes:
     """A masked Close frame; no code gives an empty one."""
     return build(CLOSE, b"" if code is None else struct.pack("!H", code) + reason)
@@ -94,6 +124,29 @@ def parse(buffer: bytes | bytearray) -> tuple[Frame, int] | None:
     if len(buffer) < at + length:
         return None
     return Frame(fin, opcode, bytes(buffer[at : at + length])), at + length
+
+
+def frames(buffer: bytearray) -> Iterator[Frame]:
+    """Takes off `buffer` what frames have come whole."""
+    while found := parse(buffer):
+        frame, size = found
+        del buffer[:size]
+        yield frame
+
+
+def deflated_frames(buffer: bytearray) -> Iterator[tuple[Frame, bool]]:
+    """As above where permessage-deflate was agreed on: with each, whether RSV1 says that a compressed message begins
+    (RFC 7692 section 6)."""
+    while buffer:
+        rsv1 = buffer[0] & 0x40
+        if rsv1 and buffer[0] & 0x0F not in (TEXT, BINARY):
+            raise BadFrame(f"RSV1 set: {bytes(buffer[:2])!r}")
+        buffer[0] ^= rsv1
+        frame = next(frames(buffer), None)
+        if frame is None:
+            buffer[0] |= rsv1
+            return
+        yield frame, rsv1 > 0
 
 
 def close_code(payload: bytes) -> int | None:

@@ -13,7 +13,7 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 
-from harness import RawClient, eventually
+from harness import PATIENCE, RawClient, eventually
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -62,6 +62,21 @@ class Program:
         self._timer.cancel()
         self._process.kill()
         self._process.communicate()
+
+
+def python(
+    *arguments: str, cwd: Path = ROOT, seconds: float = 30, **variables: str
+) -> subprocess.CompletedProcess[str]:
+    """What `python ARGUMENTS` has written, and how it ended. It finds the modules that this process finds."""
+    return subprocess.run(
+        [sys.executable, *arguments],
+        cwd=cwd,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path)), **variables},
+        capture_output=True,
+        text=True,
+        timeout=seconds * PATIENCE,
+        check=False,
+    )
 
 
 @contextlib.contextmanager

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
-from harness import ANY, CLOSE, PONG, Frame, RawClient, Recorder, ServerThread, close_code, eventually, make_app, parse
+from harness import ANY, CLOSE, PONG, Frame, RawClient, Recorder, ServerThread, close_code, eventually, frames, make_app
 from harness.recorder import Event
 from oracles.corpus import CASES, Case
 
@@ -104,23 +104,21 @@ def _check_wire(client: RawClient, case: Case) -> None:
     """Pongs (the latest at least: section 5.5.3), then the Close frame that is due and the end, or neither."""
     pings = [event[1] for event in case.events if event[0] == "ping"]
     code = case.close_code
-    frames: list[Frame] = []
+    found: list[Frame] = []
     if code is None:  # all that was sent is handled, so its answers are here
         client.drain_now()
         assert not client.ended
-        while found := parse(client.buffer):
-            frames.append(found[0])
-            client.take(found[1])
-    while code is not None and (not frames or frames[-1].opcode != CLOSE):
-        frames.append(client.recv_frame())
-    pongs = [frame.payload for frame in frames if frame.opcode == PONG]
-    assert all(frame.opcode in (PONG, CLOSE) for frame in frames), frames
+        found += frames(client.buffer)
+    while code is not None and (not found or found[-1].opcode != CLOSE):
+        found.append(client.recv_frame())
+    pongs = [frame.payload for frame in found if frame.opcode == PONG]
+    assert all(frame.opcode in (PONG, CLOSE) for frame in found), found
     assert pongs[-1:] == pings[-1:] and _is_subsequence(pongs, pings), f"pings {pings} were answered by {pongs}"
     if code is None:
         assert not client.buffer
         return
     expected = None if code == 1005 else code
-    assert close_code(frames[-1].payload) == expected, f"expected a Close {expected}, got {frames[-1].payload!r}"
+    assert close_code(found[-1].payload) == expected, f"expected a Close {expected}, got {found[-1].payload!r}"
     client.expect_eof()
 
 

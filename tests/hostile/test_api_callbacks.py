@@ -15,6 +15,7 @@ import pytest
 from harness import (
     BINARY,
     CLOSE,
+    PATIENCE,
     PING,
     PONG,
     TEXT,
@@ -436,3 +437,83 @@ def test_a02_one_function_for_all_callbacks_is_cancelled(serve: Serving, how: st
             server.advance(0.001)
         eventually(lambda: (1006, "") in handler.calls)
         assert handler.calls == [(), ("wait",), ("cancelled",), (1006, "")]
+
+
+@pytest.mark.parametrize("resumer", ["itself", "another connection", "the loop"])
+def test_a02_pausing_keeps_the_order(serve: Serving, resumer: str) -> None:
+    """A reader that pauses after every few messages, with more behind it than the receive buffer holds."""
+    count = 20_000
+    seen: list[bytes] = []
+    paused: list[Any] = []
+
+    class Handler:
+        def message(self, ws: Any, data: bytes) -> None:
+            seen.append(data)
+            if len(seen) % 100 == 0:
+                ws.pause_reading()
+                if resumer == "itself":
+                    ws.resume_reading()
+                elif resumer == "the loop":
+                    asyncio.get_running_loop().call_soon(ws.resume_reading)
+                else:
+                    paused.append(ws)
+
+    app = make_app(Handler)
+
+    @app.websocket("/resume")
+    def resume(ws: Any, data: Any) -> None:
+        while paused:
+            paused.pop().resume_reading()
+        ws.send(data)
+
+    server = serve(app)
+    messages = [b"%d" % number + bytes(number % 50) for number in range(count)]
+    wire = memoryview(b"".join(build(BINARY, message) for message in messages))
+    with bystander(server):
+        client, other = RawClient.open(server.port), RawClient.open(server.port, "/resume")
+        client.sock.setblocking(False)
+        deadline = time.monotonic() + 20 * PATIENCE
+        while len(seen) < count and time.monotonic() < deadline:
+            try:
+                wire = wire[client.sock.send(wire) :] if wire else wire
+            except BlockingIOError:
+                pass
+            if resumer == "another connection":
+                other.send("go on")
+                other.recv()
+            else:
+                server.settle()
+        assert seen == messages
+        while paused:
+            server.call(paused.pop().resume_reading)
+
+
+def test_a02_upgrade_ends_another_connection(serve: Serving) -> None:
+    """A second login ends the first session, from within the hook."""
+    sessions: list[Any] = []
+    codes: list[int] = []
+
+    class Handler:
+        def upgrade(self, request: Any) -> None:
+            for ws in sessions:
+                ws.send("logged in elsewhere")
+                ws.close(4001)
+            sessions.clear()
+
+        def open(self, ws: Any) -> None:
+            sessions.append(ws)
+
+        def close(self, ws: Any, code: int, reason: str) -> None:
+            codes.append(code)
+
+    server = serve(make_app(Handler))
+    with bystander(server):
+        first = RawClient.open(server.port)
+        eventually(lambda: sessions)
+        second = RawClient.open(server.port)
+        assert first.recv() == "logged in elsewhere"
+        assert first.recv_frame().payload == (4001).to_bytes(2, "big")
+        first.send_close(4001)
+        first.expect_eof()
+        eventually(lambda: codes == [4001])
+        second.expect_silence(0.02)

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import gc
-import os
-import subprocess
-import sys
 import textwrap
 import threading
 import weakref
@@ -14,6 +11,7 @@ from typing import Any
 
 import pytest
 from harness import PATIENCE, RawClient, Recorder, Serving, bystander, eventually, make_app, request_bytes
+from harness.programs import python
 
 METHODS: dict[str, Callable[[Any], Any]] = {
     "send": lambda ws: ws.send("x"),
@@ -338,15 +336,7 @@ def test_a05_interpreter_exit(loop_kind: str, ending: str) -> None:
     """A program that leaves with a connection open, output unsent and a callback running: no crash, no hang."""
     request = request_bytes() + bytes.fromhex("818100000000") + b"m"
     program = PROGRAM.format(request=request.hex(), ending=textwrap.dedent(EXITS[ending]))
-    environment = {**os.environ, "PYTHONFAULTHANDLER": "1", "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
-    result = subprocess.run(
-        [sys.executable, "-c", program, loop_kind],
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=20,
-        check=False,
-    )
+    result = python("-c", program, loop_kind, PYTHONFAULTHANDLER="1")
     expected = 7 if "sys.exit" in ending else 0
     assert result.returncode == expected, (result.returncode, result.stderr)
     assert "Fatal Python error" not in result.stderr

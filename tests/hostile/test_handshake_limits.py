@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import select
 import socket
-import struct
 import threading
 import time
 
@@ -20,6 +19,7 @@ from harness import (
     eventually,
     make_app,
     request_bytes,
+    reset_at_close,
 )
 
 from hostile.handshakes import accept, refuse
@@ -196,12 +196,13 @@ def test_h21_reset_before_accept(serve: Serving) -> None:
     server = serve(make_app(recorder.handler(upgrade=True)))
     with bystander(server):
         held, go_on = threading.Event(), threading.Event()
-        server.loop.call_soon_threadsafe(lambda: (held.set(), go_on.wait()))
+        server.loop.call_soon_threadsafe(held.set)
+        server.loop.call_soon_threadsafe(go_on.wait)
         held.wait()
         for _ in range(50):
             with socket.create_connection(("127.0.0.1", server.port)) as sock:
                 sock.sendall(request_bytes())
-                sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                reset_at_close(sock)
         go_on.set()
         server.settle()
         eventually(lambda: server.stats()["sockets"] == 1)

@@ -33,7 +33,8 @@ from harness import (
     eventually,
     make_app,
 )
-from harness.deflating import NOTHING, TAIL, DeflateClient, compressed, deflate
+from harness.deflating import NOTHING, DeflateClient, compressed, deflate
+from oracles.deflate import TAIL
 
 import fastws
 

@@ -1,13 +1,17 @@
-"""Raw DEFLATE (RFC 1951) read by the letter: what a compressor did, not only what comes out. A slow oracle."""
+"""Raw DEFLATE (RFC 1951) read by the letter: what a compressor did, not only what comes out. And what may become of a
+compressed message (RFC 7692). Slow oracles."""
 
 from __future__ import annotations
 
 import itertools
+import zlib
 from collections.abc import Sequence
 from typing import NamedTuple
 
 STORED, FIXED, DYNAMIC = range(3)
 LONGEST_DISTANCE = 1 << 15
+TAIL = b"\0\0\xff\xff"  # RFC 7692 section 7.2.1: what a sync flush ends with, and a message leaves out
+FINAL = b"\1\0\0\xff\xff"  # an empty stored block that ends a stream, where the block before it has ended
 
 # Section 3.2.5: (extra bits, the least value) of each symbol.
 LENGTHS = [(0, 3 + number) for number in range(8)]
@@ -193,3 +197,43 @@ def read(data: bytes, before: bytes = b"") -> Reading:
             raise BadDeflate("block type 3")
         blocks.append(Block(kind, final, len(window) - had))
     return Reading(bytes(window[start:]), matches, blocks, bits.position, bits.spare)
+
+
+def outcomes(payload: bytes, limit: int, bits: int = 15, known: bytes = b"") -> set[bytes | int]:
+    """What may become of a compressed message (RFC 7692 section 7.2.2) where no more than `limit` bytes are wanted:
+    itself, or a close code, 1007 or 1009. `known` is what the sender may refer to.
+
+    There are several where it is for the receiver to choose: whether it notices a distance that is more than the
+    window, and what it says of a message that is too large and corrupt."""
+    if not payload:
+        return {b""}
+    narrow = _outcomes(payload, limit, bits, known, 1 << bits - 2)
+    return narrow if bits == 15 else narrow | _outcomes(payload, limit, 15, known, LONGEST_DISTANCE)
+
+
+def _outcomes(payload: bytes, limit: int, bits: int, known: bytes, step: int) -> set[bytes | int]:
+    data, rest = b"", payload + TAIL
+    stream = zlib.decompressobj(-bits, known[-(1 << bits) :])
+    try:
+        while True:
+            piece = stream.decompress(rest, min(step, limit + 1 - len(data)))
+            data += piece
+            if len(data) > limit:
+                return {1009}
+            rest = stream.unconsumed_tail
+            if stream.eof:  # section 7.2.3.4: others may follow
+                rest = stream.unused_data
+                if not rest:
+                    return {data}
+                stream = zlib.decompressobj(-bits, (known + data)[-(1 << bits) :])
+            elif not rest and not piece:
+                break
+    except zlib.error:
+        if step > 1:  # how much came before the error, only single bytes tell
+            return _outcomes(payload, limit, bits, known, 1)
+        return {1007} if len(data) < limit else {1007, 1009}
+    try:
+        more = stream.decompress(FINAL)
+    except zlib.error:
+        return {1007}
+    return {data} if stream.eof and not more and not stream.unused_data else {1007}

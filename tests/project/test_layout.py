@@ -25,7 +25,6 @@ TESTED_IN = {
     "message": ["core/protocol/test_protocol.py", "core/protocol/test_protocol_property.py"],
     "closing": ["core/protocol/test_protocol.py", "hostile/test_frames.py"],
     "kernels": ["core/protocol/test_speedups.py"],
-    "deflate": ["core/connection/test_compression_states.py", "hostile/test_inflating.py"],
     "compressing": ["core/connection/test_compression_messages.py"],
     # the smaller parts, with those that they serve
     "buffer": ["core/io/test_buffer.py", "hostile/test_api_buffers.py"],

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from harness import PATIENCE, TEXT, RawClient, build, eventually, request_bytes
+from harness import PATIENCE, TEXT, RawClient, build, eventually, programs, request_bytes
 
 APP = """\
 import asyncio, contextlib, sys
@@ -272,16 +272,7 @@ def test_without_uvloop(start: Any) -> None:
 
 
 def python(program: str, cwd: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    path = str(Path(__file__).resolve().parents[2])
-    return subprocess.run(
-        [sys.executable, "-W", "error", "-c", program, *arguments],
-        cwd=cwd,
-        capture_output=True,
-        text=True,
-        timeout=30,
-        check=False,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join([path, os.environ.get("PYTHONPATH", "")])},
-    )
+    return programs.python("-W", "error", "-c", program, *arguments, cwd=cwd)
 
 
 def test_uvloop_asked_for_and_not_there(tmp_path: Path) -> None:

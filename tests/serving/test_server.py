@@ -5,8 +5,6 @@ from __future__ import annotations
 import asyncio
 import gc
 import os
-import subprocess
-import sys
 import weakref
 from collections.abc import Collection
 from pathlib import Path
@@ -24,6 +22,7 @@ from harness import (
     unix_echoes,
     until,
 )
+from harness.programs import python
 
 import fastws
 
@@ -183,14 +182,8 @@ def test_dropped_without_stop(loop_kind: str, ending: str) -> None:
     """The loop is closed, or is not, and the interpreter ends: no crash and no traceback."""
     frame = b"\x82\x80\x00\x00\x00\x00"
     program = DROPPED.replace("{request!r}", repr(request_bytes())).replace("{frame!r}", repr(frame))
-    done = subprocess.run(
-        [sys.executable, "-X", "faulthandler", "-c", program, loop_kind, *ending.split()],
-        capture_output=True,
-        text=True,
-        timeout=30,
-        check=False,
-        env={"PYTHONMALLOC": "debug", **os.environ},  # a sanitizer's own allocator sees more
-    )
+    malloc = os.environ.get("PYTHONMALLOC", "debug")  # a sanitizer's own allocator sees more
+    done = python("-X", "faulthandler", "-c", program, loop_kind, *ending.split(), PYTHONMALLOC=malloc)
     assert (done.returncode, done.stdout) == (0, "got b''\nend\n"), done.stderr
     for wrong in ("Traceback", "Fatal", "Exception ignored"):
         assert wrong not in done.stderr, done.stderr

@@ -10,7 +10,8 @@ import pytest
 from harness import BINARY, CLOSE, PING, TEXT, RawClient, Serving, build, eventually, make_app, request_bytes
 
 import fastws
-from fastws.serving.stats import CLOSED, REFUSED, total
+from fastws.causes import CLOSED, REFUSED
+from fastws.serving.stats import total
 
 
 class Handler:

@@ -79,7 +79,7 @@ def run(loop: Any, name: str, call: str, error: int, number: int) -> int:
                 trial.loop.call_soon(trial.loop.stop)
                 trial.loop.run_forever()
             for peer in trial.peers:
-                peer.read()
+                peer.read_all()
         seen: int = LIBRARY.shortage_seen()
         if not trial.stops:
             trial.check(trial.expected, trial.waits, misses=trial.misses)
@@ -115,7 +115,7 @@ def run_long(loop: Any, name: str, error: int) -> None:
         # A peer's own, one more for each sweep, and a few that are made in trying to write the next.
         assert 0 < tries <= len(trial.expected) * (3 + ticks) < LONG, f"{tries} tries in {ticks} ticks"
         trial.check(trial.expected, trial.waits)
-        assert not any(peer.ended for peer in trial.expected)
+        assert not any(peer.gone for peer in trial.expected)
         trial.end()
     finally:
         trial.leave()

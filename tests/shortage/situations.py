@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from harness import BINARY, CONT, PING, TEXT, build, request_bytes
+from harness import BINARY, CONT, PING, TEXT, build, request_bytes, reset_at_close
 from harness.frames import build_close
 
 import fastws
@@ -216,9 +216,8 @@ def went_on(error: Any = None) -> Callable[[Trial], Action]:
 def reset(trial: Trial) -> Action:
     peer = trial.peer()
     peer.say(SMALL)
-    peer.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+    reset_at_close(peer.sock)
     peer.close()
-    peer.ended = True
     return trial.wake
 
 
@@ -310,7 +309,7 @@ def draining(trial: Trial) -> Action:
     futures = [trial.on_loop(ws.drained) for _ in range(3)]
     assert not any(future.done() for future in futures)
     peer.reads = True
-    peer.read()
+    peer.read_all()
     time.sleep(0.005)
     return trial.wake
 

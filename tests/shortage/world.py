@@ -10,41 +10,40 @@ import asyncio
 import logging
 import re
 import socket
-import zlib
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from harness import PATIENCE, TEXT, build, open_fds, request_bytes, unaccounted
-from harness.frames import CLOSE, PING, PONG, build_close, close_code, parse
+from harness import PATIENCE, TEXT, build, open_fds, request_bytes, small_buffers, unaccounted
+from harness.deflating import Params, Sender, compressed
+from harness.frames import CLOSE, PING, PONG, build_close, close_code
+from harness.peer import Peer as AnyPeer
 
 import fastws
 
 TURNS = 8  # of the loop, after which all that had come has been answered
 PATIENT_TURNS = int(1_000 * PATIENCE)  # what needs a deadline takes a while
-DEFLATE = (("Sec-WebSocket-Extensions", "permessage-deflate"),)
+OFFER = "permessage-deflate"
+DEFLATE = (("Sec-WebSocket-Extensions", OFFER),)
 
 
-class Peer:
+class Peer(AnyPeer):
     """A client that never waits. It knows a server's stream: whole frames and then, perhaps, the end."""
 
     def __init__(self, port: int, *, receive_buffer: int | None = None) -> None:
-        self.sock = socket.socket()
+        sock = socket.socket()
         if receive_buffer is not None:
-            self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
-        self.sock.connect(("127.0.0.1", port))
-        self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self.sock.setblocking(False)
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
+        sock.connect(("127.0.0.1", port))
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        super().__init__(sock, OFFER)
         self.reads = True
-        self.status = 0  # of the response; 0 until it is here
-        self.is_http = True  # its answer is plain HTTP, as far as is known
-        self.ended = False  # the server's end has been seen
         self.closed_with: int | None = None  # by a Close frame; 0 for one without a code
         self.messages: list[bytes] = []
         self.controls = 0
         self._asked = False
-        self._buffer = bytearray()
-        self._inflater = zlib.decompressobj(-15)
-        self._deflater = zlib.compressobj(6, zlib.DEFLATED, -15)
+        self._senders = {
+            takeover: Sender(Params(client_no_context_takeover=not takeover)) for takeover in (True, False)
+        }
 
     def send(self, data: bytes) -> None:
         try:
@@ -58,10 +57,7 @@ class Peer:
         self.send(build(TEXT, data))
 
     def deflated(self, data: bytes, takeover: bool) -> bytes:
-        if not takeover:
-            self._deflater = zlib.compressobj(6, zlib.DEFLATED, -15)
-        payload = self._deflater.compress(data) + self._deflater.flush(zlib.Z_SYNC_FLUSH)
-        return build(TEXT, payload[:-4], rsv=4)
+        return compressed(TEXT, self._senders[takeover].message(data))
 
     def ask(self) -> bool:
         """Whether it is served: it gets an echo."""
@@ -70,55 +66,29 @@ class Peer:
             self.say(b"after")
         return self.messages[-1:] == [b"after"]
 
-    def read(self) -> None:
-        while self.reads and not self.ended:
-            try:
-                data = self.sock.recv(1 << 18)
-            except BlockingIOError:
-                break
-            except ConnectionError:
-                data = b""
-            self._buffer += data
-            if not data:
-                self.ended = True
-                self.sock.close()
-        self._take()
+    def read_all(self) -> None:
+        while self.reads and not self.gone and self.read():
+            pass
 
-    def _take(self) -> None:
-        if not self.status:
-            head, found, rest = self._buffer.partition(b"\r\n\r\n")
-            if not found:
-                return
-            self.status = int(head.split()[1])
-            self.is_http = self.status != 101
-            self._buffer = rest
-        while not self.is_http and self.closed_with is None and len(self._buffer) >= 2:
-            compressed = self._buffer[0] & 0x40
-            self._buffer[0] &= 0xBF
-            if (found_frame := parse(self._buffer)) is None:
-                self._buffer[0] |= compressed
-                return
-            frame, size = found_frame
-            del self._buffer[:size]
-            if frame.opcode == CLOSE:
-                self.closed_with = close_code(frame.payload) or 0
-                assert not self._buffer, "something behind the Close"
-                self.send(build_close(1000))
-            elif frame.opcode == PING:
-                self.send(build(PONG, frame.payload))
-                self.controls += 1
-            elif frame.opcode == PONG:
-                self.controls += 1
-            else:
-                payload = self._inflater.decompress(frame.payload + b"\0\0\xff\xff") if compressed else frame.payload
-                self.messages.append(payload)
+    def heard(self, fin: bool, opcode: int, payload: bytes, wire: int | None) -> None:
+        assert self.closed_with is None, "something behind the Close"
+        if opcode == CLOSE:
+            assert not self.incoming, "something behind the Close"
+            self.closed_with = close_code(payload) or 0
+            self.send(build_close(1000))
+        elif opcode in (PING, PONG):
+            self.controls += 1
+            if opcode == PING:
+                self.send(build(PONG, payload))
+        else:
+            self.messages.append(payload)
+
+    def ended(self) -> None:
+        self.close()
 
     @property
     def has_half(self) -> bool:
-        return bool(self._buffer) and not self.is_http
-
-    def close(self) -> None:
-        self.sock.close()
+        return bool(self.incoming) and self.opened
 
 
 class Callbacks:
@@ -175,10 +145,8 @@ class World:
         self.errors: list[dict[str, Any]] = []
         loop.set_exception_handler(lambda loop, context: self.errors.append(context))
         self.app = app
-        sock = socket.socket()
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+        sock = small_buffers(4096)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        sock.bind(("127.0.0.1", 0))
         self.server = loop.run_until_complete(app.start(sock=sock))
         self.port = self.server.port
         self.peers: list[Peer] = []
@@ -190,7 +158,7 @@ class World:
             self.loop.call_soon(self.loop.stop)
             self.loop.run_forever()
             for peer in self.peers:
-                peer.read()
+                peer.read_all()
 
     def on_loop(self, action: Callable[[], Any]) -> Any:
         """The result of action(), called by the loop; what it raises is raised."""
@@ -219,7 +187,7 @@ class World:
             self.loop.call_later(0.001, self.loop.stop)
             self.loop.run_forever()
             for peer in self.peers:
-                peer.read()
+                peer.read_all()
         raise AssertionError(f"not {what}")
 
     def connect(self, **how: Any) -> Peer:
@@ -259,27 +227,27 @@ class World:
         # A busy machine may bring the last packet of the handshake later than connect() returns.
         self.until(lambda: self.server.stats()["accepted"] > accepted, "accepted")
         # Where deadlines are short, a very busy machine is held up until this one has come.
-        self.until(lambda: fresh.ended or self.timer_is_set(), "under a deadline")
+        self.until(lambda: fresh.gone or self.timer_is_set(), "under a deadline")
         # Where the send that fails is that of its 408, it ends with nothing.
-        assert not fresh.ended or (self.impatient and fresh.status in (0, 408)), f"turned away with {fresh.status}"
+        assert not fresh.gone or (self.impatient and fresh.status in (0, 408)), f"turned away with {fresh.status}"
         for peer in self.peers:
             want = expected.get(peer, [])
-            if peer is fresh or (peer in waits and not peer.ended):
+            if peer is fresh or (peer in waits and not peer.gone):
                 continue
-            self.until(lambda peer=peer: peer.ended or peer.ask(), "served or ended")
+            self.until(lambda peer=peer: peer.gone or peer.ask(), "served or ended")
             got = [one for one in peer.messages if one != b"after"]
-            if not peer.ended:
+            if not peer.gone:
                 assert not peer.has_half, "half a frame"
                 assert got == want or (misses and is_part(got, want)), f"{got!r:.300} instead of {want!r:.300}"
             else:
                 assert got == want[: len(got)] or (misses and is_part(got, want)), f"{got!r:.300} not of {want!r:.300}"
         self.release()
         self.turn(TURNS)
-        alive = sum(not peer.ended for peer in self.peers)
+        alive = sum(not peer.gone for peer in self.peers)
         self.until(lambda: self.server.stats()["sockets"] == alive, f"{alive} sockets, but {self.server.stats()}")
         stats = self.server.stats()
         assert not unaccounted(stats), unaccounted(stats)
-        assert stats["connections"] == sum(not peer.ended and peer.status == 101 for peer in self.peers)
+        assert stats["connections"] == sum(not peer.gone and peer.status == 101 for peer in self.peers)
 
     def end(self) -> None:
         self.release()

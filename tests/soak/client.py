@@ -5,13 +5,11 @@ from __future__ import annotations
 import random
 import select
 import socket
-import struct
 import time
 from typing import Any
 
-from harness import build_close, request_bytes
+from harness import build_close, request_bytes, reset_at_close
 
-RESET = struct.pack("ii", 1, 0)
 READ_SIZE = 262_144
 
 
@@ -64,7 +62,7 @@ class Client:
             self.send(build_close(1000))
             self.become(Leaving)
         elif choice < 0.7:
-            self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
+            reset_at_close(self.sock)
             self.crowd.part(self, "reset")
         elif choice < 0.85:
             self.sock.shutdown(socket.SHUT_WR)

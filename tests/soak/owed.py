@@ -8,7 +8,8 @@ import socket
 import time
 from typing import Any
 
-from harness import BINARY, CLOSE, PATIENCE, PING, PONG, TEXT, build, close_code, parse, request_bytes
+from harness import BINARY, CLOSE, PATIENCE, PING, PONG, TEXT, build, close_code, request_bytes
+from harness.frames import frames
 
 from soak import talks
 from soak.client import Client
@@ -94,9 +95,7 @@ class Framed(Owed):
 
     def heard(self, data: bytes) -> None:
         self.incoming += data
-        while found := parse(self.incoming):
-            (_, opcode, payload), size = found
-            del self.incoming[:size]
+        for _, opcode, payload in frames(self.incoming):
             if self.code != 0:
                 self.wrong(f"heard {opcode} {payload!r:.50} behind a Close frame with {self.code}")
             if opcode == CLOSE:

@@ -22,8 +22,9 @@ from typing import Any
 
 sys.path[:0] = [str(Path(__file__).resolve().parent.parent)]
 
-from harness import BINARY, TEXT, build, parse, request_bytes  # noqa: E402
-from oracles.compression import Agreed, Receiver, Sender, agreed  # noqa: E402
+from harness import BINARY, TEXT, build, request_bytes  # noqa: E402
+from harness.deflating import AnySender, Params, Receiver, agree  # noqa: E402
+from harness.frames import deflated_frames  # noqa: E402
 
 from soak import owed, talks  # noqa: E402
 from soak.client import Client, Leaving  # noqa: E402
@@ -111,25 +112,17 @@ class Compressing(Client):
         return request_bytes(self.path, headers=[("Sec-WebSocket-Extensions", self.offer)])
 
     def began(self) -> None:
-        self.sender, self.receiver = Sender(self.agreed, self.rng), Receiver(self.agreed)
+        self.sender, self.receiver = AnySender(self.agreed, self.rng), Receiver(self.agreed)
 
     def answered(self) -> None:
         (answer,) = (line[26:] for line in self.head.split(b"\r\n") if line.startswith(b"Sec-WebSocket-Extensions: "))
-        self.agreed: Agreed = agreed(answer.decode(), self.offer)
+        self.agreed = agree(Params.read(self.offer, is_offer=True), Params.read(answer.decode()))
         super().answered()
 
     def heard(self, data: bytes) -> None:
         self.incoming += data
-        while self.incoming:
-            compressed = self.incoming[0] & 0x40
-            self.incoming[0] &= 0xBF
-            found = parse(self.incoming)
-            if found is None:
-                self.incoming[0] |= compressed
-                return
-            frame, size = found
-            del self.incoming[:size]
-            self.crowd.counts["compressed"] += compressed >> 6
+        for frame, compressed in deflated_frames(self.incoming):
+            self.crowd.counts["compressed"] += compressed
             self.message(frame.opcode, self.receiver.message(frame.payload) if compressed else frame.payload)
 
     def message(self, opcode: int, payload: bytes) -> None:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import random
-import struct
 import zlib
 from typing import NamedTuple
 
-from harness import BINARY, CONT, PING, PONG, TEXT, build, build_close
-from oracles.compression import Agreed, Sender
+from harness import BINARY, PING, PONG, TEXT, build, build_close
+from harness.deflating import Params, Sender
+from harness.frames import in_fragments
 from oracles.corpus import CASES
 
 
@@ -19,12 +19,7 @@ class Talk(NamedTuple):
 
 def frame(opcode: int, payload: bytes) -> bytes:
     """As a server sends it."""
-    size = len(payload)
-    if size < 126:
-        return struct.pack("!BB", 0x80 | opcode, size) + payload
-    if size < 0x10000:
-        return struct.pack("!BBH", 0x80 | opcode, 126, size) + payload
-    return struct.pack("!BBQ", 0x80 | opcode, 127, size) + payload
+    return build(opcode, payload, mask=None)
 
 
 def echoed(messages: list[tuple[int, bytes]]) -> Talk:
@@ -32,17 +27,12 @@ def echoed(messages: list[tuple[int, bytes]]) -> Talk:
     return Talk(wire, b"".join(frame(opcode, payload) for opcode, payload in messages))
 
 
-def in_fragments(payload: bytes, pieces: int, ping: bool) -> Talk:
+def fragmented(payload: bytes, pieces: int, pings: bool = False) -> Talk:
     """The Pongs are sent while the message is still coming."""
-    step = len(payload) // pieces + 1
-    wire, answer = b"", b""
-    for at in range(pieces):
-        part = payload[at * step : (at + 1) * step]
-        wire += build(CONT if at else BINARY, part, fin=at == pieces - 1)
-        if ping and at < pieces - 1:
-            wire += build(PING, b"%d" % at)
-            answer += frame(PONG, b"%d" % at)
-    return Talk(wire, answer + frame(BINARY, payload))
+    sizes = [len(payload) // pieces + 1] * (pieces - 1)  # of which the last are empty
+    bodies = [b"%d" % at for at in range(pieces - 1)] if pings else []
+    wire = in_fragments(BINARY, payload, sizes, between=[build(PING, body) for body in bodies])
+    return Talk(wire, b"".join([*(frame(PONG, body) for body in bodies), frame(BINARY, payload)]))
 
 
 _rng = random.Random("talks")
@@ -78,14 +68,14 @@ TALKS = [
     *[echoed([_message(_rng.randrange(60_000, 70_000))]) for _ in range(3)],
     echoed([_message(100_000)]),
     echoed([(BINARY, _rng.randbytes(500_000))]),
-    *[in_fragments(_rng.randbytes(3000), pieces, False) for pieces in (2, 10, 100)],
+    *[fragmented(_rng.randbytes(3000), pieces) for pieces in (2, 10, 100)],
 ]
-TALKS_WITH_PINGS = [in_fragments(_rng.randbytes(3000), pieces, True) for pieces in (2, 10, 50)]
+TALKS_WITH_PINGS = [fragmented(_rng.randbytes(3000), pieces, pings=True) for pieces in (2, 10, 50)]
 #: Thousands of frames that a few reads bring.
 BURSTS = [
     echoed([_message(_rng.randrange(3)) for _ in range(5000)]),
     echoed([(BINARY, b"")] * 10_000),
-    in_fragments(_rng.randbytes(5000), 5000, False),
+    fragmented(_rng.randbytes(5000), 5000),
 ]
 BACKLOG = echoed([(BINARY, _rng.randbytes(50_000))] * 5)
 PUBLISHED = [build(*_message(size)) for size in (10, 100, 100, 1000, 5000)]
@@ -115,9 +105,7 @@ FAREWELL = _rng.randbytes(900_000)
 HALF = build(BINARY, bytes(1000))[:500]
 PINGS = build(PING, b"?") * 300
 #: Has the server compress a message of each size, and inflate one.
-EACH_SIZE = b"".join(
-    [build(TEXT, MESSAGES[-1][1][1]), build(TEXT, Sender(Agreed(False, False), _rng).message(b"hello " * 50), rsv=4)]
-)
+EACH_SIZE = b"".join([build(TEXT, MESSAGES[-1][1][1]), build(TEXT, Sender(Params()).message(b"hello " * 50), rsv=4)])
 DEEP = 5000  # brackets, more than there may be calls in one another
 BRACKETS = build(TEXT, b"(" * DEEP)
 BYE = build(TEXT, b"bye")

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 import gc
-import socket
 import weakref
-from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
 import pytest
-from harness import RawClient, Recorder, Serving, eventually, on_loop
+from harness import RawClient, Recorder, Serving, eventually
 
 import fastws
 
@@ -79,46 +76,3 @@ def test_ready_state_through_its_life(serve: Serving) -> None:
     client.close()
     eventually(lambda: server.call(lambda: sockets[0].local_address) is None)
     assert sockets[0].remote_address[0] == "127.0.0.1"
-
-
-def test_addresses_ipv6(loop_kind: str, traps: Any, no_leaked_fds: None) -> None:
-    recorder = Recorder()
-    app = fastws.App()
-    app.websocket("/")(recorder.handler(upgrade=True))
-
-    async def main() -> None:
-        async with await app.start("::1", 0) as server:
-            assert server.urls == [f"http://[::1]:{server.port}"]
-            loop = asyncio.get_running_loop()
-            sock = socket.create_connection(("::1", server.port))
-            client = RawClient(sock)
-            await loop.run_in_executor(None, client.handshake)
-            peer = ("::1", sock.getsockname()[1])
-            assert recorder.sockets[0].remote_address == recorder.requests[0].remote_address == peer
-            assert recorder.sockets[0].local_address == ("::1", server.port)
-            client.close()
-        await loop.shutdown_default_executor()
-
-    on_loop(loop_kind, main())
-
-
-def test_addresses_unix(loop_kind: str, traps: Any, no_leaked_fds: None, tmp_path: Path) -> None:
-    recorder = Recorder()
-    app = fastws.App()
-    app.websocket("/")(recorder.handler(upgrade=True))
-
-    async def main() -> None:
-        path = str(tmp_path / "socket")
-        async with await app.start(uds=path) as server:
-            assert (server.port, server.urls) == (0, [f"unix:{path}"])
-            loop = asyncio.get_running_loop()
-            sock = socket.socket(socket.AF_UNIX)
-            sock.connect(path)
-            client = RawClient(sock)
-            await loop.run_in_executor(None, client.handshake)
-            assert recorder.sockets[0].remote_address is recorder.requests[0].remote_address is None
-            assert recorder.sockets[0].local_address is recorder.requests[0].local_address is None
-            client.close()
-        await loop.shutdown_default_executor()
-
-    on_loop(loop_kind, main())

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 from harness import Serving, make_app
-from harness.deflating import TAIL, DeflateClient
-from oracles.deflate import read
+from harness.deflating import DeflateClient
+from oracles.deflate import TAIL, read
 
 import fastws
 from core.protocol import _protocol as protocol

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 from harness import RawClient, Recorder, Serving, eventually, make_app
-from harness.deflating import ANSWERS, PLAIN, SETTINGS, TAIL, DeflateClient, Params, answering_app, sample_messages
-from oracles.deflate import BadDeflate, read
+from harness.deflating import ANSWERS, PLAIN, SETTINGS, DeflateClient, Params, answering_app, sample_messages
+from oracles.deflate import TAIL, BadDeflate, read
 
 import fastws
 

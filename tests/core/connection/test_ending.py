@@ -16,7 +16,7 @@ from harness import (
     build,
     close_code,
     eventually,
-    parse,
+    frames,
     request_bytes,
 )
 
@@ -134,9 +134,7 @@ class World:
             except ConnectionError:
                 self.client.ended = True
         found, buffer = [], bytearray(self.client.buffer)
-        while one := parse(buffer):
-            frame, size = one
-            del buffer[:size]
+        for frame in frames(buffer):
             if frame.opcode == CLOSE:
                 found.append((close_code(frame.payload), frame.payload[2:]))
         return found

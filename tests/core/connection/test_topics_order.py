@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import itertools
 import random
 from typing import Any
@@ -11,99 +10,9 @@ import pytest
 from harness import CHUNK, RawClient, ServerThread, Serving, eventually, fill, make_app, slow_client
 
 import fastws
-from fastws import QUEUED, SENT
+from fastws import QUEUED
 
 UNBOUNDED = {"max_backpressure": 1 << 40, "high_water": 1 << 40, "send_timeout": 0}
-
-SIZES = [0, 1, 100, 125, 126, 507, 508, 509, 2043, 2044, 2045, 8000, 65_531, 65_535, 65_536, 100_000, 262_143, 300_000]
-
-
-class Plan:
-    """Sends and publishes mixed messages from the place that its client asks for, and notes who must hear what."""
-
-    def __init__(self, seed: int) -> None:
-        self.rng = random.Random(seed)
-        self.app: Any = None
-        self.sockets: list[Any] = []
-        self.heard: dict[Any, list[Any]] = {}
-        self.count = 0
-        self.running = 0
-
-    def open(self, ws: Any) -> None:
-        self.sockets.append(ws)
-        self.heard[ws] = []
-
-    def message(self, ws: Any, data: Any) -> Any:
-        if data == "async":
-            return self.acts_later()
-        for _ in range(int(data)):
-            self.act()
-        return None
-
-    async def acts_later(self) -> None:
-        self.running += 1
-        for _ in range(10):
-            await asyncio.sleep(0)
-            for _ in range(self.rng.randrange(12)):
-                self.act()
-        self.running -= 1
-
-    def payload(self) -> tuple[Any, Any]:
-        """What is given to be sent, and what must be heard."""
-        self.count += 1
-        size = self.rng.choice(SIZES)
-        data: Any = (b"%08d" % self.count * (size // 8 + 1))[:size]
-        data = data.decode() if self.rng.random() < 0.3 else data
-        return (fastws.prepare(data) if self.rng.random() < 0.3 else data), data
-
-    def act(self) -> None:
-        rng = self.rng
-        ws, topic = rng.choice(self.sockets), rng.choice("abc")
-        choice = rng.random()
-        given, data = self.payload()
-        if choice < 0.1:
-            ws.subscribe(topic)
-        elif choice < 0.15:
-            ws.unsubscribe(topic)
-        elif choice < 0.4:
-            assert ws.send(given) in (SENT, QUEUED)
-            self.heard[ws].append(data)
-        else:
-            sender = ws if choice < 0.7 else None
-            hearing = [other for other in self.sockets if other is not sender and other.is_subscribed(topic)]
-            assert (sender or self.app).publish(topic, given) == len(hearing)
-            for other in hearing:
-                self.heard[other].append(data)
-
-
-@pytest.mark.parametrize("reader", ["fast", "slow"])
-def test_order_among_sends_and_topics(serve: Serving, reader: str) -> None:
-    """From callbacks, tasks and outside, corked and queued: everybody hears all in the order of the calls."""
-    plan = Plan(seed=len(reader))
-    plan.app = make_app(plan, **UNBOUNDED)
-    server = serve(plan.app)
-    clients = [slow_client(server) if reader == "slow" and n % 2 else RawClient.open(server.port) for n in range(4)]
-    eventually(lambda: len(plan.sockets) == 4)
-    server.call(lambda: [ws.subscribe(topic) for ws in plan.sockets for topic in "abc" if plan.rng.random() < 0.5])
-
-    def act_often() -> None:
-        for _ in range(10):
-            plan.act()
-
-    for turn in range(30):
-        asker = clients[turn % 4]
-        if turn % 3 == 0:
-            server.call(act_often)
-        asker.send("async" if turn % 7 == 0 else "10")
-        if turn % 5 == 0:
-            clients[(turn + 1) % 4].send("3")
-        server.settle()
-    eventually(lambda: not plan.running, 3.0, "the async callbacks have ended")
-    for ws, client in zip(plan.sockets, clients, strict=True):
-        server.call(ws.send, "the end")
-        for number, expected in enumerate([*plan.heard[ws], "the end"]):
-            got = client.recv()
-            assert got == expected, f"message {number}: {len(got)} instead of {len(expected)}"
 
 
 @pytest.mark.parametrize("large", [70_000, 300_000])

@@ -37,35 +37,35 @@ def ipv6() -> Iterator[None]:
     yield
 
 
-def check(serve: Serving, family: int, name: Any, remote: Any, local: Any, **where: Any) -> None:
-    """`remote` and `local` make the expected address of the names that the kernel gives the client's socket."""
+def check(serve: Serving, sock: socket.socket, name: Any, told: slice | None, url: str, **where: Any) -> None:
+    """`told` is what is told of the names that the kernel gives the client's socket."""
     handler = Noting()
     thread = serve(make_app(handler))
     server = thread.call(lambda: thread.app.start(**where))
-    sock = socket.socket(family)
+    assert server.urls == [url.format(server.port)]
     sock.settimeout(5)
     sock.connect(name if name is not None else (where["host"], server.port))
     client = RawClient(sock)
     client.handshake()
-    here, there = sock.getsockname(), sock.getpeername()
+    here, there = (name[told] if told else None for name in (sock.getsockname(), sock.getpeername()))
     client.reset()
     eventually(lambda: len(handler.seen) == 3)
-    assert handler.seen == [(remote(here), local(there))] * 2 + [(remote(here), None)]
-    assert thread.call(lambda: (handler.ws.remote_address, handler.ws.local_address)) == (remote(here), None)
+    assert handler.seen == [(here, there)] * 2 + [(here, None)]
+    assert thread.call(lambda: (handler.ws.remote_address, handler.ws.local_address)) == (here, None)
     thread.call(server.stop)
 
 
 def test_ipv4(serve: Serving) -> None:
-    check(serve, socket.AF_INET, None, lambda name: name, lambda name: name, host="127.0.0.1", port=0)
+    check(serve, socket.socket(), None, slice(2), url="http://127.0.0.1:{}", host="127.0.0.1", port=0)
 
 
 def test_ipv6(serve: Serving, ipv6: None) -> None:
-    check(serve, socket.AF_INET6, None, lambda name: name[:2], lambda name: name[:2], host="::1", port=0)
+    check(serve, socket.socket(socket.AF_INET6), None, slice(2), url="http://[::1]:{}", host="::1", port=0)
 
 
 def test_a_unix_socket_has_none(serve: Serving, tmp_path: Path) -> None:
     path = str(tmp_path / "socket")
-    check(serve, socket.AF_UNIX, path, lambda name: None, lambda name: None, uds=path)
+    check(serve, socket.socket(socket.AF_UNIX), path, None, url=f"unix:{path}", uds=path)
     assert not Path(path).exists()
 
 

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Any, Literal
 
 import pytest
-from harness import BINARY, CONT, TEXT, RawClient, Serving, build, eventually, make_app
+from harness import BINARY, CONT, TEXT, RawClient, Serving, build, eventually, in_fragments, make_app
 
 SIZES = [0, 1, 125, 126, 65_535, 65_536, 200_000, 1_000_000, 3_000_000]
 
@@ -43,9 +43,7 @@ def serve_views(serve: Serving, views: Views, **options: Any) -> RawClient:
 
 def cut(payload: bytes, pieces: int) -> bytes:
     """`payload` as one message of so many frames."""
-    step = len(payload) // pieces
-    parts = [payload[at * step : (at + 1) * step if at < pieces - 1 else None] for at in range(pieces)]
-    return b"".join(build(CONT if at else BINARY, part, fin=at == pieces - 1) for at, part in enumerate(parts))
+    return in_fragments(BINARY, payload, [len(payload) // pieces] * (pieces - 1))
 
 
 @pytest.mark.parametrize("size", SIZES)

@@ -3,17 +3,13 @@ out (that they run out is row S7, in tests/hostile)."""
 
 from __future__ import annotations
 
-import os
 import resource
 import socket
-import struct
-import subprocess
-import sys
 from collections.abc import Iterator
-from typing import Any
 
 import pytest
-from harness import RawClient, Recorder, Serving, eventually, make_app, request_bytes
+from harness import RawClient, Recorder, Serving, eventually, make_app, request_bytes, reset_at_close
+from harness.programs import python
 
 STORM = 2000
 
@@ -71,7 +67,7 @@ def test_peers_that_are_gone_before_they_are_accepted(serve: Serving) -> None:
             if number % 3 == 0:
                 sock.sendall(request_bytes())
             if number % 2:
-                sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                reset_at_close(sock)
             sock.close()
 
     server.call(connect_and_vanish)
@@ -119,14 +115,6 @@ def test_stopping_while_accepting_rests(loop_kind: str, no_leaked_fds: None) -> 
             uvloop.install()
         asyncio.run(main())
     """
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
-    result: Any = subprocess.run(
-        [sys.executable, "-c", code, loop_kind],
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=30,
-        check=False,
-    )
+    result = python("-c", code, loop_kind)
     assert (result.returncode, result.stdout.split()) == (0, ["0", "0"]), result
     assert result.stderr.count("\n") == 1 and "open files" in result.stderr, result.stderr
