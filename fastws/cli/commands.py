@@ -2,6 +2,7 @@
 
 import logging
 import math
+import os
 import sys
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -176,12 +177,10 @@ def _serve(ctx: click.Context, load: Callable[..., fastws.App], given: dict[str,
         raise click.UsageError(f"{error}" + (f" (in {source})" if source else "")) from None
     if given["print_config"]:
         settings = {name: given[name] for name in (str(one.name) for one in _running())}
-        print(config.describe(app, before, ctx, settings), end="")
-    elif given["check_config"]:
-        print("fastws: the configuration is right")
-    else:
-        return _run(app, given)
-    return 0
+        return _say(config.describe(app, before, ctx, settings))
+    if given["check_config"]:
+        return _say("fastws: the configuration is right\n")
+    return _run(app, given)
 
 
 def _run(app: fastws.App, given: dict[str, Any]) -> int:
@@ -203,17 +202,39 @@ def _run(app: fastws.App, given: dict[str, Any]) -> int:
 
 
 def _fail(code: int, message: str) -> int:
-    print(f"fastws: {message}", file=sys.stderr)
+    """In one line, whatever a file or a flag is called."""
+    print("fastws:", message.replace("\n", "\\n"), file=sys.stderr)
     return code
+
+
+def _say(text: str) -> int:
+    """On the standard output, in UTF-8 as TOML is."""
+    try:
+        click.echo(text.encode(), nl=False)
+    except UnicodeEncodeError as error:
+        line = text[: error.start].rpartition("\n")[2]
+        return _fail(2, f"what follows {line!r} is no Unicode: TOML cannot have it")
+    except OSError as error:
+        return _cannot_write(error)
+    return 0
+
+
+def _cannot_write(error: OSError) -> int:
+    with open(os.devnull, "w") as nothing:  # for what the interpreter would try to write again at its end
+        os.dup2(nothing.fileno(), sys.stdout.fileno())
+    return _fail(1, f"cannot write: {error.strerror}")
 
 
 def _load_demo(given: dict[str, Any]) -> fastws.App:
     from fastws.demo import app
 
     host = f"[{given['host']}]" if ":" in given["host"] else given["host"]
-    print("Open the address below in a browser: a chat room and an echo meter. Ctrl-C ends it.")
-    print("The echo from a command line:  pip install websockets")
-    print(f"  python -m websockets ws://{host}:{given['port'] or 'PORT'}/echo", flush=True)
+    if not given["print_config"] and not given["check_config"]:
+        _say(
+            "Open the address below in a browser: a chat room and an echo meter. Ctrl-C ends it.\n"
+            "The echo from a command line:  pip install websockets\n"
+            f"  python -m websockets ws://{host}:{given['port'] or 'PORT'}/echo\n"
+        )
     return app
 
 

@@ -117,7 +117,7 @@ def describe(app: fastws.App, before: fastws.Options, context: click.Context, se
     in_file = (context.default_map or {}).get("route", {})
     for path, own in app.routes.items():
         if shown := {name: value for name, value in own.items() if name in OF_THE_OPERATOR}:
-            lines += ["", f"[route.{json.dumps(path)}]"]
+            lines += ["", f"[route.{_toml(path)}]"]
             for name, value in shown.items():
                 by_file = name in in_file.get(path, {})
                 lines.append(_line(name, value, str(context.params["config"]) if by_file else "websocket()"))
@@ -125,9 +125,10 @@ def describe(app: fastws.App, before: fastws.Options, context: click.Context, se
 
 
 def _line(name: str, value: object, source: str) -> str:
+    comment = repr(source)[1:-1]  # a file's name may have a newline
     if value is None and name != "compression":
-        return f"# {name} is not set  # {source}"
-    return f"{name} = {_toml(value)}  # {source}"
+        return f"# {name} is not set  # {comment}"
+    return f"{name} = {_toml(value)}  # {comment}"
 
 
 def _toml(value: object) -> str:
@@ -136,5 +137,6 @@ def _toml(value: object) -> str:
     if value is None:
         return '"none"'
     if isinstance(value, bool | int | float | str):
-        return json.dumps(value)
-    return json.dumps(sorted(value))  # type: ignore[call-overload]  # a collection of strings
+        # Of JSON's strings TOML refuses two things: surrogate pairs in escapes, and a bare U+007F.
+        return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
+    return f"[{', '.join(_toml(one) for one in sorted(value))}]"  # type: ignore[call-overload]  # strings
