@@ -3,8 +3,10 @@
 import logging
 import math
 import os
+import signal
 import sys
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import click
@@ -157,7 +159,8 @@ def _serving(name: str, what: str, load: Callable[..., fastws.App], *parameters:
     show = click.Option(["--print-config"], is_flag=True, help="Show every option and who set it; do not serve.")
     return _Command(
         name,
-        callback=click.pass_context(lambda ctx, **given: _serve(ctx, load, given)),
+        # Not yet called: click would take an EOFError or a KeyboardInterrupt of the user's module for its own.
+        callback=click.pass_context(lambda ctx, **given: partial(_serve, ctx, load, given)),
         params=[*parameters, file, check, show, *_running(), *_options()],
         help=f"{what}\n\nEach option is also a variable, FASTWS_MAX_MESSAGE_SIZE say. A flag comes before a variable, "
         "that before a file, that before what the application gives to its App(). What a route sets for itself stays.",
@@ -261,9 +264,14 @@ def run(argv: Sequence[str] | None) -> int:
     for warning in config.look_at_environment(SETTINGS):
         print(f"fastws: {warning}", file=sys.stderr)
     try:
-        code = cli.main(args=argv if argv is None else list(argv), prog_name="fastws", standalone_mode=False)
+        try:
+            serve = cli.main(args=argv if argv is None else list(argv), prog_name="fastws", standalone_mode=False)
+        except OSError as error:  # help and the version are written by click
+            return _cannot_write(error)
+        return serve() if callable(serve) else 0
     except click.exceptions.NoArgsIsHelpError:
         return _fail(2, "say what to do: `fastws serve module:app`, `fastws demo`, or `fastws --help`")
     except click.ClickException as error:
         return _fail(2, error.format_message())
-    return code if isinstance(code, int) else 0
+    except (click.Abort, KeyboardInterrupt):
+        return 128 + signal.SIGINT

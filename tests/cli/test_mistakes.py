@@ -2,6 +2,7 @@
 
 import os
 import re
+import signal
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -49,7 +50,40 @@ def mistake(*arguments: str, cwd: Path, variables: Mapping[str, str] | None = No
     return result.stderr
 
 
+# Interrupts and errors while the application is imported
+
+
+def test_an_interrupt_of_the_import_is_silent(app_dir: Path) -> None:
+    (app_dir / "served_app.py").write_text("import os, signal\nos.kill(os.getpid(), signal.SIGINT)\n")
+    result = run("serve", "served_app:app", cwd=app_dir)
+    assert (result.returncode, result.stdout, result.stderr) == (128 + signal.SIGINT, "", "")
+
+
+def test_a_module_that_reads_too_far_keeps_its_traceback(app_dir: Path) -> None:
+    (app_dir / "served_app.py").write_text("\ninput()\n")
+    result = run("serve", "served_app:app", cwd=app_dir)
+    assert result.returncode == 1
+    assert result.stderr.endswith("EOFError: EOF when reading a line\n")
+    assert 'served_app.py", line 2, in <module>' in result.stderr
+    assert "click.exceptions" not in result.stderr
+
+
 # What is printed
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["serve", "served_app:app", "--print-config"],
+        ["serve", "served_app:app", "--check-config"],
+        ["serve", "--help"],
+        ["--version"],
+    ],
+)
+def test_an_output_that_is_full(app_dir: Path, arguments: list[str]) -> None:
+    with open("/dev/full", "w") as full:
+        result = run(*arguments, cwd=app_dir, stdout=full)
+    assert (result.returncode, result.stderr) == (1, "fastws: cannot write: No space left on device\n")
 
 
 STRANGE = "\U0001f600\x7f\x01\t\\\"'\xe4\u2028"
