@@ -5,7 +5,8 @@ import math
 import os
 import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
@@ -13,7 +14,7 @@ import click
 
 import fastws
 from fastws.cli import config
-from fastws.cli.config import OF_THE_OPERATOR, source_of, variable
+from fastws.cli.config import A_FLAG, OF_THE_OPERATOR, place_of_route, source_of, variable
 from fastws.cli.loading import load_app
 from fastws.options import SECTIONS, Kind
 from fastws.serving.server import STOP_TIMEOUT
@@ -36,6 +37,15 @@ class _Flag(click.Option):
         super().__init__([*flags, name], envvar=variable(name), **settings)
         self.section = section
 
+    def type_cast_value(self, ctx: click.Context, value: Any) -> Any:
+        try:
+            return super().type_cast_value(ctx, value)
+        except click.BadParameter as error:  # it names the flag
+            source = source_of(ctx, str(self.name))
+            if source == A_FLAG:
+                raise
+            raise click.BadParameter(f"{error.message.rstrip('.')} (in {source})", error.ctx, error.param) from None
+
 
 class _Parsed(click.ParamType):  # type: ignore[type-arg]  # it is generic only in recent ones
     """What a Kind of option parses. What a file has is of some type already, and is judged with all the others."""
@@ -48,7 +58,10 @@ class _Parsed(click.ParamType):  # type: ignore[type-arg]  # it is generic only 
         if not isinstance(value, str):
             return value
         try:
-            return self._kind.parse(value)
+            parsed = self._kind.parse(value)
+            if isinstance(parsed, list) and "" in parsed:
+                raise ValueError
+            return parsed
         except ValueError:
             self.fail(f"{value!r} is not {self.name}", param, ctx)
 
@@ -126,8 +139,12 @@ def _running() -> list[click.Parameter]:
     ]
 
 
-#: What is said of a process rather than of an App.
-SETTINGS = frozenset(str(one.name) for one in _running()) | {"app", "app_dir"}
+#: What is said of a process rather than of an App, and of which type it is in a file.
+SETTINGS: dict[str, type] = {
+    "app": str,
+    "app_dir": str,
+    **{str(one.name): {click.IntRange: int, _Seconds: float}.get(type(one.type), str) for one in _running()},
+}
 
 
 def _options() -> list[click.Parameter]:
@@ -170,20 +187,39 @@ def _serving(name: str, what: str, load: Callable[..., fastws.App], *parameters:
 def _serve(ctx: click.Context, load: Callable[..., fastws.App], given: dict[str, Any]) -> int:
     app = load(given)
     before = app.options
-    try:
-        app.configure(**{name: given[name] for name in OF_THE_OPERATOR if source_of(ctx, name)})
-        for path, own in (ctx.default_map or {}).get("route", {}).items():
-            app.configure(path, **own)
-    except (TypeError, ValueError) as error:
-        option = str(error).partition("=")[0].partition(" ")[0]
-        source = source_of(ctx, option) if option in given else None
-        raise click.UsageError(f"{error}" + (f" (in {source})" if source else "")) from None
+    _configure(ctx, app, {name: given[name] for name in OF_THE_OPERATOR if source_of(ctx, name)})
     if given["print_config"]:
         settings = {name: given[name] for name in (str(one.name) for one in _running())}
         return _say(config.describe(app, before, ctx, settings))
     if given["check_config"]:
         return _say("fastws: the configuration is right\n")
     return _run(app, given)
+
+
+@contextmanager
+def _blaming(source: Callable[[str], str | None], route: str | None = None) -> Iterator[None]:
+    """click.UsageError, with the source of the option, for one that is wrong."""
+    try:
+        yield
+    except (TypeError, ValueError) as error:
+        where = [f"in {found}"] if (found := source(str(error).partition("=")[0].partition(" ")[0])) else []
+        if route is not None:
+            where.append(f"for the route {route!r}")
+        raise click.UsageError(f"{error}" + (f" ({', '.join(where)})" if where else "")) from None
+
+
+def _configure(ctx: click.Context, app: fastws.App, changes: dict[str, Any]) -> None:
+    """Set the options of the app, then those that the file has for its routes."""
+    with _blaming(lambda name: source_of(ctx, name)):
+        options = app.options.replaced(changes)
+    for path, own in app.routes.items():
+        with _blaming(lambda name: "websocket()" if name in own else source_of(ctx, name), path):  # noqa: B023
+            options.for_route(own)
+    app.configure(**changes)
+    for path, own in (ctx.default_map or {}).get("route", {}).items():
+        place = place_of_route(ctx.params["config"], path)
+        with _blaming(lambda name: place):  # noqa: B023
+            app.configure(path, **own)
 
 
 def _run(app: fastws.App, given: dict[str, Any]) -> int:

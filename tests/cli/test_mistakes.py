@@ -50,6 +50,110 @@ def mistake(*arguments: str, cwd: Path, variables: Mapping[str, str] | None = No
     return result.stderr
 
 
+# Files
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        *(
+            (f"{name} = {value}", f"{name} is {what}, got ")
+            for name, what in (
+                ("port", "a whole number"),
+                ("backlog", "a whole number"),
+                ("timeout_graceful_shutdown", "a number"),
+            )
+            for value in ("[1]", "{ a = 1 }", "2026-01-01", "true", '"5"')
+        ),
+        *(
+            (f"{name} = {value}", f"{name} is a string, got ")
+            for name in ("host", "uds", "loop", "log_level", "app", "app_dir")
+            for value in ('["a"]', "{}", "true", "1")
+        ),
+        ("port = inf", "port is a whole number, got inf"),
+        ("port = 1.9", "port is a whole number, got 1.9"),
+        ("port = 70000", "70000 is not in the range 0<=x<=65535 (in our.toml)"),
+        ("timeout_graceful_shutdown = nan", "nan is no number of seconds (in our.toml)"),
+        ('loop = "trio"', "'trio' is not one of 'auto', 'uvloop', 'asyncio' (in our.toml)"),
+        ('slow_consumer = "shoot"', "'shoot' is not one of 'close', 'drop' (in our.toml)"),
+        ("slow_consumer = [5]", "(in our.toml)"),
+        ('compression = "zip"', "give None, 'deflate' or a fastws.Deflate (in our.toml)"),
+        ('max_topics = "5"', "max_topics is a whole number, got '5': give 0 to 65536 (in our.toml)"),
+        ('ping_interval = "5"', "ping_interval is a number, got '5': give 0 to 1000000 (in our.toml)"),
+        ('origins = "*"', "origins is a collection of strings, not one string: write ['*'] (in our.toml)"),
+        ('origins = { "*" = 1 }', "origins is not a table, got {'*': 1} (in our.toml)"),
+        ('[route."/echo"]\nmax_topics = "5"', "got '5': give 0 to 65536 (in our.toml, [route.\"/echo\"])"),
+        ('[route."/echo"]\ncompression = { level = 90 }', 'our.toml, [route."/echo"], compression: level=90'),
+        ('uds = "a\\u0000b"', "uds cannot have a NUL in it, got 'a\\x00b' (in our.toml)"),
+        ('host = "\\u0000"', "host cannot have a NUL in it, got '\\x00' (in our.toml)"),
+        ('app_dir = "a\\u0000b"', "app_dir cannot have a NUL in it"),
+        (f"port = {'9' * 5000}", "our.toml is no TOML: "),
+        (f"port = 0x{'f' * 5000}", "our.toml is no TOML: an integer has more than 64 bits"),
+        (f"timeout_graceful_shutdown = {'9' * 400}", "our.toml is no TOML: an integer has more than 64 bits"),
+        (f"origins = [0x{'f' * 5000}]", "our.toml is no TOML: an integer has more than 64 bits"),
+        (f"origins = {'[' * 5000}{']' * 5000}", "our.toml is nested too deeply"),
+        (f"port.{'a.' * 2000}a = 1", "our.toml is nested too deeply"),
+    ],
+)  # fmt: skip
+def test_wrong_values_in_a_file(app_dir: Path, text: str, message: str) -> None:
+    (app_dir / "our.toml").write_text(f"{text}\n")
+    assert message in mistake("--config", "our.toml", "--check-config", cwd=app_dir)
+
+
+def test_a_file_without_an_end(app_dir: Path) -> None:
+    assert "/dev/zero is larger than 1 MiB" in mistake("--config", "/dev/zero", cwd=app_dir)
+
+
+def test_a_file_called_in_two_lines(app_dir: Path) -> None:
+    assert "cannot read no\\nne.toml" in mistake("--config", "no\nne.toml", cwd=app_dir)
+
+
+# Variables
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("FASTWS_PORT", "true", "'true' is not a valid int"),
+        ("FASTWS_PORT", "1.9", "'1.9' is not a valid int"),
+        ("FASTWS_PORT", "70000", "70000 is not in the range"),
+        ("FASTWS_PORT", "9" * 5000, "is not a valid int"),
+        ("FASTWS_BACKLOG", "true", "'true' is not a valid int"),
+        ("FASTWS_LOOP", "trio", "'trio' is not one of"),
+        ("FASTWS_TIMEOUT_GRACEFUL_SHUTDOWN", "inf", "inf is not in the range"),
+        ("FASTWS_MAX_TOPICS", "9" * 5000, "is not N"),
+        ("FASTWS_ORIGINS", ", ,", "', ,' is not A,B"),
+        ("FASTWS_ALLOWED_HOSTS", "a.example,", "'a.example,' is not A,B"),
+    ],
+)
+def test_wrong_variables(app_dir: Path, name: str, value: str, message: str) -> None:
+    told = mistake("--check-config", cwd=app_dir, variables={name: value})
+    assert message in told
+    assert told.endswith(f" (in {name})\n")
+
+
+def test_the_kernels_that_there_are_not(app_dir: Path) -> None:
+    result = run("serve", "served_app:app", "--check-config", cwd=app_dir, variables={"FASTWS_SIMD": "nonsense"})
+    assert result.returncode != 0
+    last = result.stderr.splitlines()[-1]
+    assert re.search(r"FASTWS_SIMD=nonsense: this processor has .*\bscalar\b.*; set one of them, or nothing", last)
+
+
+# Who is to blame
+
+
+def test_a_routes_table_is_to_blame(app_dir: Path) -> None:
+    """Also where the same option is right in a variable."""
+    (app_dir / "our.toml").write_text('[route."/echo"]\nmax_topics = -1\n')
+    told = mistake("--config", "our.toml", cwd=app_dir, variables={"FASTWS_MAX_TOPICS": "5"})
+    assert told == 'fastws: max_topics=-1 is out of range: give 0 to 65536 (in our.toml, [route."/echo"])\n'
+
+
+def test_the_code_of_a_route_is_to_blame(app_dir: Path) -> None:
+    told = mistake("--low-water", "100", "--high-water", "1000", cwd=app_dir)
+    assert told == ("fastws: low_water=16000 is out of range: give 0 to 1000 (in websocket(), for the route '/echo')\n")
+
+
 # Interrupts and errors while the application is imported
 
 
