@@ -2,15 +2,19 @@
 
 import logging
 import math
+import os
+import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import click
 
 import fastws
 from fastws.cli import config
-from fastws.cli.config import OF_THE_OPERATOR, source_of, variable
+from fastws.cli.config import A_FLAG, OF_THE_OPERATOR, place_of_route, source_of, variable
 from fastws.cli.loading import load_app
 from fastws.options import SECTIONS, Kind
 from fastws.serving.server import STOP_TIMEOUT
@@ -33,6 +37,15 @@ class _Flag(click.Option):
         super().__init__([*flags, name], envvar=variable(name), **settings)
         self.section = section
 
+    def type_cast_value(self, ctx: click.Context, value: Any) -> Any:
+        try:
+            return super().type_cast_value(ctx, value)
+        except click.BadParameter as error:  # it names the flag
+            source = source_of(ctx, str(self.name))
+            if source == A_FLAG:
+                raise
+            raise click.BadParameter(f"{error.message.rstrip('.')} (in {source})", error.ctx, error.param) from None
+
 
 class _Parsed(click.ParamType):  # type: ignore[type-arg]  # it is generic only in recent ones
     """What a Kind of option parses. What a file has is of some type already, and is judged with all the others."""
@@ -45,7 +58,10 @@ class _Parsed(click.ParamType):  # type: ignore[type-arg]  # it is generic only 
         if not isinstance(value, str):
             return value
         try:
-            return self._kind.parse(value)
+            parsed = self._kind.parse(value)
+            if isinstance(parsed, list) and "" in parsed:
+                raise ValueError
+            return parsed
         except ValueError:
             self.fail(f"{value!r} is not {self.name}", param, ctx)
 
@@ -123,8 +139,12 @@ def _running() -> list[click.Parameter]:
     ]
 
 
-#: What is said of a process rather than of an App.
-SETTINGS = frozenset(str(one.name) for one in _running()) | {"app", "app_dir"}
+#: What is said of a process rather than of an App, and of which type it is in a file.
+SETTINGS: dict[str, type] = {
+    "app": str,
+    "app_dir": str,
+    **{str(one.name): {click.IntRange: int, _Seconds: float}.get(type(one.type), str) for one in _running()},
+}
 
 
 def _options() -> list[click.Parameter]:
@@ -156,7 +176,8 @@ def _serving(name: str, what: str, load: Callable[..., fastws.App], *parameters:
     show = click.Option(["--print-config"], is_flag=True, help="Show every option and who set it; do not serve.")
     return _Command(
         name,
-        callback=click.pass_context(lambda ctx, **given: _serve(ctx, load, given)),
+        # Not yet called: click would take an EOFError or a KeyboardInterrupt of the user's module for its own.
+        callback=click.pass_context(lambda ctx, **given: partial(_serve, ctx, load, given)),
         params=[*parameters, file, check, show, *_running(), *_options()],
         help=f"{what}\n\nEach option is also a variable, FASTWS_MAX_MESSAGE_SIZE say. A flag comes before a variable, "
         "that before a file, that before what the application gives to its App(). What a route sets for itself stays.",
@@ -166,22 +187,39 @@ def _serving(name: str, what: str, load: Callable[..., fastws.App], *parameters:
 def _serve(ctx: click.Context, load: Callable[..., fastws.App], given: dict[str, Any]) -> int:
     app = load(given)
     before = app.options
-    try:
-        app.configure(**{name: given[name] for name in OF_THE_OPERATOR if source_of(ctx, name)})
-        for path, own in (ctx.default_map or {}).get("route", {}).items():
-            app.configure(path, **own)
-    except (TypeError, ValueError) as error:
-        option = str(error).partition("=")[0].partition(" ")[0]
-        source = source_of(ctx, option) if option in given else None
-        raise click.UsageError(f"{error}" + (f" (in {source})" if source else "")) from None
+    _configure(ctx, app, {name: given[name] for name in OF_THE_OPERATOR if source_of(ctx, name)})
     if given["print_config"]:
         settings = {name: given[name] for name in (str(one.name) for one in _running())}
-        print(config.describe(app, before, ctx, settings), end="")
-    elif given["check_config"]:
-        print("fastws: the configuration is right")
-    else:
-        return _run(app, given)
-    return 0
+        return _say(config.describe(app, before, ctx, settings))
+    if given["check_config"]:
+        return _say("fastws: the configuration is right\n")
+    return _run(app, given)
+
+
+@contextmanager
+def _blaming(source: Callable[[str], str | None], route: str | None = None) -> Iterator[None]:
+    """click.UsageError, with the source of the option, for one that is wrong."""
+    try:
+        yield
+    except (TypeError, ValueError) as error:
+        where = [f"in {found}"] if (found := source(str(error).partition("=")[0].partition(" ")[0])) else []
+        if route is not None:
+            where.append(f"for the route {route!r}")
+        raise click.UsageError(f"{error}" + (f" ({', '.join(where)})" if where else "")) from None
+
+
+def _configure(ctx: click.Context, app: fastws.App, changes: dict[str, Any]) -> None:
+    """Set the options of the app, then those that the file has for its routes."""
+    with _blaming(lambda name: source_of(ctx, name)):
+        options = app.options.replaced(changes)
+    for path, own in app.routes.items():
+        with _blaming(lambda name: "websocket()" if name in own else source_of(ctx, name), path):  # noqa: B023
+            options.for_route(own)
+    app.configure(**changes)
+    for path, own in (ctx.default_map or {}).get("route", {}).items():
+        place = place_of_route(ctx.params["config"], path)
+        with _blaming(lambda name: place):  # noqa: B023
+            app.configure(path, **own)
 
 
 def _run(app: fastws.App, given: dict[str, Any]) -> int:
@@ -203,17 +241,39 @@ def _run(app: fastws.App, given: dict[str, Any]) -> int:
 
 
 def _fail(code: int, message: str) -> int:
-    print(f"fastws: {message}", file=sys.stderr)
+    """In one line, whatever a file or a flag is called."""
+    print("fastws:", message.replace("\n", "\\n"), file=sys.stderr)
     return code
+
+
+def _say(text: str) -> int:
+    """On the standard output, in UTF-8 as TOML is."""
+    try:
+        click.echo(text.encode(), nl=False)
+    except UnicodeEncodeError as error:
+        line = text[: error.start].rpartition("\n")[2]
+        return _fail(2, f"what follows {line!r} is no Unicode: TOML cannot have it")
+    except OSError as error:
+        return _cannot_write(error)
+    return 0
+
+
+def _cannot_write(error: OSError) -> int:
+    with open(os.devnull, "w") as nothing:  # for what the interpreter would try to write again at its end
+        os.dup2(nothing.fileno(), sys.stdout.fileno())
+    return _fail(1, f"cannot write: {error.strerror}")
 
 
 def _load_demo(given: dict[str, Any]) -> fastws.App:
     from fastws.demo import app
 
     host = f"[{given['host']}]" if ":" in given["host"] else given["host"]
-    print("Open the address below in a browser: a chat room and an echo meter. Ctrl-C ends it.")
-    print("The echo from a command line:  pip install websockets")
-    print(f"  python -m websockets ws://{host}:{given['port'] or 'PORT'}/echo", flush=True)
+    if not given["print_config"] and not given["check_config"]:
+        _say(
+            "Open the address below in a browser: a chat room and an echo meter. Ctrl-C ends it.\n"
+            "The echo from a command line:  pip install websockets\n"
+            f"  python -m websockets ws://{host}:{given['port'] or 'PORT'}/echo\n"
+        )
     return app
 
 
@@ -240,9 +300,14 @@ def run(argv: Sequence[str] | None) -> int:
     for warning in config.look_at_environment(SETTINGS):
         print(f"fastws: {warning}", file=sys.stderr)
     try:
-        code = cli.main(args=argv if argv is None else list(argv), prog_name="fastws", standalone_mode=False)
+        try:
+            serve = cli.main(args=argv if argv is None else list(argv), prog_name="fastws", standalone_mode=False)
+        except OSError as error:  # help and the version are written by click
+            return _cannot_write(error)
+        return serve() if callable(serve) else 0
     except click.exceptions.NoArgsIsHelpError:
         return _fail(2, "say what to do: `fastws serve module:app`, `fastws demo`, or `fastws --help`")
     except click.ClickException as error:
         return _fail(2, error.format_message())
-    return code if isinstance(code, int) else 0
+    except (click.Abort, KeyboardInterrupt):
+        return 128 + signal.SIGINT

@@ -7,10 +7,9 @@ because its author knew what the route is for. A file can set it in a table of t
 import json
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import fields
 from difflib import get_close_matches
-from pathlib import Path
 from typing import Any
 
 import click
@@ -37,25 +36,84 @@ def variable(name: str) -> str:
     return f"FASTWS_{name.upper()}"
 
 
-def read_file(path: str, settings: frozenset[str]) -> dict[str, Any]:
-    """The settings and options in a TOML file, and the tables of routes in "route". click.UsageError for what is wrong
-    there; what values may be is judged later."""
+A_FLAG = "a flag"
+
+#: What a file may have: 1 MiB, in integers the 64 bits of TOML, and tables as deep as a route's compression.
+_LARGEST_FILE = 1024 * 1024
+_INTEGERS = range(-(2**63), 2**63)
+_DEEPEST = 4
+
+_TYPES_IN_A_FILE = {str: ("a string", (str,)), int: ("a whole number", (int,)), float: ("a number", (int, float))}
+
+
+def read_file(path: str, settings: Mapping[str, type]) -> dict[str, Any]:
+    """The settings and options in a TOML file, and the tables of routes in "route". `settings` has the type of each.
+    click.UsageError for unknown names and wrong types; ranges are judged later, together with flags and variables."""
     try:
-        found: dict[str, Any] = tomllib.loads(Path(path).read_text(encoding="utf-8"))
+        with open(path, "rb") as file:
+            data = file.read(_LARGEST_FILE + 1)
+        if len(data) > _LARGEST_FILE:
+            raise click.UsageError(f"{path} is larger than 1 MiB: that is no configuration")
+        found: dict[str, Any] = tomllib.loads(data.decode())
+        _refuse_extremes(found)
     except OSError as error:
         raise click.UsageError(f"cannot read {path}: {error.strerror}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except RecursionError:
+        raise click.UsageError(f"{path} is nested too deeply") from None
+    except ValueError as error:  # also of int(), for more digits than it takes
         raise click.UsageError(f"{path} is no TOML: {error}") from None
     routes = found.get("route", {})
     if not isinstance(routes, dict) or not all(isinstance(own, dict) for own in routes.values()):
         raise click.UsageError(f'{path}: options of a route stand in a table of their own: [route."/path"]')
-    _refuse_unknown(path, found.keys() - {"route"}, settings | OF_THE_OPERATOR.keys())
+    _refuse_unknown(path, found.keys() - {"route"}, settings.keys() | OF_THE_OPERATOR.keys())
     for own in routes.values():
         _refuse_unknown(path, own.keys(), OF_THE_OPERATOR.keys() & OF_A_ROUTE)
-    for values in (found, *routes.values()):
-        if "compression" in values:
-            values["compression"] = _compression(path, values["compression"])
+    for where, values in ((path, found), *((place_of_route(path, route), own) for route, own in routes.items())):
+        for name, value in values.items():
+            if name == "compression":
+                values[name] = _compression(where, value)
+            elif name != "route":
+                _judge_type(where, name, value, settings.get(name))
+    for own in routes.values():
+        if own.get("compression") == "none":  # at the top of the file it is read as the flag is
+            own["compression"] = None
     return found
+
+
+def place_of_route(path: str, route: str) -> str:
+    """The table of a route in a file."""
+    return f"{path}, [route.{_toml(route)}]"
+
+
+def _refuse_extremes(value: object, depth: int = 0) -> None:
+    """RecursionError or ValueError for what cannot be converted, nor be shown in a message."""
+    if isinstance(value, dict | list):
+        if depth > _DEEPEST:
+            raise RecursionError
+        for one in value.values() if isinstance(value, dict) else value:
+            _refuse_extremes(one, depth + 1)
+    elif isinstance(value, int) and value not in _INTEGERS:
+        raise ValueError("an integer has more than 64 bits")
+
+
+def _judge_type(where: str, name: str, value: object, setting: type | None) -> None:
+    """click.UsageError for a value of a file that has not the type of the setting, or else of the option."""
+    try:
+        if setting is None:
+            if isinstance(value, dict):
+                raise TypeError(f"{name} is not a table, got {value!r}")
+            OF_THE_OPERATOR[name].kind.check(name, value, vars(fastws.Options()))
+        else:
+            what, types = _TYPES_IN_A_FILE[setting]
+            if type(value) not in types:  # and a bool is no int
+                raise TypeError(f"{name} is {what}, got {value!r}")
+            # A NUL at the start of a Unix socket's name makes an abstract one.
+            if isinstance(value, str) and "\0" in value and not (name == "uds" and value[0] == "\0"):
+                raise TypeError(f"{name} cannot have a NUL in it, got {value!r}")
+    except TypeError as error:
+        raise click.UsageError(f"{error} (in {where})") from None
+    except ValueError:
+        pass  # the range may depend on flags and variables
 
 
 def _refuse_unknown(path: str, names: Any, known: Any) -> None:
@@ -67,7 +125,7 @@ def _refuse_unknown(path: str, names: Any, known: Any) -> None:
 def _compression(path: str, value: object) -> object:
     """In a file compression is "deflate", "none", or a table of the settings of fastws.Deflate."""
     if not isinstance(value, dict):
-        return None if value == "none" else value
+        return value
     _refuse_unknown(f"{path}, compression", value.keys(), {one.name for one in fields(fastws.Deflate)})
     try:
         return fastws.Deflate(**value)
@@ -75,13 +133,13 @@ def _compression(path: str, value: object) -> object:
         raise click.UsageError(f"{path}, compression: {error}") from None
 
 
-def look_at_environment(settings: frozenset[str]) -> list[str]:
+def look_at_environment(settings: Collection[str]) -> list[str]:
     """Warnings about variables that are probably meant for us. Not all that begin with FASTWS_ are: for a service
     called "fastws" Kubernetes sets FASTWS_SERVICE_HOST and, of all names, FASTWS_PORT, to "tcp://10.0.0.1:80". That is
     taken out of the environment."""
     if os.environ.get("FASTWS_PORT", "").startswith(("tcp://", "udp://")):
         del os.environ["FASTWS_PORT"]
-    known = {variable(name) for name in settings | OF_THE_OPERATOR.keys()}
+    known = {variable(name) for name in (*settings, *OF_THE_OPERATOR)}
     warnings = []
     for name in sorted(os.environ):
         if name.startswith("FASTWS_") and name not in known | SWITCHES:
@@ -95,7 +153,7 @@ def source_of(context: click.Context, name: str) -> str | None:
     """Where a value was set; None for a default."""
     source = context.get_parameter_source(name)
     if source is ParameterSource.COMMANDLINE:
-        return "a flag"
+        return A_FLAG
     if source is ParameterSource.ENVIRONMENT:
         return variable(name)
     if source is ParameterSource.DEFAULT_MAP:
@@ -117,7 +175,7 @@ def describe(app: fastws.App, before: fastws.Options, context: click.Context, se
     in_file = (context.default_map or {}).get("route", {})
     for path, own in app.routes.items():
         if shown := {name: value for name, value in own.items() if name in OF_THE_OPERATOR}:
-            lines += ["", f"[route.{json.dumps(path)}]"]
+            lines += ["", f"[route.{_toml(path)}]"]
             for name, value in shown.items():
                 by_file = name in in_file.get(path, {})
                 lines.append(_line(name, value, str(context.params["config"]) if by_file else "websocket()"))
@@ -125,9 +183,10 @@ def describe(app: fastws.App, before: fastws.Options, context: click.Context, se
 
 
 def _line(name: str, value: object, source: str) -> str:
+    comment = repr(source)[1:-1]  # a file's name may have a newline
     if value is None and name != "compression":
-        return f"# {name} is not set  # {source}"
-    return f"{name} = {_toml(value)}  # {source}"
+        return f"# {name} is not set  # {comment}"
+    return f"{name} = {_toml(value)}  # {comment}"
 
 
 def _toml(value: object) -> str:
@@ -136,5 +195,6 @@ def _toml(value: object) -> str:
     if value is None:
         return '"none"'
     if isinstance(value, bool | int | float | str):
-        return json.dumps(value)
-    return json.dumps(sorted(value))  # type: ignore[call-overload]  # a collection of strings
+        # Of JSON's strings TOML refuses two things: surrogate pairs in escapes, and a bare U+007F.
+        return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
+    return f"[{', '.join(_toml(one) for one in sorted(value))}]"  # type: ignore[call-overload]  # strings
