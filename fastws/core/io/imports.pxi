@@ -19,6 +19,7 @@ from socket import inet_ntop
 
 
 cdef extern from "Python.h":
+    bytes bytes_of_size "PyBytes_FromStringAndSize" (const char *, Py_ssize_t)
     int list_append "PyList_Append" (list, object) noexcept
     void PyErr_Clear()
 

@@ -268,7 +268,7 @@ cdef class Pushed(Wire):
             n += pieces[i].iov_len
         n = min(n, room)
         try:
-            copy = PyBytes_FromStringAndSize(NULL, <Py_ssize_t>n)
+            copy = bytes_of_size(NULL, <Py_ssize_t>n)
         except MemoryError:
             pass
         if copy is None or list_append(self.written, copy) < 0:
