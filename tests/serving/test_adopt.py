@@ -7,6 +7,7 @@ import contextlib
 import gc
 import os
 import socket
+import ssl
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -167,6 +168,14 @@ def test_what_cannot_be_adopted(serve: Serving, tmp_path: Path) -> None:
     refused(server, datagrams, ValueError, "no stream socket")
     theirs.close()
     refused(server, pairs[0][0], ValueError, "'example.com' is no address", peer=("example.com", 1))
+    for data in (5, "text", None):
+        ours, theirs = socket.socketpair()
+        refused(server, ours, TypeError, "bytes-like", data=data)
+        theirs.close()
+    for port in (True, 1.5, "80"):
+        ours, theirs = socket.socketpair()
+        refused(server, ours, TypeError, "of the peer is no int", peer=("192.0.2.1", port))
+        theirs.close()
     refused(server, pairs[1][0], ValueError, "port 70000 of the peer is out of range", peer=("192.0.2.1", 70_000))
     refused(server, pairs[2][0], ValueError, "262,145 bytes of data, more than 262,144", data=bytes((1 << 18) + 1))
     for _, theirs in pairs[:3]:
@@ -177,6 +186,115 @@ def test_what_cannot_be_adopted(serve: Serving, tmp_path: Path) -> None:
     for _, theirs in pairs:
         theirs.close()
     assert server.stats()["accepted"] == 0
+
+
+def test_no_socket_at_all(serve: Serving) -> None:
+    server = serve(make_app(Recorder().handler()))
+    for what in (5, None, "socket"):
+        with pytest.raises(TypeError, match=r"is a socket\.socket, got"):
+            server.server.adopt(what)
+
+
+def test_a_tls_socket(serve: Serving) -> None:
+    """It would be answered in plain text."""
+    server = serve(make_app(Recorder().handler()))
+    ours, theirs = socket.socketpair()
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    wrapped = context.wrap_socket(ours, do_handshake_on_connect=False)
+    refused(server, wrapped, ValueError, "a TLS socket")
+    assert theirs.recv(1) == b""
+    theirs.close()
+
+
+def test_the_system_says_of_what_kind_a_socket_is(serve: Serving, tmp_path: Path) -> None:
+    """uvicorn and others have made Unix sockets of any descriptor that they were given."""
+    recorder = Recorder()
+    server = serve(make_app(recorder.handler()))
+    with pair("tcp", tmp_path) as (ours, client):
+        port = client.sock.getsockname()[1]
+        believed = socket.socket(socket.AF_UNIX, fileno=ours.detach())
+        server.call(lambda: server.server.adopt(believed, request_bytes()))
+        client.expect_101()
+        assert recorder.sockets[0].remote_address == ("127.0.0.1", port)
+    packets, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    refused(server, socket.socket(socket.AF_UNIX, socket.SOCK_STREAM, fileno=packets.detach()), ValueError, "no stream")
+    theirs.close()
+
+
+def test_a_peer_as_accept_gives_it_for_ipv6(serve: Serving) -> None:
+    recorder = Recorder()
+    server = serve(make_app(recorder.handler()))
+    ours, theirs = socket.socketpair()
+    server.call(lambda: server.server.adopt(ours, request_bytes(), peer=("2001:db8::1", 5, 0, 0)))
+    RawClient(theirs).expect_101()
+    assert recorder.sockets[0].remote_address == ("2001:db8::1", 5)
+
+
+def test_many_at_once(serve: Serving) -> None:
+    """All that wait for their turn with a request are too many, but none of them is late."""
+    server = serve(make_app(Recorder().handler(), max_pending_handshakes=10))
+    pairs = [socket.socketpair() for _ in range(100)]
+    server.call(lambda: [server.server.adopt(ours, request_bytes()) for ours, _ in pairs])
+    for _, theirs in pairs:
+        RawClient(theirs).expect_101()
+    assert server.stats()["refused"]["max_pending_handshakes"] == 0
+
+
+class Interrupting(asyncio.SelectorEventLoop):
+    """Its call_soon() raises where a signal's handler might."""
+
+    armed = False
+
+    def call_soon(self, *args: Any, **options: Any) -> Any:  # type: ignore[override]
+        if self.armed:
+            self.armed = False
+            raise KeyboardInterrupt
+        return super().call_soon(*args, **options)
+
+
+def test_an_interrupt_once_it_is_served(no_leaked_fds: None) -> None:
+    """The descriptor is the connection's by then: closing it would close whatever has its number next."""
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        assert isinstance(loop, Interrupting)
+        async with await make_app(Recorder().handler(echo=True)).start(listen=None) as server:
+            ours, theirs = socket.socketpair()
+            loop.armed = True
+            with pytest.raises(KeyboardInterrupt):
+                server.adopt(ours, request_bytes() + HELLO)
+            assert not loop.armed and ours.fileno() == -1
+            others = [socket.socketpair() for _ in range(3)]
+            server.adopt(others[0][0], request_bytes())
+            for client in (RawClient(theirs), RawClient(others[0][1])):
+                await asyncio.to_thread(client.expect_101)
+                client.close()
+            for sock in (*others[1], *others[2]):
+                os.fstat(sock.fileno())
+                sock.close()
+
+    loop = Interrupting()
+    try:
+        loop.run_until_complete(main())
+    finally:
+        loop.close()
+
+
+def test_a_copy_that_blocks_blocks_nobody(serve: Serving, tmp_path: Path) -> None:
+    """O_NONBLOCK belongs to all copies of a descriptor. What is sent to a slow reader does not hold the loop up."""
+    recorder = Recorder()
+    server = serve(make_app(recorder.handler(echo=True), max_backpressure=1 << 26, high_water=1 << 26))
+    with pair("tcp", tmp_path) as (ours, client):
+        copy = ours.dup()
+        server.call(lambda: server.server.adopt(ours, request_bytes()))
+        client.expect_101()
+        os.set_blocking(copy.fileno(), True)
+        server.call(lambda: [recorder.sockets[0].send(bytes(1 << 20)) for _ in range(40)])
+        other = RawClient.open(server.port)
+        other.send("still here")
+        assert other.recv() == "still here"
+        copy.close()
 
 
 def test_while_the_server_stops_and_after(loop_kind: str, no_leaked_fds: None) -> None:

@@ -260,12 +260,14 @@ cdef class Pushed(Wire):
         cdef bytes copy = None
         cdef uint8_t *to
         cdef int i
-        if self.lost or self.broken:
+        if self.broken:
             return _fails_with(EPIPE)
-        if not room:
+        if not room and not self.lost:
             return _fails_with(EAGAIN)
         for i in range(count):
             n += pieces[i].iov_len
+        if self.lost:
+            return <ssize_t>n               # as for a peer that has closed: what came before is still processed
         n = min(n, room)
         try:
             copy = bytes_of_size(NULL, <Py_ssize_t>n)

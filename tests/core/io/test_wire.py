@@ -4,15 +4,30 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import random
 import socket
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import pytest
-from harness import BINARY, RawClient, Recorder, build, make_app, on_loop, request_bytes
+from harness import (
+    BINARY,
+    TEXT,
+    RawClient,
+    Recorder,
+    build,
+    frames,
+    make_app,
+    on_loop,
+    open_fds,
+    request_bytes,
+    until,
+)
 
+import fastws
 from fastws import _speedups
+from fastws.serving.reactors import reactor_of
 
 
 class Door(asyncio.Protocol):
@@ -257,3 +272,245 @@ def test_a_transport_of_any_kind(loop_kind: str, no_leaked_fds: None, name: str,
             assert client.recv(4096) == b""
 
     on_loop(loop_kind, main())
+
+
+def memory_transport(server: Any, **methods: Callable[..., Any]) -> Any:
+    """A transport that keeps what it is given, and the pushed wire over it as `wire`."""
+    made = type("Transport", (MemoryTransport,), methods)()
+    made.wire = _speedups.push(server._service, made, b"\x7f\0\0\x01", 5)
+    return made
+
+
+class MemoryTransport:
+    wire: Any
+
+    def __init__(self) -> None:
+        self.out = bytearray()
+        self.closed = self.aborted = False
+        self.reading = True
+
+    def set_write_buffer_limits(self, high: int) -> None:
+        assert high == 0
+
+    def can_write_eof(self) -> bool:
+        return True
+
+    def write(self, data: bytes) -> None:
+        self.out += data
+
+    def write_eof(self) -> None:
+        pass
+
+    def pause_reading(self) -> None:
+        self.reading = False
+
+    def resume_reading(self) -> None:
+        self.reading = True
+
+    def close(self) -> None:
+        self.closed = True
+
+    def abort(self) -> None:
+        self.aborted = True
+
+    def messages(self) -> list[bytes]:
+        head, _, rest = self.out.partition(b"\r\n\r\n")
+        assert head.startswith(b"HTTP/1.1 101 ")
+        return [frame.payload for frame in frames(rest)]
+
+
+def on_a_server(loop_kind: str, app: Any, play: Callable[[Any], Any]) -> None:
+    async def main() -> None:
+        async with await app.start(listen=None) as server:
+            await play(server)
+            await asyncio.sleep(0.02)
+
+    on_loop(loop_kind, main())
+
+
+def test_a_write_that_sends_more(loop_kind: str, no_leaked_fds: None) -> None:
+    """Nothing is sent twice or lost, although the transport's write() sends, and gives more to read."""
+    recorder = Recorder()
+
+    async def play(server: Any) -> None:
+        def write(self: Any, data: bytes) -> None:
+            self.out += data
+            if recorder.sockets and len(recorder.sockets) < 2 and server.more:
+                server.more -= 1
+                recorder.sockets[0].send(b"inside %d" % server.more + bytes(40_000))
+                self.wire.data_received(build(BINARY, b"given %d" % server.more))
+
+        server.more = 0
+        transport = memory_transport(server, write=write)
+        transport.wire.data_received(request_bytes())
+        await until(lambda: recorder.sockets)
+        server.more = 20
+        for number in range(20):
+            recorder.sockets[0].send(b"outside %d" % number + bytes(9_000))
+            await asyncio.sleep(0)
+        await until(lambda: len(transport.messages()) == 60)
+        names = [message.rstrip(b"\0") for message in transport.messages()]
+        for name in (b"outside", b"inside", b"given"):
+            assert len({one for one in names if one.startswith(name)}) == 20, name
+        transport.wire.connection_lost(None)
+
+    app = make_app(recorder.handler(echo=True), max_backpressure=1 << 26, high_water=1 << 26)
+    on_a_server(loop_kind, app, play)
+
+
+def test_a_collection_within_a_write(loop_kind: str, no_leaked_fds: None) -> None:
+    """A destructor that ends the connection while its bytes are handed over frees none of them too early."""
+    recorder = Recorder()
+
+    async def play(server: Any) -> None:
+        transport = memory_transport(server)
+        transport.wire.data_received(request_bytes())
+        await until(lambda: recorder.sockets)
+        ws = recorder.sockets[0]
+
+        class Ends:
+            def __init__(self) -> None:
+                self.cycle = self
+
+            def __del__(self) -> None:
+                ws.terminate()
+
+        Ends()
+        threshold = gc.get_threshold()
+        gc.set_threshold(1)
+        try:
+            for number in range(300):
+                ws.send(b"%03d" % number * 100)
+            await asyncio.sleep(0)
+        finally:
+            gc.set_threshold(*threshold)
+        await asyncio.sleep(0.01)
+        assert ws.ready_state == fastws.ReadyState.CLOSED
+        heard = transport.messages()
+        assert heard == [b"%03d" % number * 100 for number in range(len(heard))]
+        transport.wire.connection_lost(None)
+
+    on_a_server(loop_kind, make_app(recorder.handler()), play)
+
+
+def test_an_interrupt_forgets_no_other(no_leaked_fds: None) -> None:
+    got: list[Any] = []
+
+    def message(ws: Any, data: Any) -> None:
+        got.append(data)
+        if data == "raises":
+            raise KeyboardInterrupt
+
+    async def main() -> None:
+        app = make_app(type("H", (), {"message": staticmethod(message)})())
+        server = await app.start(listen=None)
+        kept.append(server)
+        for text in ("raises", "waits"):
+            transport = memory_transport(server)
+            kept.append(transport)
+            transport.wire.data_received(request_bytes() + build(TEXT, text.encode()))
+        await asyncio.sleep(60)
+
+    kept: list[Any] = []
+    loop = asyncio.new_event_loop()
+    task = loop.create_task(main())
+    with pytest.raises(KeyboardInterrupt):
+        loop.run_until_complete(task)
+
+    async def end() -> None:
+        await until(lambda: sorted(got) == ["raises", "waits"])
+        await kept[0].stop(0.1)
+        task.cancel()
+        await asyncio.wait([task])
+
+    loop.run_until_complete(end())
+    loop.close()
+
+
+def test_a_peer_that_closes_is_heard_out(loop_kind: str, no_leaked_fds: None) -> None:
+    """As after a close() over TCP: all that came before it is processed, although an async callback is busy."""
+    got: list[Any] = []
+
+    class Handler:
+        async def message(self, ws: Any, data: Any) -> None:
+            await asyncio.sleep(0.001)
+            got.append(data)
+
+        def close(self, ws: Any, code: int, reason: str) -> None:
+            got.append(code)
+
+    async def play(server: Any) -> None:
+        transport = memory_transport(server)
+        transport.wire.data_received(request_bytes() + build(TEXT, b"m") * 100)
+        transport.wire.eof_received()
+        transport.wire.connection_lost(None)
+        await until(lambda: got and got[-1] == 1006)
+        assert got == ["m"] * 100 + [1006]
+
+    on_a_server(loop_kind, make_app(Handler()), play)
+
+
+def test_what_it_is_given_counts_and_has_an_end(loop_kind: str, no_leaked_fds: None) -> None:
+    """A transport that does not pause is broken off before it fills the memory."""
+    recorder = Recorder()
+
+    async def play(server: Any) -> None:
+        transport = memory_transport(server)
+        transport.wire.data_received(request_bytes())
+        await until(lambda: recorder.sockets)
+        recorder.sockets[0].pause_reading()
+        await until(lambda: not transport.reading)
+        transport.wire.data_received(build(BINARY, bytes(500_000)))
+        assert server.stats()["buffered_bytes"] >= 500_000
+        for _ in range(3):
+            transport.wire.data_received(build(BINARY, bytes(500_000)))
+        await until(lambda: transport.aborted)
+        await until(lambda: server.stats()["sockets"] == 0)
+        assert server.stats()["buffered_bytes"] == 0
+
+    on_a_server(loop_kind, make_app(recorder.handler()), play)
+
+
+def test_slow_peers_that_are_ended_leave_no_descriptor(loop_kind: str, no_leaked_fds: None) -> None:
+    recorder = Recorder()
+
+    async def main() -> None:
+        async with door(make_app(recorder.handler(), max_backpressure=100_000)) as (server, port):
+            before = len(open_fds())
+            clients = [await asyncio.to_thread(RawClient.open, port) for _ in range(5)]
+            for ws in list(recorder.sockets):
+                while ws.send(bytes(50_000)) != fastws.DROPPED:
+                    await asyncio.sleep(0)
+            await asyncio.sleep(0.01)
+            reactor = reactor_of(asyncio.get_running_loop())
+            reactor.hold_clock()
+            reactor.advance(6)  # close_timeout: they do not answer the Close
+            await until(lambda: server.stats()["sockets"] == 0)
+            await until(lambda: len(open_fds()) == before + len(clients))
+            for client in clients:
+                client.reset()
+
+    on_loop(loop_kind, main())
+
+
+def test_last_bytes_have_a_time(loop_kind: str, no_leaked_fds: None) -> None:
+    """A transport that cannot send what it was handed before the close is ended after ten seconds."""
+    recorder = Recorder()
+
+    async def play(server: Any) -> None:
+        transport = memory_transport(
+            server, write=lambda self, data: (self.out.extend(data), self.wire.pause_writing())
+        )
+        transport.wire.data_received(request_bytes(method="GET", path="/nowhere"))
+        await until(lambda: transport.out)
+        transport.wire.eof_received()
+        await until(lambda: transport.closed and not server.stats()["sockets"])
+        reactor = reactor_of(asyncio.get_running_loop())
+        reactor.hold_clock()
+        reactor.advance(9)
+        await asyncio.sleep(0)
+        assert not transport.aborted
+        reactor.advance(2)
+        await until(lambda: transport.aborted)
+
+    on_a_server(loop_kind, make_app(recorder.handler()), play)
