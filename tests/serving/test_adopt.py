@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
+import logging
 import os
 import socket
 import ssl
@@ -26,6 +27,7 @@ from harness import (
     on_loop,
     open_fds,
     request_bytes,
+    until,
 )
 
 import fastws
@@ -393,3 +395,86 @@ def test_loops_in_threads_have_reactors_of_their_own(loop_kind: str, no_leaked_f
         thread.join()
     assert len({id(one) for one in reactors}) == 2
     reactors.clear()
+
+
+def test_a_server_ends_although_a_log_handler_runs_the_loop(no_leaked_fds: None) -> None:
+    """The nested turn finds it empty again; the other server of the loop serves on."""
+    left = [1]
+
+    async def main() -> None:
+        loop: Any = asyncio.get_running_loop()
+        task: Any = asyncio.current_task()
+
+        class Nests(logging.Handler):
+            def emit(self, record: logging.LogRecord) -> None:
+                if not left or "refused" not in record.getMessage():
+                    return
+                left.clear()
+                current = asyncio.current_task()
+                if current is not None:
+                    asyncio.tasks._leave_task(loop, current)
+                try:
+                    for _ in range(6):
+                        loop.call_soon(lambda: None)
+                        loop._run_once()
+                finally:
+                    for _ in range(100):  # what the outer _run_once() has counted
+                        loop.call_soon(lambda: None)
+                    if current is not None:
+                        asyncio.tasks._enter_task(loop, current)
+
+        handler = Nests()
+        log = logging.getLogger("fastws")
+        log.addHandler(handler)
+        level = log.level
+        log.setLevel(logging.INFO)
+        try:
+            stays = await make_app(Recorder().handler(echo=True)).start(listen=None)
+            ends = await make_app(Recorder().handler()).start(listen=None)
+            ours, theirs = socket.socketpair()
+            stays.adopt(ours, request_bytes())
+            client = RawClient(theirs)
+            await asyncio.to_thread(client.expect_101)
+            bad, other = socket.socketpair()
+            stays.adopt(bad, b"garbage\r\n\r\n")
+            await ends.stop()
+            await until(lambda: not left)
+            client.send("still here")
+            assert await asyncio.to_thread(client.recv) == "still here"
+            client.close()
+            other.close()
+            await stays.stop(1)
+        finally:
+            log.removeHandler(handler)
+            log.setLevel(level)
+        assert task is asyncio.current_task()
+
+    on_loop("asyncio", main())
+
+
+def test_a_server_that_only_its_loop_holds_is_known_to_forks(no_leaked_fds: None) -> None:
+    async def start() -> int:
+        return (await make_app(Recorder().handler(echo=True)).start("127.0.0.1", 0)).port
+
+    async def main() -> None:
+        before = len(open_fds())
+        port = await start()
+        gc.collect()
+        client = await asyncio.to_thread(RawClient.open, port)
+        reader, writer = os.pipe()
+        child = os.fork()
+        if not child:
+            os.write(writer, b"%d" % len(open_fds()))
+            os._exit(0)
+        os.waitpid(child, 0)
+        held = int(os.read(reader, 100)) - before - 2  # the pipe
+        assert held <= 2, "the child has more than its copy of the client's end, and a poller of nothing"
+        client.close()
+        os.close(reader)
+        os.close(writer)
+
+    loop = asyncio.new_event_loop()
+    loop.run_until_complete(main())
+    loop.run_until_complete(loop.shutdown_default_executor())
+    loop.close()
+    gc.collect()

@@ -215,6 +215,13 @@ def test_a_socket_and_a_path(run: Any) -> None:
     async def main() -> None:
         with socket.socket() as sock, pytest.raises(ValueError, match="give one of them"):
             await echo_app().start(sock=sock, uds="/tmp/socket")
+        with pytest.raises(ValueError, match="without a listener"):
+            await echo_app().start(sock=sock, listen=None)
+        for listen in (False, 0, "x"):
+            with pytest.raises(TypeError, match="listen="):
+                await echo_app().start(listen=listen)
+        with pytest.raises(ValueError, match="uds is empty"):
+            await echo_app().start(uds="")
 
     run(main)
 

@@ -206,3 +206,39 @@ def test_a_watcher_may_end_the_subscriber(serve: Serving) -> None:
         assert server.stats()["topics"] == 0
     server.settle()
     assert ("last", "a") in watcher.told
+
+
+def test_one_that_raises_keeps_no_other_from_being_told(serve: Serving) -> None:
+    class Raising(Watcher):
+        def last_subscriber(self, topic: str) -> None:
+            raise ArithmeticError(topic)
+
+        def published(self, topic: str, message: Any) -> None:
+            raise ArithmeticError(topic)
+
+    server, _ = start(serve, Raising())
+    later = Watcher()
+    server.call(server.app._hub.watch, later)
+    client = RawClient.open(server.port)
+    say(server, client, "+a")
+    with pytest.raises(ArithmeticError):
+        server.call(server.app.publish, "a", "x")
+    assert client.recv() == "x"
+    server.call(lambda: server.loop.set_exception_handler(lambda loop, context: None))
+    say(server, client, "-a")
+    eventually(lambda: later.told == [("first", "a"), ("published", "a"), ("last", "a")])
+
+
+def test_one_that_raises_at_once_does_not_watch(serve: Serving) -> None:
+    class Raising(Watcher):
+        def first_subscriber(self, topic: str) -> None:
+            raise ArithmeticError(topic)
+
+    server, _ = start(serve)
+    client = RawClient.open(server.port)
+    say(server, client, "+a")
+    raising = Raising()
+    with pytest.raises(ArithmeticError):
+        server.call(server.app._hub.watch, raising)
+    say(server, client, "+b")
+    assert server.call(newest(server).is_subscribed, "b") is True
