@@ -296,6 +296,7 @@ cdef class Reactor:
             if wire.ready() or wire.is_due():
                 self.list_wire(wire)
         except BaseException as error:
+            self.list_wire(wire)
             if socket is not None:
                 self.failed(socket, error)
             elif not isinstance(error, Exception):

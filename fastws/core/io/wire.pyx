@@ -184,12 +184,15 @@ cdef class Pushed(Wire):
 
     cdef bint is_due(self) noexcept:
         """The transport is to be asked for something."""
-        return not self.lost and (
-            len(self.written) > 0 or self.shut_due or self.abort_due or self.close_due or self.reading != self._wants_to_read()
+        if self.lost:
+            return False
+        return (
+            len(self.written) > 0 or self.shut_due or self.abort_due or self.close_due
+            or self.reading != self._wants_to_read()
         )
 
     cdef int see_to_transport(self) except -1:
-        """Asks it for what is due. Where that raises, the connection is broken."""
+        """Asks it for what is due. Where that raises, the connection is broken, and the transport aborted next."""
         cdef bint reads = self._wants_to_read()
         if self.lost:
             return 0

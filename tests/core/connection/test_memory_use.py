@@ -12,6 +12,8 @@ import pytest
 from harness import BINARY, build, eventually, request_bytes
 from harness.programs import reserve_port, running
 
+import fastws
+
 CONNECTIONS = 10_000
 WARM = 100
 FRAME = build(BINARY, bytes(64 * 1024))
@@ -33,6 +35,11 @@ def count(request):
 print(os.getpid(), flush=True)
 app.run(port=%d)
 """
+
+
+def test_the_size_of_a_connection() -> None:
+    """Each byte of it costs 8, or none where there is padding: see the order of the fields in connection.pxi."""
+    assert fastws.WebSocket.__basicsize__ <= 384
 
 
 @contextmanager
