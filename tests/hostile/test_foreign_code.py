@@ -724,6 +724,8 @@ def test_a04_a_signal_comes_while_a_coroutine_is_started(
         finally:
             sys.setprofile(None)
         assert asyncio.current_task(loop) is None
+        loop.call_soon(loop.stop)  # answered() may have ended as well, and uvloop would then stop what runs next
+        loop.run_forever()
         other = loop.run_until_complete(client_of(server.port))
         for text in ("one", "two"):
             other.send(text)
