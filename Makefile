@@ -220,7 +220,7 @@ $(VERSIONS:%=test-%): test-%:
 	$$python -m venv .venv-$*; \
 	$$bin/python $(PIP_INSTALL) --upgrade 'pip>=25.1'; \
 	$$bin/python $(PIP_INSTALL) --group build --group test; \
-	$$bin/python $(PIP_INSTALL) './$$tree[cli]'; \
+	$$bin/python $(PIP_INSTALL) "./$$tree[cli]"; \
 	cd $$tree; \
 	$(if $(filter $*,$(DEFAULT_VERSION)),,../../$$bin/python tests/core/protocol/build.py; ../../$$bin/python tests/core/io/build.py;) \
 	rm fastws/__init__.py; \
