@@ -283,7 +283,8 @@ cdef class Pushed(Wire):
         room = n
         for i in range(count):
             size = min(room, pieces[i].iov_len)
-            memcpy(to, pieces[i].iov_base, size)
+            if size:                        # an empty piece may be NULL, of which memcpy() may copy nothing
+                memcpy(to, pieces[i].iov_base, size)
             to += size
             room -= size
         self.written_size += n
