@@ -29,6 +29,7 @@ from harness import (
     request_bytes,
     until,
 )
+from harness.forks import in_child
 
 import fastws
 from fastws.serving.reactors import reactor_of
@@ -452,6 +453,7 @@ def test_a_server_ends_although_a_log_handler_runs_the_loop(no_leaked_fds: None)
     on_loop("asyncio", main())
 
 
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded")
 def test_a_server_that_only_its_loop_holds_is_known_to_forks(no_leaked_fds: None) -> None:
     async def start() -> int:
         return (await make_app(Recorder().handler(echo=True)).start("127.0.0.1", 0)).port
@@ -461,17 +463,9 @@ def test_a_server_that_only_its_loop_holds_is_known_to_forks(no_leaked_fds: None
         port = await start()
         gc.collect()
         client = await asyncio.to_thread(RawClient.open, port)
-        reader, writer = os.pipe()
-        child = os.fork()
-        if not child:
-            os.write(writer, b"%d" % len(open_fds()))
-            os._exit(0)
-        os.waitpid(child, 0)
-        held = int(os.read(reader, 100)) - before - 2  # the pipe
+        held = int(in_child(lambda: len(open_fds()))) - before - 2  # the ends of its pipe
         assert held <= 2, "the child has more than its copy of the client's end, and a poller of nothing"
         client.close()
-        os.close(reader)
-        os.close(writer)
 
     loop = asyncio.new_event_loop()
     loop.run_until_complete(main())
