@@ -24,7 +24,7 @@ from .in_loop import client_of, echo_app, echoes, elsewhere, serves, unix_client
 from .leaks import Serving, Traps, at_rest, held, open_fds, server_end, unaccounted
 from .recorder import ANY, Recorder, echo, make_app
 from .server import PATIENCE, ServerThread, eventually, new_loop, on_loop
-from .slow import CHUNK, fill, newest, quiet, read_slowly, slow_client, small_buffers, thrifty_client
+from .slow import CHUNK, ROOMY, amount, fill, newest, quiet, read_slowly, slow_client, small_buffers, thrifty_client
 
 __all__ = [
     "ANY",
@@ -36,6 +36,7 @@ __all__ = [
     "PATIENCE",
     "PING",
     "PONG",
+    "ROOMY",
     "TEXT",
     "WIRE_CODES",
     "BadFrame",
@@ -48,6 +49,7 @@ __all__ = [
     "Serving",
     "Traps",
     "Watch",
+    "amount",
     "apply_mask",
     "at_rest",
     "build",

@@ -14,6 +14,8 @@ from .leaks import open_fds
 from .server import ServerThread, eventually
 
 CHUNK = 60_000  # bytes; below the size from which payloads are held by reference
+#: Options for what is sent to peers that do not read, and is not to end them.
+ROOMY = {"max_backpressure": 1 << 40, "send_timeout": 0}
 
 
 def slow_client(server: ServerThread, path: str = "/") -> RawClient:
@@ -60,6 +62,10 @@ def thrifty_client(port: int, room: int = 16_384, segment: int = 1400) -> RawCli
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG, segment)
     sock.connect(("127.0.0.1", port))
     return RawClient(sock, 20.0)
+
+
+def amount(server: ServerThread, ws: Any) -> int:
+    return int(server.call(lambda: ws.buffered_amount))
 
 
 def read_slowly(

@@ -13,10 +13,12 @@ from harness import (
     CHUNK,
     PING,
     PONG,
+    ROOMY,
     TEXT,
     Frame,
     RawClient,
     Serving,
+    amount,
     build,
     eventually,
     fill,
@@ -26,12 +28,6 @@ from harness import (
 )
 
 from fastws import DROPPED, QUEUED, SENT, ReadyState
-
-ROOMY = {"max_backpressure": 1 << 40, "send_timeout": 0}
-
-
-def amount(server: Any, ws: Any) -> int:
-    return int(server.call(lambda: ws.buffered_amount))
 
 
 class Pump:

@@ -11,11 +11,13 @@ from harness import (
     CLOSE,
     PING,
     PONG,
+    ROOMY,
     TEXT,
     Frame,
     RawClient,
     Recorder,
     Serving,
+    amount,
     build,
     close_code,
     eventually,
@@ -26,13 +28,6 @@ from harness import (
 )
 
 from fastws import DROPPED, SENT, ReadyState
-
-ROOMY = {"max_backpressure": 1 << 40, "send_timeout": 0}
-
-
-def amount(server: Any, ws: Any) -> int:
-    return int(server.call(lambda: ws.buffered_amount))
-
 
 # send
 
