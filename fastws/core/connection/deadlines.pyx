@@ -44,8 +44,9 @@ cdef int deadline_ping_sent(WebSocket ws) noexcept:
     return 0
 
 
-cdef int deadline_resumed(WebSocket ws, uint32_t now) noexcept:
+cdef int deadline_resumed(WebSocket ws) noexcept:
     """What the peer could not do while nothing was read is not held against it."""
+    cdef uint32_t now = ws.reactor.now
     # A callback that paused may have gone on for long before the message began.
     ws.deadlines.message_at += min(now - ws.paused_at, now - ws.deadlines.message_at)
     return deadline_heard(ws)

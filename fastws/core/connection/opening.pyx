@@ -203,7 +203,7 @@ cdef int _accept(WebSocket ws, accept) except -1:
     ws.id = service_of(ws).next_id
     (<Service>ws.crowd).opened += 1
     ws.reactor.read_clock()
-    ws.deadlines.heard_at = ws.reactor.now
+    deadline_heard(ws)
     bucket_fill(&ws.messages, ws.route.max_message_rate, ws.reactor.now)
     bucket_fill(&ws.controls, ws.route.max_control_rate, ws.reactor.now)
     ws.enter(PHASE_OPEN)

@@ -324,7 +324,7 @@ cdef class WebSocket(Socket):
 
     cdef int on_resumed(self) except -1:
         self.reactor.read_clock()
-        deadline_resumed(self, self.reactor.now)
+        deadline_resumed(self)
         return self.reactor.sweep_within(self.due_in(self.reactor.now))
 
     # what it is
