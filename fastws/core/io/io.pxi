@@ -302,6 +302,7 @@ cdef class Reactor:
     # wires
     cdef int tell(self, Pushed wire) except -1
     cdef int list_wire(self, Pushed wire) noexcept
+    cdef int _list(self, Pushed wire) noexcept
     cdef int _see_to_wires(self) except -1
     cdef int _see_to_wire(self, Pushed wire) except -1
     cdef int _see_to_lingering(self) except -1

@@ -251,16 +251,21 @@ cdef class Reactor:
 
     cdef int tell(self, Pushed wire) except -1:
         """The wire has something for its socket, of which no poller knows. It comes in the loop's next iteration."""
-        self.list_wire(wire)
+        self._list(wire)
         return self.ask_turn()
 
     cdef int list_wire(self, Pushed wire) noexcept:
-        """The wire is seen to when a turn begins or ends. If the caller asks for none, the timer brings one."""
+        """The wire is seen to when a turn begins or ends. If the caller asks for none, the timer brings one
+        within a tick."""
+        self._list(wire)
+        if not self.in_turn and not self.turn_asked:
+            self.sweep_within(0)
+        return 0
+
+    cdef int _list(self, Pushed wire) noexcept:
         if not wire.listed and self.poller >= 0:
             wire.listed = True
             wire.next, self.wires = self.wires, wire
-            if not self.in_turn and not self.turn_asked:
-                self.sweep_within(0)
         return 0
 
     cdef int _see_to_wires(self) except -1:
