@@ -113,6 +113,16 @@ class ServerThread:
         self.call(self.reactor.advance, seconds)
         self.settle()
 
+    def advance_until(self, seconds: float, check: Callable[[], Any], what: str = "") -> None:
+        """Lets `seconds` pass again and again until the check holds: what the kernel of a peer that does not read still
+        takes, however late, gives that peer its time anew."""
+
+        def passed() -> Any:
+            self.advance(seconds)
+            return check()
+
+        eventually(passed, what=what)
+
     def stats(self) -> Any:
         return self.call(self.app.stats)
 

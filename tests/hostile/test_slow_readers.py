@@ -89,8 +89,7 @@ def test_s03_echo_requests_from_a_peer_that_never_reads(serve: Serving, size: in
         server.advance(STALLED - 0.001)
         assert server.stats()["sockets"] == 2
         server.advance(0.001)
-        server.advance(STALLED)  # in the first its kernel took some
-        eventually(lambda: server.stats()["sockets"] == 1)
+        server.advance_until(STALLED, lambda: server.stats()["sockets"] == 1)
         assert len(counts) == answered, "it was read from while it took nothing"
         assert server.stats()["closed"]["send_timeout"] == 1
 

@@ -172,7 +172,7 @@ def test_closed_by_deadline(serve: Serving, reason: str) -> None:
     client.send_raw(wire)
     server.settle()
     server.advance(10)
-    server.advance(10)
+    server.advance_until(10, lambda: server.stats()["closed"][reason])
     counted(server, "closed", reason)
 
 

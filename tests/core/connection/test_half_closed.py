@@ -132,8 +132,7 @@ def test_http_answers_that_nobody_takes(serve: Serving) -> None:
     server.advance(LIMIT - 0.001)
     assert server.stats()["sockets"] == 1
     server.advance(0.001)
-    server.advance(LIMIT)  # in the first its kernel took some
-    eventually(lambda: server.stats()["sockets"] == 0)
+    server.advance_until(LIMIT, lambda: server.stats()["sockets"] == 0)
 
 
 @pytest.mark.parametrize("end", ["timeout", "reset", "stop"])
@@ -287,9 +286,9 @@ def test_a_message_that_is_not_answered(serve: Serving, end: str) -> None:
         server.advance(LIMIT - 0.001)
         assert (1006, "") not in asked.events
         server.advance(0.001)
-    if end == "nothing is taken":
-        server.advance(LIMIT)  # in the first its kernel took some
     code = (1001, "server is stopping") if end == "stop" else (1006, "")
+    if end == "nothing is taken":
+        server.advance_until(LIMIT, lambda: asked.events[-1] == code)
     eventually(lambda: asked.events[-1] == code)
     ended = "ends" if end in ("terminate", "nothing is taken") else "cancelled"
     assert asked.events[:2] == ["begins", ended]
@@ -385,9 +384,7 @@ def test_an_app_that_waits_for_it_to_take_something(serve: Serving) -> None:
     server.advance(LIMIT - 0.001)
     assert not task.done()
     server.advance(0.001)
-    if not server.stats()["closed"]["send_timeout"]:  # its kernel took some meanwhile, and the time began anew
-        server.advance(LIMIT)
-    eventually(task.done)
+    server.advance_until(LIMIT, task.done)
     assert server.stats()["closed"]["send_timeout"] == 1
 
 

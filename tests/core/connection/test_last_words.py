@@ -148,8 +148,7 @@ def test_who_takes_nothing_is_ended_as_before(serve: Serving, end: str) -> None:
     server.advance(LIMIT - 0.001)
     assert server.stats()["sockets"] == 1
     server.advance(0.001)
-    server.advance(LIMIT)  # in the first its kernel took some
-    eventually(lambda: server.stats()["sockets"] == 0, 3.0, "dropped")
+    server.advance_until(LIMIT, lambda: server.stats()["sockets"] == 0, "dropped")
     if end != "http":
         assert recorder.events == [("open",), ("close", 4000, "")]
         assert server.stats()["closed"]["close_timeout"] == 1

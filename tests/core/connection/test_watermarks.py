@@ -241,11 +241,10 @@ def test_drained_ends_with_the_connection(serve: Serving, how: str) -> None:
         client.reset()
     else:
         client.send_close(1000)
-    server.advance(5)
-    server.advance(5)  # in the first its kernel took some
-    eventually(lambda: done, 3.0, "drained() should end")
-    eventually(lambda: len(pump.closes) == 1, 3.0, "closed once")
+    server.advance_until(5, lambda: done, "drained() should end")
+    server.advance_until(5, lambda: pump.closes, "closed")
     eventually(task.done)
+    assert len(pump.closes) == 1
     assert pump.closes[0][0] == {"close": 1000, "peer's close": 1000}.get(how, 1006)
     assert pump.drains == [], "the peer has not caught up: it is gone"
 
