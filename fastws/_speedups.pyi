@@ -188,7 +188,8 @@ class Hub:
         first_subscriber(topic): there is one now, and was none. It is called before `subscribe` returns, so that what
             the watcher sends then leaves before the subscriber's answer; and now, for each topic that has subscribers.
             Where it raises, `subscribe` does, and has done nothing.
-        last_subscriber(topic): there has been none for an iteration of the loop in which the last one left.
+        last_subscriber(topic): there is none any more. It is called in the loop's iteration after the last one left.
+            With servers in several threads, a topic that loses and gains one at once may be reported as gained twice.
         published(topic, message): what publish() was given, as a PreparedMessage, after it was sent to subscribers."""
     def unwatch(self, watcher: Watcher) -> None: ...
 
@@ -228,35 +229,36 @@ class Reactor:
     def pass_time(self, seconds: float) -> None: ...
     def advance(self, seconds: float) -> None: ...
 
-def keep_freed_memory() -> bool:
-    """Has the C library keep some freed memory for large blocks to come; for a program that is nothing but a server.
-    Does nothing, and returns False, where the environment says how to allocate."""
+def keep_freed_memory() -> None:
+    """Has the C library keep some freed memory for large blocks to come, for a process that does nothing but serve.
+    Does nothing where the environment says how to allocate."""
 
 def report_task(done: Callable[[Any, BaseException | None], object], task: asyncio.Task[Any]) -> None:
-    """Calls done(result, exception) of a task that has ended. In C, as a signal's handler that raises may come wherever
-    Python begins a function, and nobody would learn of the end."""
+    """Calls done(result, exception) of a task that has ended. Written in C: where a Python function begins, a
+    signal's handler may raise, and `done` would never be called."""
 
-def join(service: Service, reactor: Reactor, starter: Starter, log: Log, tick: float, max_pending: int) -> None:
-    """The service is that of a server on this reactor. starter: a fastws.serving.tasks.Starter; log: a
-    fastws.serving.logs.Log; tick: seconds to which deadlines are kept; max_pending: sockets that are not yet, or no
-    longer, an open connection."""
+def join(service: Service, reactor: Reactor, starter: Starter, log: Log, tick: float, max_transient: int) -> None:
+    """Adds the server to the reactor. starter: a fastws.serving.tasks.Starter; log: a fastws.serving.logs.Log; tick: at
+    least this many seconds lie between two sweeps; max_transient: sockets that are not yet, or no longer, an open
+    connection."""
 
 def leave(service: Service) -> None:
     """The server has ended: what is left of its connections is dropped, and its last lines are logged. With the last
     one of its loop the reactor ends."""
 
 def attach(service: Service) -> None:
-    """Its connections hear what is published."""
+    """From now on its connections get what is published."""
 
 def detach(service: Service) -> None:
-    """They do not any more."""
+    """Its connections get nothing that is published from now on."""
 
 def listen(service: Service, sock: socket.socket) -> None:
     """Serves connections from a bound, listening, non-blocking socket, which is the service's from now on."""
 
 def adopt(service: Service, sock: socket.socket, data: bytes, host: bytes, port: int) -> None:
-    """Serves a connected, non-blocking descriptor, which is the service's from now on, unless this raises. data: what
-    has been read from it already; host: the peer's address, 4 or 16 bytes in the order of the wire, or none."""
+    """Serves a connected, non-blocking socket.socket, which is detached once the service has its descriptor: where this
+    raises before, it still has it. data: what has been read from it already; host: the peer's address, 4 or 16 bytes in
+    the order of the wire, or none."""
 
 @final
 class Pushed:
@@ -293,7 +295,7 @@ def terminate_all(service: Service) -> None:
     """Ends every connection at once and cancels the callbacks that have not ended."""
 
 def stats(service: Service) -> Stats:
-    """What a server holds and has done; see fastws.stats.Stats."""
+    """What a server holds and has done; see fastws.serving.stats.Stats."""
 
 def ending_table() -> dict[tuple[str, str], Any]:
     """The table, for its test: (phase, what ends it) -> what happens, in words."""

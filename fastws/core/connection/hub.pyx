@@ -67,8 +67,8 @@ cdef class Hub:
         first_subscriber(topic): there is one now, and was none. It is called before `subscribe` returns, so that what
             the watcher sends then leaves before the subscriber's answer; and now, for each topic that has subscribers.
             Where it raises, `subscribe` does, and has done nothing.
-        last_subscriber(topic): there is none any more. It is called in the iteration of the loop after the last one left.
-            With servers in several threads, a topic that loses and gains one at once may be told of as gained twice.
+        last_subscriber(topic): there is none any more. It is called in the loop's iteration after the last one left.
+            With servers in several threads, a topic that loses and gains one at once may be reported as gained twice.
         published(topic, message): what publish() was given, as a PreparedMessage, after it was sent to subscribers.
         """
         cdef Service service

@@ -15,8 +15,8 @@ cdef uint64_t TIMER_KEY = 0     # no endpoint's: their generations begin with 1
 
 
 def keep_freed_memory():
-    """Has the C library keep some freed memory for large blocks to come; for a process that does nothing but serve. Does
-    nothing where the environment says how to allocate."""
+    """Has the C library keep some freed memory for large blocks to come, for a process that does nothing but serve.
+    Does nothing where the environment says how to allocate."""
     if not (getenv("MALLOC_TRIM_THRESHOLD_") or getenv("MALLOC_MMAP_THRESHOLD_") or getenv("GLIBC_TUNABLES")):
         memory_keep()
 
