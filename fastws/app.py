@@ -56,11 +56,11 @@ class App:
         segment, decoded: a "%2F" in it is a slash of its value. "{rest:path}" at the end is all that remains.
 
         The handler is a class, instantiated once without arguments, or any object, whose methods `upgrade`, `open`,
-        `message`, `drain`, `ping`, `pong` and `close` are the callbacks, all of them optional; or a function, or
-        whatever else can be called, which is the `message` callback. `options` are those of this route. TypeError or
+        `message`, `drain`, `ping`, `pong` and `close` are the callbacks, all of them optional; or a function or
+        another callable, which is the `message` callback. `options` are those of this route. TypeError or
         ValueError for a handler without callbacks, an unknown option, a value out of range, a malformed path.
         """
-        self.options.for_route(options)  # a mistake in them is told before the handler is made
+        self.options.for_route(options)  # a mistake in them raises before the handler is made
 
         def register(handler: T) -> T:
             callbacks = _callbacks(handler)
@@ -166,7 +166,7 @@ class App:
             )
             every = (options, *(options.for_route(own) for *_, own in self._routes))
             shortest = min(one.shortest_timeout() for one in every)
-            # Deadlines are kept to an eighth of the shortest; at most once a second is enough.
+            # Deadlines are kept to an eighth of the shortest, and to a second at most.
             tick = min(max(shortest / 8, 0.01), 1.0)
             for one in sockets:
                 if options.tcp_user_timeout and speaks_tcp(one):

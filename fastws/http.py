@@ -1,4 +1,5 @@
-"""What an application sees of HTTP: the request, its headers, and the answers it may give. Nothing of sockets."""
+"""HTTP without sockets: the request, its headers and the answers, as an application sees them; and targets, hosts and
+origins, as the opening handshake judges them."""
 
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping

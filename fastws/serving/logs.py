@@ -24,8 +24,8 @@ def write(log: logging.Logger, level: int, form: str, *args: object, error: Base
 
 
 class Log:
-    """Writes to a logger, of each kind of line no more than LINES in a PERIOD. What is left out is told in one line at
-    the end of the period."""
+    """Writes to a logger, of each kind of line no more than LINES in a PERIOD. One line at the end of the period says
+    how much was left out."""
 
     def __init__(self, log: logging.Logger, loop: asyncio.AbstractEventLoop) -> None:
         self._log = log
@@ -58,7 +58,7 @@ class Log:
             kind.last = level, form, args
 
     def flush(self) -> None:
-        """End the period: tell what was left out."""
+        """End the period: say how much was left out."""
         kinds, self._kinds = self._kinds, {}
         if self._timer is not None:
             self._timer.cancel()

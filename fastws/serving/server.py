@@ -164,7 +164,7 @@ class Server:
         return self._loop.is_closed() and not self._stopped.done()
 
     def abandon(self) -> None:
-        """End it without its loop, and so without calling anybody's `close`."""
+        """End it without its loop, and so without calling any `close`."""
         if self._socket_file is not None and not self._stopping:
             self._socket_file.remove()
         self._stopping = True

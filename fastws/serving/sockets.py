@@ -1,4 +1,4 @@
-"""Listening sockets: opened on an address or a path, or given, and made ready to be served from."""
+"""Sockets before they are served: listening ones, opened or given, and connected ones that are adopted."""
 
 import asyncio
 import errno
@@ -181,7 +181,7 @@ def find_the_vanished(sock: socket.socket, seconds: float) -> None:
 
 
 def url(family: int, name: Any) -> str:
-    """`name` is what getsockname() gives; "vsock:3:8765" is one of a family that nobody has URLs for."""
+    """`name` is what getsockname() gives; "vsock:3:8765" is one of a family without URLs."""
     if family in INTERNET:
         return f"http://[{name[0]}]:{name[1]}" if ":" in name[0] else f"http://{name[0]}:{name[1]}"
     if family == socket.AF_UNIX:

@@ -71,6 +71,7 @@ cdef int _broke(WebSocket ws) except -1:
 
 
 cdef int _raise() except -1:
+    """Has Cython raise the exception that PyObject_Vectorcall() has set."""
     return -1
 
 

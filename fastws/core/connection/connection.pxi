@@ -1,4 +1,4 @@
-# The connection, declared: it joins the two halves, and is the only one that calls the user's code.
+# The connection, declared: it joins the two halves, and alone calls the application.
 
 cdef struct Payload:            # what the user gave to be sent
     uint8_t opcode
@@ -21,7 +21,7 @@ cdef class PreparedMessage:     # a frame made once, which never changes
     cdef Buffer buffer          # in which it lies
     cdef uint8_t *frame
     cdef size_t size, head_size
-    # compressed, by whoever needs that first
+    # compressed, when a subscriber first needs that
     cdef Buffer packed_buffer
     cdef uint8_t *packed
     cdef size_t packed_size     # 0 where there is none
@@ -44,8 +44,8 @@ cdef class Topic:
 
 cdef class Hub:                 # the topics of an App, over all its servers
     cdef list services
-    cdef list watchers          # who is told of changes; see watch()
-    cdef set wanted             # topics of which they were told that there is a subscriber
+    cdef list watchers          # objects that are called on changes; see watch()
+    cdef set wanted             # topics that have a subscriber, as the watchers know
     cdef Block plain, packed    # where small published frames lie
     cdef Py_ssize_t _deliver(self, topic, PreparedMessage message, int wish, WebSocket sender) except -1
     cdef Py_ssize_t _count(self, topic) except -1

@@ -108,8 +108,8 @@ cdef class Hub:
 
 
 cdef int hub_gained(Hub hub, str topic) except -1:
-    """A server has a first subscriber of the topic. Where a watcher cannot be told, at the recursion limit say, this
-    raises, and the next subscriber is the first."""
+    """A server has a first subscriber of the topic. Where a watcher raises, at the recursion limit say, this does,
+    and the next subscriber is the first."""
     if hub.watchers and topic not in hub.wanted:
         hub.wanted.add(topic)
         try:

@@ -50,8 +50,8 @@ cdef uint16_t close_number(code) except? 0:
     cdef int overflow = 0
     cdef long long number = PyLong_AsLongLongAndOverflow(PyNumber_Index(code), &overflow)
     if overflow or not 0 <= number <= 0xFFFF:
-        told = "of more than 64 bits" if overflow else number
-        raise ValueError(f"close code {told} may not be sent: use 1000-1003, 1007-1014 or 3000-4999")
+        shown = "of more than 64 bits" if overflow else number
+        raise ValueError(f"close code {shown} may not be sent: use 1000-1003, 1007-1014 or 3000-4999")
     return <uint16_t>number
 
 

@@ -1,8 +1,8 @@
 # Frames that are made once for many connections: published ones, and those of fastws.prepare().
 #
 # A frame lies in a Buffer. Each outbox that has not sent it yet holds that Buffer, and so does the message; the last of
-# them frees it. Frames of fewer than SHARE_FROM bytes that are published share the Buffers of a Block, which the Hub uses
-# again once it alone holds it. There are two Blocks: one for plain frames, one for compressed ones.
+# them frees it. Published frames of fewer than SHARE_FROM bytes lie in the Buffer of a Block, one after the other. Once
+# the Hub alone holds that Buffer, it fills it again. It has two Blocks: one for plain frames, one for compressed ones.
 
 cdef enum:
     BLOCK_SIZE = 16384          # bytes; small published frames lie in a block, one after the other
@@ -15,7 +15,7 @@ cdef class Block:
 
 cdef Buffer block_room(Block block, size_t n, uint8_t **place):
     """The Buffer in which there are n bytes at place[0] for a frame: the block's if there is one and the frame is
-    small, else one of its own. A block that nobody refers to any more is used again from its beginning."""
+    small, else one of its own. A block to which no outbox and no message refers any more is filled again."""
     cdef Buffer buffer
     if block is None or n >= SHARE_FROM:
         buffer = Buffer(n)

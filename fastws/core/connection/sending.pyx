@@ -30,7 +30,7 @@ cdef int _send(WebSocket ws, const Payload *payload, int wish) except -1:
     if ws.deflation is not None and compressing_wanted(ws, n, wish) and compressing_write(ws, payload):
         return _status(ws)
     if n < ZERO_COPY_FROM:
-        size = 2 if n < 126 else 4
+        size = 2 if n < 126 else 4      # as header_write() will say: ZERO_COPY_FROM is 65536
         place = ws.reserve(size + n)
         header_write(place, 0x80 | payload.opcode, n)
         payload_write(place + size, payload)

@@ -1,4 +1,4 @@
-# A peer's address: kept as 20 bytes, made into a Python object where somebody asks.
+# A peer's address: kept as 20 bytes, made into a Python object when it is asked for.
 
 cdef const char *V4_MAPPED = b"\0\0\0\0\0\0\0\0\0\0\xff\xff"     # RFC 4291 section 2.5.5.2
 

@@ -41,8 +41,8 @@ cdef Window window_on(Buffer buffer, uint8_t *data, size_t n):
 
 
 cdef int window_end(Window window, view) except -1:
-    """Ends the memoryview and the window, which somebody may have kept (memoryview.obj): the next input may lie in the
-    same place. What exports it already goes on."""
+    """Ends the memoryview and the window, which the application may have kept (memoryview.obj): the next input may lie
+    in the same place. What exports it already goes on."""
     window.ended = True
     window.buffer.exports -= 1
     try:

@@ -39,7 +39,7 @@ cdef struct Chunk:              # a stretch of unsent bytes: its own, or those o
     uint8_t *data
     size_t start, end, capacity
 
-cdef struct Outbox:             # what a socket has not taken yet, in order
+cdef struct Outbox:             # what the kernel has not taken of a socket's bytes, in order
     Chunk *first
     Chunk *last
     size_t size
@@ -75,7 +75,7 @@ ctypedef Socket (*make_socket)(Crowd crowd)
 
 cdef class Endpoint:            # a descriptor at a reactor's poller
     cdef Reactor reactor
-    cdef Crowd crowd            # of whose server it is
+    cdef Crowd crowd            # the sockets of its server
     cdef int fd
     cdef uint32_t interest
     cdef uint32_t generation    # tells it from others that have had its descriptor

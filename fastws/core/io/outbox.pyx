@@ -1,6 +1,6 @@
-# The outbox: bytes that a socket has not taken yet, as a list of chunks. Small writes share a chunk. What cannot change
-# (a large bytes or ASCII str, a published frame) is held by reference instead of copied; that reference goes when the
-# whole chunk is sent, or with the outbox.
+# The outbox: a socket's bytes that the kernel has not taken yet, as a list of chunks. Small writes share a chunk. What
+# cannot change (a large bytes or ASCII str, a published frame) is held by reference instead of copied; that reference
+# goes when the whole chunk is sent, or with the outbox.
 
 cdef enum:
     FIRST_CHUNK = 512           # bytes; a chunk that follows a full one doubles up to LAST_CHUNK

@@ -8,7 +8,7 @@ cdef enum:
     INPUT_SIZE = 262144         # bytes; the shared receive buffer, and so the most that one socket is read per wake-up
     MIN_SHARE = 4               # milliseconds of a turn, at least, for sockets that go on with held input
     MAX_SHARE = 16              # at most: they get as long as the turn has taken before, or a busy server starves them
-    LONGEST_TICK = 1000         # milliseconds; a sweep at least once a second is enough
+    LONGEST_TICK = 1000         # milliseconds; no deadline is kept later than that
     WATCHED_AT_FIRST = 64       # descriptors that the table begins with room for
 
 cdef uint64_t TIMER_KEY = 0     # no endpoint's: their generations begin with 1
@@ -95,8 +95,8 @@ cdef class Reactor:
         return 0
 
     cdef int remove(self, Crowd crowd) except -1:
-        """Drops all that it has. Its lines are written. With the last crowd the reactor closes. Where that fails for lack
-        of memory, all of this may be done again."""
+        """Drops all that it has. Its lines are written. With the last crowd the reactor closes. Where that fails for
+        lack of memory, all of this may be done again."""
         cdef Crowd other
         cdef Pushed wire
         if crowd in self.crowds:
@@ -221,7 +221,7 @@ cdef class Reactor:
             self.in_turn, self.turn_at = outer_turn, outer_turn_at
             if outer is not None:
                 self.fed, self.input = outer, outer_input
-            # Every reason for which ask_turn() is called must be here: within a turn it may have asked for nothing.
+            # Every reason for which ask_turn() is called must be here: within a turn, ask_turn() may have done nothing.
             if self.dirty or self.put_off or self.overlooked or self.lines or self.wires is not None:
                 self.ask_turn()
             elif self._empty_crowd() is not None:

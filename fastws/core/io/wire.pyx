@@ -1,6 +1,6 @@
-# The wire is how a socket's bytes come and go: its descriptor (Socket.wire is None), or a Wire. Nothing else in the core
-# reads, writes or shuts the descriptor of a connection, or asks the system about it. Pushed is a Wire that is given its
-# bytes by somebody's transport, and writes to that. TLS will be another.
+# The wire is how a socket's bytes come and go: its descriptor (Socket.wire is None), or a Wire. Nothing else in the
+# core reads, writes or shuts the descriptor of a connection, or asks the system what became of its bytes. Pushed is a
+# Wire that an asyncio.Transport gives its bytes, and that writes to it. TLS will be another.
 #
 # Every call says MSG_DONTWAIT: O_NONBLOCK belongs to what all processes with a copy of the descriptor share, and one of
 # them may take it away.
@@ -51,7 +51,7 @@ cdef int wire_close(Socket socket) noexcept:
 
 
 cdef bint wire_watch(Socket socket, uint32_t interest) noexcept:
-    """Has the socket told of these events from now on. False where that cannot be."""
+    """Reports these events to the socket from now on. False where that cannot be."""
     return Endpoint.watch_for(socket, interest) if socket.wire is None else socket.wire.watch(socket, interest)
 
 
@@ -111,11 +111,11 @@ cdef class Wire:
 
 @cython.final
 cdef class Pushed(Wire):
-    """A socket whose bytes somebody else's asyncio.Transport carries. The transport, or the protocol that it has, calls
+    """Has a socket's bytes carried by an asyncio.Transport. The transport, or the protocol that it has, calls
     data_received() and the other methods of asyncio.Protocol.
 
-    The transport's code is foreign: it may raise, call back, or end the connection. So the socket's calls only note what
-    is to be done, and run no Python; the reactor has it done by see_to_transport(), between two sockets.
+    The transport's code is foreign: it may raise, call back, or end the connection. So the socket's calls only note
+    what is to be done, and run no Python; the reactor has it done by see_to_transport(), between two sockets.
     """
 
     def __cinit__(self, Socket socket not None, transport):

@@ -255,8 +255,8 @@ cdef class Codec:
     ) except? 0:
         """Compresses a message into `packed`; returns the size, 0 where that is not less than n.
 
-        It is for `target`; None makes it self-contained, and for anybody whose window it fits in. sent() must be called
-        where it has been sent to `target`."""
+        It is for `target`; None makes it self-contained, and for every peer with a window that is large enough. sent()
+        must be called where it has been sent to `target`."""
         cdef Deflater deflater
         cdef History *history = NULL
         cdef size_t size

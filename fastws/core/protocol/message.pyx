@@ -28,7 +28,7 @@ cdef bint inbox_idle(const Inbox *inbox) noexcept nogil:
 
 cdef uint8_t *body_room(Inbox *inbox, size_t need) except NULL:
     """Where the next `need` bytes of the message go. Growth is geometric, and exact once the end is in sight:
-    for up to AT_ONCE that is when an eighth has come, as moving it costs more than room that nobody touches."""
+    for up to AT_ONCE that is when an eighth has come, as moving it costs more than room that stays unused."""
     cdef size_t capacity = PyBytes_GET_SIZE(<object>inbox.body) if inbox.body != NULL else 0
     cdef size_t wanted = inbox.filled + need
     cdef size_t sight

@@ -1,8 +1,8 @@
 # Frames for others: a parser of RFC 6455 section 5 for servers, clients, proxies and test tools that have a stream of
 # their own.
 #
-# header_read() judges; it knows no extensions but compression. The reserved bits that a FrameParser is told to let pass
-# are taken out of a copy of the header first.
+# header_read() judges; it knows no extensions but compression. The reserved bits that a FrameParser lets pass are taken
+# out of a copy of the header first.
 
 cdef object MAKE = tuple.__new__        # a NamedTuple's own constructor is a Python function, and takes longer
 

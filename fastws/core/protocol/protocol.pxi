@@ -74,7 +74,7 @@ cdef enum Fault:                # why a connection is failed (RFC 6455 section 7
     FAULT_CLOSE_CODE
     FAULT_CLOSE_UTF8
 
-cdef struct Inbox:             # one connection's receiving side
+cdef struct Inbox:              # one connection's receiving side
     uint8_t takes_deflate       # RSV1 may be set
     uint8_t from_server         # the frames are a server's: not masked
     # The rest is as new after each message.
@@ -107,7 +107,7 @@ cdef struct Event:
     simd_text text              # of a text: what is known of it
     uint8_t *data               # unmasked; lies in the input or in `body`, valid until either changes
     size_t length
-    PyObject *body              # of a message that was put together: owned by whoever takes the event
+    PyObject *body              # of a message that was put together; owned, by the caller of inbox_next()
     uint16_t code               # of a close or a fault
     Fault fault
 
