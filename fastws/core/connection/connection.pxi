@@ -68,7 +68,7 @@ cdef class Service(Crowd):      # what the connections of a server are for
     cdef Py_ssize_t max_connections, max_connections_per_ip     # 0 is off
     cdef Py_ssize_t placed      # connections that have a place
     cdef dict placed_from       # by address, where there is a limit
-    cdef Py_ssize_t opened      # connections whose `open` has come and whose end has not
+    cdef Py_ssize_t open_count  # connections whose `open` has come and whose end has not
     cdef uint64_t next_id
     # what became of the others: counts by reason, see fastws/causes.py
     cdef uint64_t answered

@@ -44,7 +44,7 @@ cdef int ending_happens(WebSocket ws, Ending what, str cause, uint16_t code, str
     elif step.counts == CLOSED_AS:
         limits_leave(ws)
         service.closed[cause] += 1
-        service.opened -= 1
+        service.open_count -= 1
         ws.close_due = True
         inbox_clear(&ws.inbox)
         compressing_end(ws)

@@ -201,7 +201,7 @@ cdef int _accept(WebSocket ws, accept) except -1:
     compressing_begin(ws, deflation)
     (<Service>ws.crowd).next_id += 1
     ws.id = service_of(ws).next_id
-    (<Service>ws.crowd).opened += 1
+    (<Service>ws.crowd).open_count += 1
     ws.reactor.read_clock()
     deadline_heard(ws)
     bucket_fill(&ws.messages, ws.route.max_message_rate, ws.reactor.now)

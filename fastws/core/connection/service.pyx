@@ -112,13 +112,13 @@ def leave_to_parent(Service service not None):
         ws.phase = PHASE_GONE
         ws.close_due = False
         callback_forget(ws)
-    service.opened = 0
+    service.open_count = 0
     service.reactor.leave_to_parent()
 
 
 def count_connections(Service service not None):
     """How many connections are open: those whose `open` was called and whose end has not come."""
-    return service.opened
+    return service.open_count
 
 
 def list_connections(Service service not None):
@@ -195,7 +195,7 @@ def stats(Service service not None):
         "refused": service.refused.copy(),
         "closed": service.closed.copy(),
         "handshakes": opening,
-        "connections": service.opened,
+        "connections": service.open_count,
         "sockets": len(members),
         "topics": len(service.topics),
         "buffered_bytes": buffered,
