@@ -1,8 +1,9 @@
 # Frames that are made once for many connections: published ones, and those of fastws.prepare().
 #
 # A frame lies in a Buffer. Each outbox that has not sent it yet holds that Buffer, and so does the message; the last of
-# them frees it. Published frames of fewer than SHARE_FROM bytes lie in the Buffer of a Block, one after the other. Once
-# the Hub alone holds that Buffer, it fills it again. It has two Blocks: one for plain frames, one for compressed ones.
+# them frees it. Published frames of fewer than OWN_BUFFER_FROM bytes lie in the Buffer of a Block, one after the other.
+# Once the Hub alone holds that Buffer, it fills it again. It has two Blocks: one for plain frames, one for compressed
+# ones.
 
 cdef enum:
     BLOCK_SIZE = 16384          # bytes; small published frames lie in a block, one after the other
@@ -17,7 +18,7 @@ cdef Buffer block_room(Block block, size_t n, uint8_t **place):
     """The Buffer in which there are n bytes at place[0] for a frame: the block's if there is one and the frame is
     small, else one of its own. A block to which no outbox and no message refers any more is filled again."""
     cdef Buffer buffer
-    if block is None or n >= SHARE_FROM:
+    if block is None or n >= OWN_BUFFER_FROM:
         buffer = Buffer(n)
         place[0] = buffer.data
         return buffer

@@ -4,7 +4,7 @@
 cdef enum:
     CORK_SIZE = 262144          # bytes of the shared send buffer; an outbox this long is sent without waiting
     ZERO_COPY_FROM = 65536      # bytes; from this size on, a system call of its own costs less than a copy
-    SHARE_FROM = 512            # bytes; less is copied for a peer that takes nothing, lest it pin a whole block
+    OWN_BUFFER_FROM = 512       # bytes; a smaller frame lies in a Buffer with others, and a blocked peer gets a copy of it
     PROGRESS = 4096             # bytes; a peer that takes fewer in the time of a deadline is as one that takes nothing
     ASKED = 3                   # probes that must go unanswered before silence counts
     HELD_AT_ONCE = 16384        # bytes of what is held that are copied for on_input(), of which it may use up few
@@ -311,7 +311,7 @@ cdef class Socket(Endpoint):
         """Writes bytes that will never change and that others write, too: `owner`, in which they lie, is kept instead
         of a copy. They leave when the turn ends."""
         cdef bint in_cork = self.reactor.corked_for is self and not self.outbox.size
-        if in_cork and n < ZERO_COPY_FROM or self.blocked and n < SHARE_FROM:
+        if in_cork and n < ZERO_COPY_FROM or self.blocked and n < OWN_BUFFER_FROM:
             return self.write(data, n)
         if in_cork:
             self.uncork()
