@@ -159,7 +159,7 @@ def abandon(Service service not None):
     for ws in left:
         ws.asides = None                    # the callback that runs, and who waits in drained()
         ending_cut(ws, "stopping")
-    reactor.dirty.clear()                   # there is no turn in which `close` would be called
+    reactor.marked.clear()                  # there is no turn in which `close` would be called
 
 
 def terminate_all(Service service not None):

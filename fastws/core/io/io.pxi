@@ -153,7 +153,7 @@ cdef class Socket(Endpoint):
     cdef uint32_t paused_at     # since when there are `pauses`, or it is `resumed`
     cdef uint8_t pauses         # reasons not to read; 0 while reading
     cdef flag blocked           # the kernel's send buffer is full
-    cdef flag dirty             # listed for the end of the turn
+    cdef flag marked            # listed for the end of the turn
     cdef flag resumed           # what is held is to be processed when this turn ends, and nothing read before that
     cdef flag feeding           # its input is being processed
     cdef flag hung_up           # input is thrown away, and our direction shut once the outbox is empty
@@ -274,7 +274,7 @@ cdef class Reactor:
     cdef Socket corked_for
     cdef Socket fed                     # whose input is being processed, in `input` perhaps
     # what the end of the turn sees to
-    cdef list dirty                     # sockets with something to do
+    cdef list marked                    # sockets with something to do
     cdef Py_ssize_t seen                # how many of those have had their turn
     cdef list put_off                   # those whose turn waits for the next, and who come first in it
     cdef list lines                     # for the logs: (log, kind, form, arguments, error)

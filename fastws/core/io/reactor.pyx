@@ -48,7 +48,7 @@ cdef class Reactor:
         self.tick = LONGEST_TICK
         self.thread = PyThread_get_thread_ident()
         self.crowds = []
-        self.dirty = []
+        self.marked = []
         self.put_off = []
         self.lines = []
         self.lingering = []
@@ -116,7 +116,7 @@ cdef class Reactor:
                 self._see_to_wires()
         finally:
             if not self.crowds:
-                self.dirty, self.put_off = [], []   # there are no more turns
+                self.marked, self.put_off = [], []  # there are no more turns
                 self._close()
         return 0
 
@@ -222,7 +222,7 @@ cdef class Reactor:
             if outer is not None:
                 self.fed, self.input = outer, outer_input
             # Every reason for which ask_turn() is called must be here: within a turn, ask_turn() may have done nothing.
-            if self.dirty or self.put_off or self.overlooked or self.lines or self.wires is not None:
+            if self.marked or self.put_off or self.overlooked or self.lines or self.wires is not None:
                 self.ask_turn()
             elif self._empty_crowd() is not None:
                 self.ask_turn()
@@ -468,7 +468,7 @@ cdef class Reactor:
         most MAX_SHARE. When it is used up, the input of those left is put off to the next turn. Nothing else is: what
         they have to send leaves, and their ends come. late: it is used up already.
         """
-        cdef list dirty
+        cdef list marked
         cdef Crowd crowd
         cdef Socket socket
         cdef Py_ssize_t count
@@ -484,21 +484,21 @@ cdef class Reactor:
             if crowd.transient.count > crowd.max_transient:
                 crowd.evict()
         if self.put_off:        # they come first; a turn inside another begins where that one is
-            self.dirty[self.seen:self.seen] = self.put_off
+            self.marked[self.seen:self.seen] = self.put_off
             self.put_off = []
-        count = len(self.dirty)
+        count = len(self.marked)
         if count:
             self.read_clock()
         began = self.now
         share = min(max(began - self.turn_at, <uint32_t>MIN_SHARE), <uint32_t>MAX_SHARE)
-        while self.seen < min(count, len(self.dirty)):      # a turn inside this one may have emptied the list
-            socket = self.dirty[self.seen]
+        while self.seen < min(count, len(self.marked)):     # a turn inside this one may have emptied the list
+            socket = self.marked[self.seen]
             self.seen += 1
             goes_on = socket.goes_on()
             put_off = late and goes_on and list_append(self.put_off, socket) == 0
             if late and goes_on and not put_off:
                 PyErr_Clear()   # there is no memory to put it off
-            socket.dirty = put_off
+            socket.marked = put_off
             try:
                 socket.on_turn(put_off)
             except BaseException as error:
@@ -508,7 +508,7 @@ cdef class Reactor:
                 self.read_clock()
                 late = self.now - began >= share
         if self.seen:           # the old list is freed last: freeing a socket may run the application's destructors
-            dirty, self.dirty = self.dirty, self.dirty[self.seen:]
+            marked, self.marked = self.marked, self.marked[self.seen:]
             self.seen = 0
         if self.wires is not None:
             self._see_to_wires()

@@ -473,9 +473,9 @@ cdef class Socket(Endpoint):
     cdef int mark(self) except -1:
         """Has on_turn() called when this turn of the loop ends. The loop's call_soon may be Python, and so run
         anything: a trace function, a signal's handler, what a subclass does. So mark first, then look at the state."""
-        if not self.dirty:
-            self.dirty = list_append(self.reactor.dirty, self) == 0
-            if not self.dirty:
+        if not self.marked:
+            self.marked = list_append(self.reactor.marked, self) == 0
+            if not self.marked:
                 self.reactor.overlook()
         return 0 if self.reactor.turn_asked else self.reactor.ask_turn()
 
