@@ -20,7 +20,3 @@ cdef extern from "Python.h":
         PY_VECTORCALL_ARGUMENTS_OFFSET
     PyObject *PyObject_Vectorcall(object, PyObject **, size_t, PyObject *)
     Py_ssize_t refcount "Py_REFCNT" (PyObject *)
-
-
-cdef tuple SEND_STATUS = (SendStatus.SENT, SendStatus.QUEUED, SendStatus.DROPPED)
-cdef tuple READY_STATE = (ReadyState.CONNECTING, ReadyState.OPEN, ReadyState.CLOSING, ReadyState.CLOSED)

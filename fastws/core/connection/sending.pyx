@@ -5,6 +5,8 @@ cdef enum:                      # indexes of SEND_STATUS
     IS_QUEUED = 1
     IS_DROPPED = 2
 
+cdef tuple SEND_STATUS = (SendStatus.SENT, SendStatus.QUEUED, SendStatus.DROPPED)
+
 
 cdef int sending_data(WebSocket ws, data, bint is_text, compress) except -1:
     """Sends what payload_open() takes, or a PreparedMessage; returns an index of SEND_STATUS."""

@@ -4,6 +4,8 @@ cdef enum:
     LARGE_BLOCK_FROM = 16384    # bytes; a message of fewer leaves no hole worth a look
     EVENTS_AT_ONCE = 128        # messages, Pings and Pongs of one peer that are handled before others have their turn
 
+cdef tuple READY_STATE = (ReadyState.CONNECTING, ReadyState.OPEN, ReadyState.CLOSING, ReadyState.CLOSED)
+
 
 cdef Socket make_websocket(Crowd crowd):
     cdef WebSocket ws = WebSocket.__new__(WebSocket, crowd)
