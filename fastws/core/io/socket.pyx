@@ -4,7 +4,7 @@
 cdef enum:
     CORK_SIZE = 262144          # bytes of the shared send buffer; an outbox this long is sent without waiting
     ZERO_COPY_FROM = 65536      # bytes; from this size on, a system call of its own costs less than a copy
-    OWN_BUFFER_FROM = 512       # bytes; a smaller frame lies in a Buffer with others, and a blocked peer gets a copy of it
+    OWN_BUFFER_FROM = 512       # bytes; a smaller frame lies in a Buffer with others, so a blocked peer gets a copy
     PROGRESS = 4096             # bytes; a peer that takes fewer in the time of a deadline is as one that takes nothing
     ASKED = 3                   # probes that must go unanswered before silence counts
     HELD_AT_ONCE = 16384        # bytes of what is held that are copied for on_input(), of which it may use up few
