@@ -18,6 +18,7 @@ from fastws.serving.server import STOP_TIMEOUT, Server
 from fastws.serving.sockets import (
     SocketFile,
     find_the_vanished,
+    judge_backlog,
     listening,
     open_sockets,
     open_unix_socket,
@@ -143,6 +144,7 @@ class App:
             raise TypeError(f"listen={listen!r}: None is for a server without a listener; leave it out otherwise")
         if listen is None and (sock is not None or uds is not None):
             raise ValueError("listen=None is for a server without a listener: leave out uds= and sock=, or listen=")
+        judge_backlog(backlog)
         sockets: list[socket.socket] = []
         if listen is None:
             pass
@@ -155,7 +157,7 @@ class App:
             sockets = await open_sockets(host, port, backlog=backlog, reuse_port=reuse_port)
         options = self.options
         try:
-            max_connections, max_pending = process.room(options)
+            max_connections, max_pending_handshakes = process.room(options)
             service = _speedups.Service(
                 options,
                 hub=self._hub,
@@ -175,7 +177,7 @@ class App:
                 service,
                 sockets,
                 tick=tick,
-                max_pending=max_pending,
+                max_pending_handshakes=max_pending_handshakes,
                 user_timeout=options.tcp_user_timeout,
                 on_stop=self._ended,
                 socket_file=socket_file,

@@ -18,6 +18,7 @@ from fastws.cli.config import A_FLAG, OF_THE_OPERATOR, place_of_route, source_of
 from fastws.cli.loading import load_app
 from fastws.options import SECTIONS, Kind
 from fastws.serving.server import STOP_TIMEOUT
+from fastws.serving.sockets import LARGEST_BACKLOG
 
 #: What uvicorn calls the same.
 ALIASES = {
@@ -114,7 +115,7 @@ def _running() -> list[click.Parameter]:
         _Flag(
             "backlog",
             RUNNING,
-            type=click.IntRange(1, 2**31 - 1),
+            type=click.IntRange(1, LARGEST_BACKLOG),
             default=4096,
             show_default=True,
             help="Connections that wait to be accepted.",

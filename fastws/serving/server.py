@@ -54,7 +54,7 @@ class Server:
         sockets: list[socket.socket],
         *,
         tick: float,
-        max_pending: int,
+        max_pending_handshakes: int,
         user_timeout: float,
         on_stop: Callable[["Server"], None],
         socket_file: SocketFile | None = None,
@@ -72,7 +72,7 @@ class Server:
         self._service = service
         self._is_parents = False  # this process is the child of a fork, and the server its parent's
         self.connections = Connections(service)
-        _speedups.join(service, reactor_of(loop), self._starter, self._log, tick, max_pending)
+        _speedups.join(service, reactor_of(loop), self._starter, self._log, tick, max_pending_handshakes)
         service.server = self  # which lives as long as the loop serves it, for the sake of forks
         try:
             for sock in sockets:

@@ -9,6 +9,7 @@ from contextlib import suppress
 from typing import Any
 
 INTERNET = (socket.AF_INET, socket.AF_INET6)
+LARGEST_BACKLOG = 2**31 - 1  # listen(2) takes an int; the system has a limit of its own
 
 
 class SocketFile:
@@ -29,6 +30,14 @@ class SocketFile:
         """Remove it, unless a server that was started since has put its own there."""
         if self._look() == self._identity is not None:
             os.unlink(self._path)
+
+
+def judge_backlog(backlog: int) -> None:
+    """Raises before there is a socket that could not listen."""
+    if isinstance(backlog, bool) or not isinstance(backlog, int):
+        raise TypeError(f"backlog is a whole number, got {backlog!r}: give 1 to {LARGEST_BACKLOG}")
+    if not 1 <= backlog <= LARGEST_BACKLOG:
+        raise ValueError(f"backlog={backlog} is out of range: give 1 to {LARGEST_BACKLOG}")
 
 
 def open_unix_socket(path: str, backlog: int) -> tuple[socket.socket, SocketFile | None]:
@@ -96,9 +105,11 @@ def open_socket(family: int, address: Any, backlog: int, reuse_port: bool = Fals
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         sock.bind(address)
         return listening(sock, backlog)
-    except OSError as error:
+    except BaseException as error:
         if sock is not None:
             sock.close()
+        if not isinstance(error, OSError):
+            raise
         where = f"{address[0]} port {address[1]}" if isinstance(address, tuple) else address
         raise OSError(error.errno, f"cannot listen on {where}: {error.strerror or error}") from None
 

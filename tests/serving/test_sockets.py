@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import errno
 import os
+import re
 import resource
 import socket
 import time
@@ -423,6 +424,18 @@ def test_reuse_port(run: Any) -> None:
                     client.close()
 
     run(main)
+
+
+@pytest.mark.parametrize(
+    ("backlog", "error"), [(0, ValueError), (2**40, ValueError), ("x", TypeError), (True, TypeError), (None, TypeError)]
+)
+def test_a_backlog_that_is_none_leaves_nothing(run: Any, tmp_path: Path, backlog: Any, error: type[Exception]) -> None:
+    async def start() -> None:
+        with pytest.raises(error, match=f"backlog.*{re.escape(repr(backlog))}.*give 1 to "):
+            await echo_app().start(uds=str(tmp_path / "here"), backlog=backlog)
+
+    run(start)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_backlog(run: Any) -> None:
