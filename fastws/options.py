@@ -379,16 +379,8 @@ OF_A_ROUTE = frozenset(RouteOptions.__annotations__)
 #: Every option by name, in the order of the sections.
 TABLE = _rows(AppOptions)
 
-#: The deadlines that fastws keeps itself.
-TIMEOUTS = (
-    "handshake_timeout",
-    "message_timeout",
-    "send_timeout",
-    "ping_interval",
-    "ping_timeout",
-    "close_timeout",
-    "tcp_user_timeout",
-)
+#: The deadlines.
+TIMEOUTS = tuple(name for name, option in TABLE.items() if option.kind.metavar == "SECONDS")
 
 
 @final
