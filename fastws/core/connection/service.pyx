@@ -182,7 +182,7 @@ def stats(Service service not None):
     cdef list members = _members(service)
     for ws in members:
         opening += phase_is_opening(ws.phase)
-        buffered += ws.outbox.size + ws.held_start + ws.held_size + wire_held(ws)
+        buffered += ws.outbox.size + ws.held_start + ws.held_size + wire_unread(ws)
         buffered += ws.asides.waiting_size if ws.asides is not None else 0
         if ws.deflation is not None:
             for_compression += deflation_memory(ws.deflation)

@@ -105,7 +105,7 @@ cdef class Wire:                # between a socket and its bytes; see wire.pyx
     cdef int break_off(self, Socket socket) noexcept
     cdef int close(self, Socket socket) noexcept
     cdef bint watch(self, Socket socket, uint32_t interest) noexcept
-    cdef size_t held(self) noexcept
+    cdef size_t unread_size(self) noexcept
 
 cdef class Pushed(Wire):
     cdef Reactor reactor

@@ -81,9 +81,9 @@ cdef ssize_t _fails_with(int error) noexcept:
     return -1
 
 
-cdef size_t wire_held(Socket socket) noexcept:
-    """Bytes that the wire was given and that are still to be read."""
-    return 0 if socket.wire is None else socket.wire.held()
+cdef size_t wire_unread(Socket socket) noexcept:
+    """Bytes that a Wire was given and that are still to be read."""
+    return 0 if socket.wire is None else socket.wire.unread_size()
 
 
 cdef class Wire:
@@ -105,7 +105,7 @@ cdef class Wire:
     cdef bint watch(self, Socket socket, uint32_t interest) noexcept:
         return True
 
-    cdef size_t held(self) noexcept:
+    cdef size_t unread_size(self) noexcept:
         return 0
 
 
@@ -229,7 +229,7 @@ cdef class Pushed(Wire):
 
     # what the socket asks for
 
-    cdef size_t held(self) noexcept:
+    cdef size_t unread_size(self) noexcept:
         return self.unread
 
     cdef bint _wants_to_read(self) noexcept:
