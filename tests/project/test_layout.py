@@ -47,12 +47,6 @@ TESTED_IN = {
 }
 
 
-def code_of(path: Path) -> str:
-    """The source without comments and docstrings; strings in one pair of quotes stay."""
-    text = re.sub(r'"""(?:.|\n)*?"""', '""', path.read_text())
-    return "\n".join(re.sub(r'("[^"\n]*")|#.*', lambda found: found[1] or "", line) for line in text.splitlines())
-
-
 def included(path: Path) -> list[str]:
     return re.findall(r'^include "(?:core/)?([\w/]+)\.pyx"', path.read_text(), re.MULTILINE)
 
@@ -93,44 +87,6 @@ def test_each_half_is_compiled_alone(half: str, alone: str) -> None:
     whole = included(ROOT / "fastws" / "_speedups.pyx")
     parts = [name.removeprefix(f"{half}/") for name in whole if name.startswith(f"{half}/")]
     assert included(ROOT / "tests" / "core" / half / alone) == parts
-
-
-def test_one_place_speaks_to_the_kernel_about_bytes() -> None:
-    """TLS will be another wire, so nothing else reads, writes or shuts a descriptor."""
-    calls = re.compile(r"(?<![\w.])(?<!def )(?:recv|send|sendmsg|shutdown)\(")
-    for path in PARTS:
-        if path.stem != "wire":
-            assert calls.findall(code_of(path)) == [], path.name
-
-
-# What asyncio is used for
-
-
-@pytest.mark.parametrize("path", PARTS, ids=lambda path: path.name)
-def test_nothing_of_asyncio_per_connection(path: Path) -> None:
-    """No transport, task, future or timer of a connection's own: one reader and wake-up per reactor, whose timer is its
-    poller's, coroutines of the user's through fastws.serving.tasks, and a future where the user awaits drained()."""
-    code = re.sub(r'"[^"\n]*"', '""', code_of(path))
-    used = set(re.findall(r"\b(?:loop|asyncio)\.(\w+)\(", code))
-    allowed = {
-        "reactor": {"add_reader", "remove_reader", "call_soon", "is_running", "is_closed"},
-        "sending": {"create_future"},
-        "hub": {"call_soon", "call_soon_threadsafe", "is_closed"},
-    }
-    assert used <= allowed.get(path.stem, set())
-    words = r"create_task|ensure_future|call_at|create_server|connect_accepted_socket|Transport|StreamReader|Protocol\("
-    assert re.findall(words, code) == []
-    assert "call_later(" not in code
-
-
-def test_no_mutable_state_in_the_module() -> None:
-    """All state hangs off a reactor, so that there may be several."""
-    for path in PARTS:
-        for line in code_of(path).splitlines():
-            found = re.match(r"(?:cdef )?(?:\w+ )?(\w+) = (.*)", line)
-            if found and not line.startswith(("include", "@")):
-                assert found[1].isupper(), f"{path.name}: {line}"
-                assert not found[2].startswith(("[", "{", "list", "dict", "set")), f"{path.name}: {line}"
 
 
 # The package
