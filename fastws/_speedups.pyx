@@ -25,6 +25,7 @@ include "core/io/buffer.pyx"                # memory that Python may look into
 include "core/io/address.pyx"               # peers' addresses
 include "core/io/outbox.pyx"                # bytes that the kernel has not taken yet
 include "core/io/wire.pyx"                  # how bytes come and go: a descriptor, or a Wire
+include "core/io/pushed.pyx"                # a Wire over an asyncio.Transport
 include "core/io/socket.pyx"                # read, cork, queue, pause, shut
 include "core/io/listener.pyx"              # accept
 include "core/io/crowd.pyx"                 # who is here: the sockets of one server

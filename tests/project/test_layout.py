@@ -30,6 +30,7 @@ TESTED_IN = {
     "buffer": ["core/io/test_buffer.py", "hostile/test_api_buffers.py"],
     "deadlines": ["core/connection/test_deadlines.py", "hostile/test_deadlines.py"],
     "limits": ["hostile/test_limits.py", "hostile/test_floods.py"],
+    "wire": ["core/io/test_socket.py", "core/io/test_pushed.py"],
     "crowd": ["core/io/test_toy.py", "hostile/test_limits.py"],
     "prepared": ["core/connection/test_payload.py", "core/connection/test_compression_publish.py"],
     "opening": ["core/connection/test_opening.py", "app/test_upgrade_hooks.py", "hostile/test_upgrade.py"],

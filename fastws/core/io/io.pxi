@@ -98,7 +98,7 @@ cdef class Listener(Endpoint):
     cdef int wake_up(self) except -1
     cdef int shut_down(self) except -1
 
-cdef class Wire:                # between a socket and its bytes; see wire.pyx
+cdef class Wire:                # between a socket and its bytes
     cdef ssize_t read(self, Socket socket, uint8_t *to, size_t n) noexcept
     cdef ssize_t write(self, Socket socket, const iovec *pieces, int count) noexcept
     cdef int shut(self, Socket socket) noexcept
@@ -140,25 +140,29 @@ cdef class Pushed(Wire):
     cdef size_t _room(self) noexcept
 
 cdef class Socket(Endpoint):
-    cdef Wire wire              # None for a plain descriptor
-    cdef Socket previous, next  # in its roster
-    cdef flag linked
-    cdef flag settled           # in Crowd.settled, else in Crowd.transient
+    cdef Wire wire              # None for a plain descriptor; what follows leaves no hole between its fields
     cdef Address address
-    cdef uint16_t taken         # bytes of the outbox that the peer took since `stalled_at`, below PROGRESS
-    cdef Outbox outbox
-    cdef uint8_t *held          # input to process later: held_size bytes, which begin at held_start
-    cdef uint32_t held_start, held_size     # together they are no more than the reactor reads at once
-    cdef uint32_t stalled_at    # since when the peer takes nothing worth mentioning, while `blocked`
+    # what comes
+    cdef uint32_t held_start, held_size     # input to process later; together no more than the reactor reads at once
     cdef uint32_t paused_at     # since when there are `pauses`, or it is `resumed`
+    cdef uint8_t *held          # held_size bytes, which begin at held_start
     cdef uint8_t pauses         # reasons not to read; 0 while reading
-    cdef flag blocked           # the kernel's send buffer is full
-    cdef flag marked            # listed for the end of the turn
     cdef flag resumed           # what is held is to be processed when this turn ends, and nothing read before that
     cdef flag feeding           # its input is being processed
+    # what goes
+    cdef flag blocked           # the kernel's send buffer is full
+    cdef uint32_t stalled_at    # since when the peer takes nothing worth mentioning, while `blocked`
+    cdef Outbox outbox
+    cdef uint16_t taken         # bytes of it that the peer took since then, below PROGRESS
+    # its end
     cdef flag hung_up           # input is thrown away, and our direction shut once the outbox is empty
     cdef flag shut
     cdef flag broken            # nothing more is sent; the poller will report the end
+    # where it is listed
+    cdef flag linked
+    cdef flag settled           # in Crowd.settled, else in Crowd.transient
+    cdef flag marked            # for the end of the turn
+    cdef Socket previous, next  # in its roster
     # what a subclass answers, of what is received
     cdef Py_ssize_t on_input(self, uint8_t *data, size_t n) except -1
     cdef uint8_t *on_window(self, size_t *room) except? NULL
