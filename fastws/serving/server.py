@@ -102,14 +102,14 @@ class Server:
         one that has none or whose own is a proxy's; by default it is the socket's. Limits hold as for any other: over
         `max_connections` it is answered with 503, and while more than `max_pending_handshakes` wait for their first
         bytes, the oldest are closed. RuntimeError in another loop than the server's, or once the server is stopping;
-        ValueError for what is no stream socket, is a TLS one, for more data, or for what is no address; OSError where
-        the socket is not connected.
+        ValueError for what is closed, is no stream socket, is a TLS one, for more data, or for what is no address;
+        OSError where the socket is not connected.
         """
         own = take_over(sock)
         try:
             if self._is_parents or self._stopped.done() or self._stopping:
                 raise RuntimeError("the server is stopping or has stopped: start another one to adopt connections")
-            if asyncio.get_running_loop() is not self._loop:
+            if not self._runs_here():
                 raise RuntimeError("a server belongs to its event loop: adopt in it, by loop.call_soon_threadsafe say")
             host, port = address_of(own, peer)
             prepare_connection(own, self._user_timeout)
@@ -117,6 +117,12 @@ class Server:
         except BaseException:
             own.close()  # nothing, where the connection has it already
             raise
+
+    def _runs_here(self) -> bool:
+        try:
+            return asyncio.get_running_loop() is self._loop
+        except RuntimeError:  # a thread without a loop
+            return False
 
     def stats(self) -> Stats:
         """As `App.stats`, for this server; all 0 in the child of a fork."""

@@ -135,7 +135,11 @@ def take_over(sock: socket.socket) -> socket.socket:
     """A socket object of ours for a connected stream socket, which is detached. Of what kind it is, the system says:
     `sock` may say what its maker believed. A socket that cannot be taken over is closed, too."""
     if not isinstance(sock, socket.socket):
-        raise TypeError(f"a connection to adopt is a socket.socket, got {type(sock).__name__}")
+        raise TypeError(
+            f"a connection to adopt is a socket.socket, got {type(sock).__name__}: accept with loop.sock_accept(), say"
+        )
+    if sock.fileno() < 0:
+        raise ValueError(f"{sock!r} is closed: it cannot be served")
     encrypted = hasattr(sock, "do_handshake")
     own = socket.socket(fileno=sock.detach())
     if encrypted or own.type != socket.SOCK_STREAM:
@@ -161,13 +165,15 @@ def address_of(sock: socket.socket, peer: tuple[Any, ...] | None) -> tuple[bytes
         if sock.family not in INTERNET:
             return b"", 0
         peer = name
+    if not isinstance(peer, tuple) or len(peer) < 2:
+        raise TypeError(f"peer={peer!r} is no address: give (host, port), ('192.0.2.1', 50000) say")
     host, port = peer[:2]  # of IPv6 there are four
     if isinstance(port, bool) or not isinstance(port, int):
         raise TypeError(f"port {port!r} of the peer is no int")
     if not 0 <= port <= 65_535:
         raise ValueError(f"port {port} of the peer is out of range: give 0 to 65535")
     for family in INTERNET:
-        with suppress(OSError):
+        with suppress(OSError, TypeError):
             return socket.inet_pton(family, host), port
     raise ValueError(f"{host!r} is no address: give the peer's as 192.0.2.1 or 2001:db8::1")
 

@@ -7,6 +7,7 @@ import contextlib
 import gc
 import logging
 import os
+import re
 import socket
 import ssl
 import threading
@@ -175,6 +176,14 @@ def test_what_cannot_be_adopted(serve: Serving, tmp_path: Path) -> None:
         ours, theirs = socket.socketpair()
         refused(server, ours, TypeError, "bytes-like", data=data)
         theirs.close()
+    for peer in ("192.0.2.1", 5, ("192.0.2.1",), ["192.0.2.1", 5]):
+        ours, theirs = socket.socketpair()
+        refused(server, ours, TypeError, f"peer={re.escape(repr(peer))} is no address: give", peer=peer)
+        theirs.close()
+    for host in (5, b"192.0.2.1", None):
+        ours, theirs = socket.socketpair()
+        refused(server, ours, ValueError, "is no address: give", peer=(host, 5))
+        theirs.close()
     for port in (True, 1.5, "80"):
         ours, theirs = socket.socketpair()
         refused(server, ours, TypeError, "of the peer is no int", peer=("192.0.2.1", port))
@@ -183,9 +192,10 @@ def test_what_cannot_be_adopted(serve: Serving, tmp_path: Path) -> None:
     refused(server, pairs[2][0], ValueError, "262,145 bytes of data, more than 262,144", data=bytes((1 << 18) + 1))
     for _, theirs in pairs[:3]:
         assert theirs.recv(1) == b""
-    with pytest.raises(RuntimeError, match=r"running|belongs to its event loop"):
+    with pytest.raises(RuntimeError, match="belongs to its event loop: adopt in it"):
         server.server.adopt(pairs[3][0])
     assert pairs[3][0].fileno() == -1
+    refused(server, pairs[3][0], ValueError, "is closed")
     for _, theirs in pairs:
         theirs.close()
     assert server.stats()["accepted"] == 0
