@@ -24,7 +24,7 @@ cdef class Hub:
             message = prepared_in(self, data, False)
         handed = self._deliver(topic, message, compressing_wish(compress), sender)
         if self.watchers:
-            self._tell("published", topic, message)
+            _tell(self.watchers, "published", topic, message)
         return handed
 
     def deliver(self, topic, PreparedMessage message not None):
@@ -91,32 +91,39 @@ cdef class Hub:
         """It had no subscriber left in one of the servers."""
         if topic in self.wanted and not self._count(topic):
             self.wanted.discard(topic)
-            self._tell("last_subscriber", topic)
+            _tell(self.watchers, "last_subscriber", topic)
             if topic in self.wanted:        # a server in another thread has gained one, and may have been quicker
-                self._tell("first_subscriber", topic)
+                _tell(self.watchers, "first_subscriber", topic)
 
-    def _tell(self, str change, *arguments):
-        """Tells all of the watchers, although one may raise."""
-        error = None
-        for watcher in tuple(self.watchers):
-            try:
-                getattr(watcher, change)(*arguments)
-            except BaseException as raised:
-                error = raised
-        if error is not None:
-            raise error
+
+def _tell(list watchers, str change, *arguments):
+    """Tells all of them, although one may raise."""
+    error = None
+    for watcher in tuple(watchers):
+        try:
+            getattr(watcher, change)(*arguments)
+        except BaseException as raised:
+            error = raised
+    if error is not None:
+        raise error
 
 
 cdef int hub_gained(Hub hub, str topic) except -1:
     """A server has a first subscriber of the topic. Where a watcher raises, at the recursion limit say, this does,
-    and the next subscriber is the first."""
+    those before it are told that there is none, and the next subscriber is the first."""
+    cdef list told = []
     if hub.watchers and topic not in hub.wanted:
         hub.wanted.add(topic)
         try:
             for watcher in tuple(hub.watchers):
                 watcher.first_subscriber(topic)
+                told.append(watcher)
         except BaseException:
             hub.wanted.discard(topic)
+            try:
+                _tell(told, "last_subscriber", topic)
+            except Exception:
+                pass
             raise
     return 0
 

@@ -229,6 +229,29 @@ def test_one_that_raises_keeps_no_other_from_being_told(serve: Serving) -> None:
     eventually(lambda: later.told == [("first", "a"), ("published", "a"), ("last", "a")])
 
 
+def test_where_one_raises_the_others_know_that_there_is_no_subscriber(serve: Serving) -> None:
+    """Else a link to another process would go on asking for a topic that nobody here has."""
+
+    class Raising(Watcher):
+        def first_subscriber(self, topic: str) -> None:
+            super().first_subscriber(topic)
+            raise ArithmeticError(topic)
+
+    server, before = start(serve)
+    raising, after = Raising(), Watcher()
+    for watcher in (raising, after):
+        server.call(server.app._hub.watch, watcher)
+    client = RawClient.open(server.port)
+    ws = newest(server)
+    with pytest.raises(ArithmeticError):
+        server.call(ws.subscribe, "a")
+    assert (before.told, raising.told, after.told) == ([("first", "a"), ("last", "a")], [("first", "a")], [])
+    assert server.call(lambda: ws.subscriptions) == ()
+    server.app._hub.unwatch(raising)
+    say(server, client, "+a", "-a")
+    assert (before.told[2:], after.told) == ([("first", "a"), ("last", "a")],) * 2
+
+
 def test_one_that_raises_at_once_does_not_watch(serve: Serving) -> None:
     class Raising(Watcher):
         def first_subscriber(self, topic: str) -> None:
