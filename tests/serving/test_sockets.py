@@ -303,7 +303,7 @@ def test_a_start_that_fails_leaves_no_file(run: Any, tmp_path: Path) -> None:
         soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
         resource.setrlimit(resource.RLIMIT_NOFILE, (free + 1, hard))
         try:
-            with pytest.raises(OSError, match="opening a poller"):
+            with pytest.raises(OSError, match="cannot open a poller: Too many open files"):
                 await app.start(uds=str(path))
         finally:
             resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))

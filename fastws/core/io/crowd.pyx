@@ -134,7 +134,7 @@ cdef class Crowd:
         error = self.reactor.watch(listener, POLL_READ)
         if error:
             self.listeners.remove(listener)
-            raise OSError(error, "polling a listening socket")
+            raise OSError(error, f"cannot poll a listening socket: {strerror(error).decode()}")
         return 0
 
     def stop_listening(self):
