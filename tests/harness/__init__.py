@@ -20,7 +20,7 @@ from .frames import (
     in_fragments,
     parse,
 )
-from .in_loop import client_of, echo_app, echoes, elsewhere, serves, unix_client, unix_echoes, until
+from .in_loop import client_of, echo_app, echoes, elsewhere, run_until, serves, unix_client, unix_echoes, until
 from .leaks import Serving, Traps, at_rest, held, open_fds, server_end, unaccounted
 from .recorder import ANY, Recorder, echo, make_app
 from .server import PATIENCE, ServerThread, eventually, new_loop, on_loop
@@ -76,6 +76,7 @@ __all__ = [
     "read_slowly",
     "request_bytes",
     "reset_at_close",
+    "run_until",
     "server_end",
     "serves",
     "slow_client",

@@ -56,6 +56,25 @@ async def until(check: Callable[[], Any], within: float = 3.0) -> None:
         await asyncio.sleep(0.005)
 
 
+def run_until(check: Callable[[], object], within: float = 5.0) -> None:
+    """What nest_asyncio does in run_until_complete(): the loop that runs this runs on inside."""
+    loop: Any = asyncio.get_running_loop()
+    task = asyncio.current_task()
+    deadline = time.monotonic() + within * PATIENCE
+    if task is not None:
+        asyncio.tasks._leave_task(loop, task)
+    try:
+        while not check():
+            assert time.monotonic() < deadline, "what the nested loop waits for has not come"
+            loop.call_later(0.005, lambda: None)  # so that it does not wait without end
+            loop._run_once()
+    finally:
+        for _ in range(1000):  # the iteration outside takes as many as were ready before this one took some
+            loop.call_soon(lambda: None)
+        if task is not None:
+            asyncio.tasks._enter_task(loop, task)
+
+
 def unix_client(path: str) -> RawClient:
     sock = socket.socket(socket.AF_UNIX)
     sock.connect(path)

@@ -24,6 +24,7 @@ from harness import (
     fill,
     make_app,
     request_bytes,
+    run_until,
     unaccounted,
 )
 from harness.deflating import DeflateClient, Params, compressed, deflate
@@ -31,25 +32,6 @@ from harness.deflating import DeflateClient, Params, compressed, deflate
 import fastws
 
 SOON = 0.1 * PATIENCE
-
-
-def run_until(check: Callable[[], object], within: float = 5.0) -> None:
-    """What nest_asyncio does in run_until_complete(): the loop that runs this runs on inside."""
-    loop: Any = asyncio.get_running_loop()
-    task = asyncio.current_task()
-    deadline = time.monotonic() + within * PATIENCE
-    if task is not None:
-        asyncio.tasks._leave_task(loop, task)
-    try:
-        while not check():
-            assert time.monotonic() < deadline, "what the nested loop waits for has not come"
-            loop.call_later(0.005, lambda: None)  # so that it does not wait without end
-            loop._run_once()
-    finally:
-        for _ in range(1000):  # the iteration outside takes as many as were ready before this one took some
-            loop.call_soon(lambda: None)
-        if task is not None:
-            asyncio.tasks._enter_task(loop, task)
 
 
 class Nesting:

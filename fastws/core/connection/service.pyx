@@ -84,7 +84,7 @@ def adopt(Service service not None, sock, bytes data not None, bytes host not No
     address_set(&ws.address, host, port)
     error = service.admit(ws, <int>sock.fileno())
     if error:
-        raise OSError(error, "polling a connection")
+        raise OSError(error, f"cannot poll a connection: {strerror(error).decode()}")
     sock.detach()
     if data:
         ws.come_back()
@@ -113,6 +113,7 @@ def leave_to_parent(Service service not None):
         ws.close_due = False
         callback_forget(ws)
     service.open_count = 0
+    service.stopping = True
     service.reactor.leave_to_parent()
 
 

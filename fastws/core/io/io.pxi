@@ -109,6 +109,7 @@ cdef class Wire:                # between a socket and its bytes
 
 cdef class Pushed(Wire):
     cdef Reactor reactor
+    cdef Crowd crowd
     cdef Socket socket          # None once it is closed
     cdef object transport
     # what comes
@@ -135,7 +136,6 @@ cdef class Pushed(Wire):
     cdef uint32_t ready(self) noexcept
     cdef bint is_due(self) noexcept
     cdef int see_to_transport(self) except -1
-    cdef bint lingers(self, uint32_t now) noexcept
     cdef bint _wants_to_read(self) noexcept
     cdef size_t _room(self) noexcept
 
@@ -262,7 +262,8 @@ cdef class Reactor:
     cdef uint32_t watched_room
     cdef uint32_t generation            # of the endpoint that came last
     cdef Pushed wires                   # a chain of those with something for their sockets, or for their transports
-    cdef list lingering                 # closed ones, whose transports still send
+    cdef Pushed wires_now               # those of them that this turn still has to see to
+    cdef set lingering                  # closed ones, whose transports have not ended
     # the one timer
     cdef int timer
     cdef uint32_t tick, sweep_at

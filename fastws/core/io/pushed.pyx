@@ -8,6 +8,7 @@ cdef enum:
 
 
 @cython.final
+@cython.trashcan(True)                      # freeing one may free the next of its chain
 cdef class Pushed(Wire):
     """Has a socket's bytes carried by an asyncio.Transport. The transport, or the protocol that it has, calls
     data_received() and the other methods of asyncio.Protocol.
@@ -18,7 +19,7 @@ cdef class Pushed(Wire):
 
     def __cinit__(self, Socket socket not None, transport):
         self.socket, self.transport = socket, transport
-        self.reactor = socket.reactor
+        self.reactor, self.crowd = socket.reactor, socket.crowd
         self.given = b""
         self.waiting = deque()
         self.written = []
@@ -26,7 +27,8 @@ cdef class Pushed(Wire):
 
     cdef int begin(self) except -1:
         """The socket is served from now on."""
-        self.transport.set_write_buffer_limits(0)   # so that it is `full` as long as it has something unsent
+        # So that it is `full` while it has something unsent. With 0 a TLS transport says so while it has nothing.
+        self.transport.set_write_buffer_limits(1)
         self.shuts = self.transport.can_write_eof()
         self.socket.wire = self
         self.socket.fd = NO_DESCRIPTOR
@@ -56,6 +58,7 @@ cdef class Pushed(Wire):
         self.ended = self.lost = True
         self.broken |= error is not None
         self.full = False
+        self.reactor.lingering.discard(self)
         self.reactor.tell(self)
 
     def pause_writing(self):
@@ -90,7 +93,8 @@ cdef class Pushed(Wire):
         )
 
     cdef int see_to_transport(self) except -1:
-        """Asks it for what is due. Where that raises, the connection is broken, and the transport aborted next."""
+        """Asks it for what is due. Where that raises, the connection is broken, and the transport aborted next. An
+        OSError is the peer's: asyncio's write_eof() raises one where that has reset the connection."""
         cdef bint reads = self._wants_to_read()
         if self.lost:
             return 0
@@ -112,18 +116,12 @@ cdef class Pushed(Wire):
             if self.close_due and not self.lost:
                 self.close_due = False
                 self.transport.close()
+        except OSError:
+            self.broken = self.abort_due = True
         except BaseException:
             self.broken = self.abort_due = True
             raise
         return 0
-
-    cdef bint lingers(self, uint32_t now) noexcept:
-        """It is closed, and has something unsent still. After LINGER it is ended."""
-        if self.lost or not self.full:
-            return False
-        if now - self.closed_at >= LINGER:
-            self.abort_due = True
-        return True
 
     # what the socket asks for
 

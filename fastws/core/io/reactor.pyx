@@ -51,7 +51,7 @@ cdef class Reactor:
         self.marked = []
         self.put_off = []
         self.lines = []
-        self.lingering = []
+        self.lingering = set()
         self.poller = self.timer = -1
         self.input = Buffer(INPUT_SIZE)
         self.cork = <uint8_t *>PyMem_Malloc(CORK_SIZE)
@@ -60,10 +60,10 @@ cdef class Reactor:
         self.read_clock()
         self.poller = poller_open()
         if self.poller < 0:
-            raise OSError(errno, "opening a poller")
+            raise OSError(errno, f"cannot open a poller: {strerror(errno).decode()}")
         self.timer = poller_timer_open(self.poller, TIMER_KEY)
         if self.timer < 0:
-            raise OSError(errno, "opening a timer")
+            raise OSError(errno, f"cannot open a timer: {strerror(errno).decode()}")
         self.turn_call = self._end_turn
         loop.add_reader(self.poller, self._wake)
         self._let_nest()
@@ -210,7 +210,7 @@ cdef class Reactor:
                 self.input = Buffer(INPUT_SIZE)
                 outer.uncork()
                 self.fed = self.corked_for = None
-            if self.wires is not None:
+            if self.wires is not None or self.wires_now is not None:
                 self._see_to_wires()
             if take:
                 self._take()
@@ -222,7 +222,9 @@ cdef class Reactor:
             if outer is not None:
                 self.fed, self.input = outer, outer_input
             # Every reason for which ask_turn() is called must be here: within a turn, ask_turn() may have done nothing.
-            if self.marked or self.put_off or self.overlooked or self.lines or self.wires is not None:
+            if self.marked or self.put_off or self.overlooked or self.lines:
+                self.ask_turn()
+            elif self.wires is not None or self.wires_now is not None:
                 self.ask_turn()
             elif self._empty_crowd() is not None:
                 self.ask_turn()
@@ -269,35 +271,31 @@ cdef class Reactor:
         return 0
 
     cdef int _see_to_wires(self) except -1:
-        """What comes meanwhile is for the next time. Where one raises, the others are not forgotten."""
-        cdef Pushed first = self.wires, wire
-        self.wires = None
-        try:
-            while first is not None:
-                wire, first = first, first.next
-                wire.next = None
-                wire.listed = False
-                self._see_to_wire(wire)
-        finally:
-            while first is not None:
-                wire, first = first, first.next
-                wire.listed = False
-                self.list_wire(wire)
+        """What comes meanwhile is for the next time. A turn inside this one, or after one that raised, goes on with
+        what this one has left."""
+        cdef Pushed wire
+        if self.wires_now is None:
+            self.wires_now, self.wires = self.wires, None
+        while self.wires_now is not None:
+            wire = self.wires_now
+            self.wires_now, wire.next = wire.next, None
+            wire.listed = False
+            if self.wires_now is not None and self.may_nest:
+                self.ask_turn()             # for the loop that a callback may run
+            self._see_to_wire(wire)
         return 0
 
     cdef int _see_to_wire(self, Pushed wire) except -1:
         cdef Socket socket = wire.socket    # its end may be among the events
         cdef uint32_t events = wire.ready()
-        cdef bint closes
         try:
             if events:
                 socket.on_ready(events)
             if wire.is_due():
-                closes = wire.close_due
-                wire.see_to_transport()
-                if closes and wire.full:
-                    self.lingering.append(wire)
+                if wire.close_due:
+                    self.lingering.add(wire)
                     self.sweep_within(LINGER)
+                wire.see_to_transport()
             if wire.ready() or wire.is_due():
                 self.list_wire(wire)
         except BaseException as error:
@@ -306,13 +304,17 @@ cdef class Reactor:
                 self.failed(socket, error)
             elif not isinstance(error, Exception):
                 raise
+            else:
+                wire.crowd.log_later(None, "a transport does not close; it is aborted", (), error)
         return 0
 
     cdef int _see_to_lingering(self) except -1:
+        """A transport has LINGER for its last bytes and its end."""
         cdef Pushed wire
-        self.lingering = [wire for wire in self.lingering if wire.lingers(self.now)]
-        for wire in self.lingering:
-            if wire.abort_due:
+        for wire in list(self.lingering):
+            if self.now - wire.closed_at >= LINGER:
+                self.lingering.discard(wire)
+                wire.abort_due = True
                 self.list_wire(wire)
         return self.sweep_within(LINGER) if self.lingering else 0
 

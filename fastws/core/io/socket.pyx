@@ -271,7 +271,7 @@ cdef class Socket(Endpoint):
                 self.paused_at = self.reactor.now
             self.watch_for(self.interest & ~<uint32_t>POLL_READ | POLL_PEER_SHUT)
         self.pauses |= reason
-        return 0
+        return 0 if self.wire is None else self.mark()      # for a turn, in which the wire is seen to
 
     cdef int resume(self, uint8_t reason) except -1:
         if not self.pauses & reason:
@@ -280,6 +280,8 @@ cdef class Socket(Endpoint):
         if self.pauses:
             return 0
         self.watch_for(self.interest & ~<uint32_t>POLL_PEER_SHUT | POLL_READ)
+        if self.wire is not None:
+            self.mark()
         if not self.held_size and not self.resumed:
             return self.on_resumed()
         self.resumed = True                 # it waits for its turn, where _feed_held() says the same

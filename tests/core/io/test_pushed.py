@@ -5,14 +5,19 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
+import os
 import random
 import socket
+import ssl
+import threading
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import pytest
+import trustme
 from harness import (
     BINARY,
+    CLOSE,
     TEXT,
     RawClient,
     Recorder,
@@ -22,8 +27,10 @@ from harness import (
     on_loop,
     open_fds,
     request_bytes,
+    run_until,
     until,
 )
+from harness.forks import in_child
 
 import fastws
 from fastws import _speedups
@@ -58,10 +65,13 @@ class Door(asyncio.Protocol):
 
 
 @contextlib.asynccontextmanager
-async def door(app: Any, spoil: Callable[[Any, Any], Any] | None = None) -> AsyncIterator[tuple[Any, int]]:
+async def door(
+    app: Any, spoil: Callable[[Any, Any], Any] | None = None, tls: ssl.SSLContext | None = None
+) -> AsyncIterator[tuple[Any, int]]:
     """A server of ours without a listener, and the port of theirs."""
     async with await app.start(listen=None) as server:
-        theirs = await asyncio.get_running_loop().create_server(lambda: Door(server, spoil), "127.0.0.1", 0)
+        loop = asyncio.get_running_loop()
+        theirs = await loop.create_server(lambda: Door(server, spoil), "127.0.0.1", 0, ssl=tls)
         for sock in theirs.sockets:  # accepted ones inherit it; the kernel would take 32 MiB
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 262_144)
         yield server, theirs.sockets[0].getsockname()[1]
@@ -69,11 +79,11 @@ async def door(app: Any, spoil: Callable[[Any, Any], Any] | None = None) -> Asyn
         await theirs.wait_closed()
 
 
-def run(loop_kind: str, app: Any, talk: Callable[[int], None]) -> dict[str, Any]:
+def run(loop_kind: str, app: Any, talk: Callable[[int], None], tls: ssl.SSLContext | None = None) -> dict[str, Any]:
     """The server's figures after talk(port), which runs in a thread."""
 
     async def main() -> dict[str, Any]:
-        async with door(app) as (server, port):
+        async with door(app, tls=tls) as (server, port):
             await asyncio.to_thread(talk, port)
             for _ in range(1000):
                 if not server.stats()["sockets"]:
@@ -202,6 +212,66 @@ def test_ends(loop_kind: str, no_leaked_fds: None, how: str) -> None:
     on_loop(loop_kind, main())
 
 
+def test_over_tls(loop_kind: str, no_leaked_fds: None, caplog: pytest.LogCaptureFixture) -> None:
+    """What the loops' own TLS decrypts is served, and what a peer of it may do brings no line in the log."""
+    authority = trustme.CA()
+    ours, theirs = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    authority.issue_cert("127.0.0.1").configure_cert(ours)
+    authority.configure_trust(theirs)
+
+    def connect(port: int) -> RawClient:
+        sock = theirs.wrap_socket(socket.create_connection(("127.0.0.1", port)), server_hostname="127.0.0.1")
+        client = RawClient(sock, 20.0)
+        client.handshake("/")
+        return client
+
+    def talk(port: int) -> None:
+        client = connect(port)
+        for size in (0, 1, 100, 70_000, 1_000_000):
+            client.send("x" * size)
+            assert client.recv() == "x" * size
+        client.send_close(1000)
+        client.expect_close(1000)
+        client.close()
+        late = connect(port)
+        for _ in range(20):
+            late.send("y" * 100_000)
+        assert [late.recv() for _ in range(20)] == ["y" * 100_000] * 20
+        late.send_close(1000)
+        late.reset()
+        vanishing = connect(port)
+        vanishing.send("z" * 1000)
+        os.close(vanishing.sock.detach())  # without TLS's own end
+
+    recorder = Recorder()
+    app = make_app(recorder.handler(echo=True), max_backpressure=1 << 24)
+    stats = run(loop_kind, app, talk, ours)
+    assert stats["accepted"] == 3
+    assert [record for record in caplog.records if record.name.startswith("fastws")] == []
+
+
+def test_a_peer_that_resets_after_our_close_is_no_error(
+    loop_kind: str, no_leaked_fds: None, caplog: pytest.LogCaptureFixture
+) -> None:
+    """asyncio's write_eof() raises then."""
+    app = make_app(Closing())
+
+    def talk(port: int) -> None:
+        for _ in range(30):
+            client = RawClient.open(port)
+            client.recv_frame()
+            client.send_close(1000)
+            client.reset()
+
+    assert run(loop_kind, app, talk)["closed"]["by_app"] == 30
+    assert [record for record in caplog.records if record.exc_info] == []
+
+
+class Closing:
+    def open(self, ws: Any) -> None:
+        ws.close(1000)
+
+
 class Spoilt:
     """The transport, but for one method, which does something else on its n-th call."""
 
@@ -290,7 +360,7 @@ class MemoryTransport:
         self.reading = True
 
     def set_write_buffer_limits(self, high: int) -> None:
-        assert high == 0
+        assert high == 1
 
     def can_write_eof(self) -> bool:
         return True
@@ -494,13 +564,11 @@ def test_slow_peers_that_are_ended_leave_no_descriptor(loop_kind: str, no_leaked
 
 
 def test_last_bytes_have_a_time(loop_kind: str, no_leaked_fds: None) -> None:
-    """A transport that cannot send what it was handed before the close is ended after ten seconds."""
+    """A transport that has not ended ten seconds after its close is ended: it cannot send what it was handed before."""
     recorder = Recorder()
 
     async def play(server: Any) -> None:
-        transport = memory_transport(
-            server, write=lambda self, data: (self.out.extend(data), self.wire.pause_writing())
-        )
+        transport = memory_transport(server)
         transport.wire.data_received(request_bytes(method="GET", path="/nowhere"))
         await until(lambda: transport.out)
         transport.wire.eof_received()
@@ -514,3 +582,116 @@ def test_last_bytes_have_a_time(loop_kind: str, no_leaked_fds: None) -> None:
         await until(lambda: transport.aborted)
 
     on_a_server(loop_kind, make_app(recorder.handler()), play)
+
+
+def test_reading_goes_on_in_the_next_turn(loop_kind: str, no_leaked_fds: None) -> None:
+    """No timer is waited for: none rings while the clock is held."""
+    recorder = Recorder()
+
+    async def play(server: Any) -> None:
+        transport = memory_transport(server)
+        transport.wire.data_received(request_bytes())
+        await until(lambda: recorder.sockets)
+        reactor_of(asyncio.get_running_loop()).hold_clock()
+        (ws,) = recorder.sockets
+        for number in range(3):
+            ws.pause_reading()
+            await until(lambda: not transport.reading)
+            transport.wire.data_received(build(TEXT, b"%d" % number))
+            ws.resume_reading()
+            await until(lambda: len(recorder.events) == 2 + number)  # noqa: B023
+            assert transport.reading
+        transport.wire.connection_lost(None)
+
+    on_a_server(loop_kind, make_app(recorder.handler()), play)
+
+
+def test_the_others_are_seen_to_while_a_callback_runs_the_loop(no_leaked_fds: None) -> None:
+    """Those, too, that have something in the same turn."""
+    got: list[str] = []
+
+    class Handler:
+        def message(self, ws: Any, data: str) -> None:
+            got.append(data)
+            if len(got) == 1:
+                run_until(lambda: len(got) == 3)
+
+    async def play(server: Any) -> None:
+        transports = [memory_transport(server) for _ in range(3)]
+        for transport in transports:
+            transport.wire.data_received(request_bytes())
+        await until(lambda: len(server.connections) == 3)
+        for number, transport in enumerate(transports):
+            transport.wire.data_received(build(TEXT, b"%d" % number))
+        await until(lambda: sorted(got) == ["0", "1", "2"])
+        for transport in transports:
+            transport.wire.connection_lost(None)
+
+    on_a_server("asyncio", make_app(Handler()), play)
+
+
+@pytest.mark.parametrize("closes", ["before", "after"])
+def test_what_close_raises_is_logged(loop_kind: str, caplog: pytest.LogCaptureFixture, closes: str) -> None:
+    """Also where the socket has gone, and only the transport is left; that is aborted then."""
+    recorder = Recorder()
+
+    async def play(server: Any) -> None:
+        transport = memory_transport(server, close=lambda self: fail())
+        transport.wire.data_received(request_bytes())
+        await until(lambda: recorder.sockets)
+        if closes == "before":
+            transport.can_write_eof = lambda: False
+            recorder.sockets[0].close(1000)
+            transport.wire.data_received(build(CLOSE, b"\x03\xe8"))
+            transport.wire.eof_received()
+        else:
+            recorder.sockets[0].terminate()
+            transport.wire.eof_received()
+        await until(lambda: transport.aborted)
+
+    on_a_server(loop_kind, make_app(recorder.handler()), play)
+    assert [type(record.exc_info[1]) for record in caplog.records if record.exc_info] == [ArithmeticError]
+
+
+def test_a_chain_of_them_is_freed_without_recursion(no_leaked_fds: None) -> None:
+    """Their loop was closed before the server was stopped. A thread with a small stack frees them."""
+    many = 40_000
+
+    async def begin() -> Any:
+        server = await make_app(lambda ws, data: None, max_connections=many).start(listen=None)
+        for number in range(many):
+            transport = memory_transport(server)
+            transport.wire.data_received(request_bytes())
+            transport.wire = None  # else a collection would take the chain apart
+            if number % 100 == 0:
+                await asyncio.sleep(0)
+        await until(lambda: len(server.connections) == many)
+        return server
+
+    freed = []
+
+    def free() -> None:
+        loop = asyncio.new_event_loop()
+        server = loop.run_until_complete(begin())
+        loop.close()
+        server.abandon()
+        del server, loop
+        gc.collect()
+        freed.append(True)
+
+    size = threading.stack_size(1 << 18)
+    thread = threading.Thread(target=free)
+    thread.start()
+    thread.join()
+    threading.stack_size(size)
+    assert freed
+
+
+def test_the_child_of_a_fork_pushes_nothing(loop_kind: str) -> None:
+    async def play(server: Any) -> None:
+        def push() -> None:
+            memory_transport(server)
+
+        assert "the server is stopping" in in_child(push)
+
+    on_a_server(loop_kind, make_app(Recorder().handler()), play)
