@@ -20,10 +20,13 @@ ALONE := $(wildcard tests/core/protocol/build.py tests/core/io/build.py tests/si
 build-alone = $(foreach build,$(ALONE),$(1) $(build) || exit 1;)
 
 export PIP_ROOT_USER_ACTION := ignore
+# The tests start hundreds of processes: each would compile the package again.
+unexport PYTHONDONTWRITEBYTECODE
 
 .DELETE_ON_ERROR:
-.PHONY: help run build alone node-ws bench-node test lint test-here test-bench browser docs screenshot test-versions \
-	$(VERSIONS:%=test-%) test-asan simd simd-here simd-emulated fuzz soak soak-asan autobahn nightly bench clean
+.PHONY: help run build alone node-ws bench-node test lint test-here test-bench test-slow browser docs screenshot \
+	test-versions $(VERSIONS:%=test-%) test-asan simd simd-here simd-emulated fuzz soak soak-asan autobahn nightly bench \
+	clean
 
 help:  ## list the targets
 	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 25
@@ -33,13 +36,19 @@ run: $(VENV)/.built  ## serve the demo on http://127.0.0.1:8765, or another PORT
 
 build: $(VENV)/.built $(VENV)/.tools alone  ## build the extension in place, warnings as errors
 
-test: lint test-here test-bench browser  ## what a change must pass, but for the slower test-versions and autobahn
+# Without what is marked as slow, and with a quarter of the examples of what is marked as sampled.
+test: MARKED := -m 'not slow'
+test: export EXAMPLES ?= 0.25
+test: lint test-here test-bench browser  ## what a change must pass, but for test-slow, test-versions, autobahn
 
 test-here: build node-ws
-	$(BIN)/python -m pytest $(PARALLEL) tests $(NO_BROWSER)
+	$(BIN)/python -m pytest $(PARALLEL) tests $(NO_BROWSER) $(MARKED)
 
 test-bench: build bench-node
-	$(BIN)/python -m pytest bench
+	$(BIN)/python -m pytest -n 2 --dist loadfile bench $(MARKED)
+
+test-slow: build node-ws  ## what `make test` leaves out: tests that are slow, all the examples
+	$(BIN)/python -m pytest $(PARALLEL) -m 'slow or sampled' tests $(NO_BROWSER) bench
 
 lint: $(VENV)/.built $(VENV)/.tools  ## ruff, mypy, and the stubs against the extension
 	$(BIN)/ruff check

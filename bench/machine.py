@@ -39,10 +39,12 @@ def compiled(name: str, *flags: str) -> Path:
         if compiler is None:
             raise BenchError("no C compiler found: install cc, or set CC")
         BUILD.mkdir(exist_ok=True)
-        command = [compiler, *C_FLAGS, *flags, "-o", str(target), str(source), *LIBRARIES.get(name, [])]
+        fresh = f"{target}.{os.getpid()}"  # tests in another process may want the program, too
+        command = [compiler, *C_FLAGS, *flags, "-o", fresh, str(source), *LIBRARIES.get(name, [])]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode:
             raise BenchError(f"{source.name} does not compile:\n{done.stderr}")
+        os.replace(fresh, target)
     return target
 
 

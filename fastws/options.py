@@ -417,7 +417,7 @@ class Options:
 
     def replaced(self, changes: Mapping[str, Any]) -> "Options":
         """These options with some changed. Errors as from `Options()`."""
-        return Options(**{**vars(self), **changes})
+        return Options(**{**vars(self), **changes}) if changes else self
 
     def for_route(self, changes: Mapping[str, Any]) -> "Options":
         """These options with a route's own. TypeError for one that is not a route's to set."""

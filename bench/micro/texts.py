@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from functools import cache
 from random import Random
 
+TEXTS = ("ascii", "latin-1", "cyrillic", "cjk", "mixed")
 LARGEST = 1 << 20
 
 Letters = tuple[int, int]  # the first and the last
@@ -35,17 +37,15 @@ def _word(random: Random, name: str) -> str:
     return _letters(random, EMOJI, 1, 1) + " "
 
 
-def _text(name: str) -> str:
-    random, words, size = Random(1), [], 0
-    while size < LARGEST:
-        words.append(_word(random, name))
-        size += len(words[-1].encode())
-    return "".join(words)
-
-
-TEXTS = {name: _text(name) for name in ("ascii", "latin-1", "cyrillic", "cjk", "mixed")}
+@cache
+def _beginning(name: str, size: int) -> bytes:
+    """The words of a text up to `size` bytes, and the rest of the last."""
+    random, beginning = Random(1), bytearray()
+    while len(beginning) < size:
+        beginning += _word(random, name).encode()
+    return bytes(beginning)
 
 
 def cut(name: str, size: int) -> bytes:
     """At most `size` bytes of a text, 3 less at most: up to where a character ends."""
-    return TEXTS[name].encode()[:size].decode(errors="ignore").encode()
+    return _beginning(name, size)[:size].decode(errors="ignore").encode()

@@ -19,6 +19,7 @@ import shutil
 import subprocess
 import sys
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 
 from bench.machine import BENCH, BUILD, BenchError, compiled, version
@@ -120,10 +121,16 @@ def missing(server: Server) -> str:
         if not _node_version(server.name):
             return f"{server.name} is not installed: make bench-node"
     else:
-        imports = f"import {', '.join(server.packages)}"
-        probe = subprocess.run([sys.executable, "-c", imports], capture_output=True, text=True, check=False)
-        if probe.returncode:
-            return f"it cannot be imported ({probe.stderr.splitlines()[-1]}): pip install --group bench"
+        return _not_imported(server.packages)
+    return ""
+
+
+@cache
+def _not_imported(packages: tuple[str, ...]) -> str:
+    imports = f"import {', '.join(packages)}"
+    probe = subprocess.run([sys.executable, "-c", imports], capture_output=True, text=True, check=False)
+    if probe.returncode:
+        return f"it cannot be imported ({probe.stderr.splitlines()[-1]}): pip install --group bench"
     return ""
 
 

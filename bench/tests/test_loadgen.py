@@ -229,10 +229,10 @@ def test_how_wide_characters_are(built: Path, serve: Serve, kind: str, bounds: l
 @pytest.mark.parametrize(("size", "burst"), [(8, 1), (65535, 16), (1 << 20, 8)])
 def test_broadcast_of_the_floor(built: Path, size: int, burst: int) -> None:
     """The largest fills every socket, so that the floor has to keep what they do not take."""
-    options = ["broadcast", "--connections", "5", "--size", str(size), "--burst", str(burst), "--seconds", "1"]
+    options = ["broadcast", "--connections", "5", "--size", str(size), "--burst", str(burst), "--seconds", "0.3"]
     with measure.Server([str(built / "bare")], min(os.sched_getaffinity(0))) as server:
         done = load(built, server.port, *options)
-    assert done.returncode == 0, done.stderr
+    assert report(done)["count"] > 0
 
 
 @pytest.mark.parametrize(
@@ -240,11 +240,10 @@ def test_broadcast_of_the_floor(built: Path, size: int, burst: int) -> None:
 )
 @pytest.mark.parametrize("kind", [(), ("--binary",)], ids=["text", "binary"])
 def test_echo_of_the_floor(built: Path, size: int, window: int, kind: tuple[str, ...]) -> None:
-    options = ["echo", "--connections", "5", "--size", str(size), "--window", str(window), "--seconds", "1", *kind]
+    options = ["echo", "--connections", "5", "--size", str(size), "--window", str(window), "--seconds", "0.2", *kind]
     with measure.Server([str(built / "bare")], min(os.sched_getaffinity(0))) as server:
         done = load(built, server.port, *options)
-    assert done.returncode == 0, done.stderr
-    assert '"count"' in done.stdout
+    assert report(done)["count"] > 0
 
 
 def test_the_floor_with_input_byte_by_byte(built: Path) -> None:

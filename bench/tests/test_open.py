@@ -327,6 +327,7 @@ def test_too_many_unanswered_end_the_run(built: Path, serve: Serve) -> None:
     assert "1048576 messages are unanswered: the server does not keep up with 1e+07 a second" in done.stderr
 
 
+@pytest.mark.slow
 def test_the_rest_must_come_within_10_s(built: Path, serve: Serve) -> None:
     """A server that goes on answering, but too slowly."""
 

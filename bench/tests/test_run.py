@@ -227,6 +227,7 @@ CORES = ",".join(map(str, sorted(os.sched_getaffinity(0))[:2]))
 
 
 class TestCommand:
+    @pytest.mark.slow
     def test_a_run_is_interrupted_by_its_limit_and_goes_on(self, tmp_path: Path) -> None:
         path = tmp_path / "r.json"
         run = [

@@ -1,4 +1,4 @@
-"""The command line, as a user meets it: in a process of its own."""
+"""The command line: what serves or ends a process is started as a user starts it."""
 
 import importlib.metadata
 import os
@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,8 @@ from harness.programs import ROOT
 from fastws.cli.commands import ALIASES
 from fastws.cli.config import OF_THE_OPERATOR, SWITCHES, variable
 from fastws.options import TABLE
+
+from .conftest import Command
 
 ECHO = """\
 import fastws
@@ -32,14 +35,14 @@ def healthz(request):
 """
 
 
-def command(*arguments: str) -> list[str]:
+def command_line(*arguments: str) -> list[str]:
     return [sys.executable, "-m", "fastws", *arguments]
 
 
 def run(*arguments: str, cwd: Path, **variables: str) -> subprocess.CompletedProcess[str]:
     environment = {**os.environ, **variables}
     return subprocess.run(
-        command(*arguments), cwd=cwd, env=environment, capture_output=True, text=True, timeout=30, check=False
+        command_line(*arguments), cwd=cwd, env=environment, capture_output=True, text=True, timeout=30, check=False
     )
 
 
@@ -54,7 +57,7 @@ class Served:
 
     def __init__(self, *arguments: str, cwd: Path, what: str = "serve") -> None:
         self.process = subprocess.Popen(
-            command(what, *arguments), cwd=cwd, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+            command_line(what, *arguments), cwd=cwd, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )
         self.timer = threading.Timer(20, self.process.kill)
         self.timer.start()
@@ -209,8 +212,8 @@ def test_an_address_that_is_not_here(app_dir: Path) -> None:
         (["serve", "served_app:app", "--config", "none.toml"], "cannot read none.toml: No such file"),
     ],
 )
-def test_mistakes_give_one_line(app_dir: Path, arguments: list[str], message: str) -> None:
-    result = run(*arguments, cwd=app_dir)
+def test_mistakes_give_one_line(app_dir: Path, command: Command, arguments: list[str], message: str) -> None:
+    result = command(*arguments)
     assert result.returncode == 2
     assert message in result.stderr
     assert result.stderr.startswith("fastws")
@@ -230,21 +233,29 @@ def test_errors_inside_the_users_module_keep_their_traceback(app_dir: Path, line
 # Variables and files
 
 
-def shown(app_dir: Path, *arguments: str, **variables: str) -> tuple[dict[str, tuple[str, str]], str]:
-    """What --print-config says of each option: its value and who set it."""
-    result = run("serve", "served_app:app", "--print-config", *arguments, cwd=app_dir, **variables)
-    assert result.returncode == 0, result.stderr
-    lines = re.findall(r"^(?:# )?(\w+) (?:= (.*)|is not set)  # (.+)$", result.stdout, re.MULTILINE)
-    return {name: (value, source) for name, value, source in lines}, result.stdout
+Shown = Callable[..., tuple[dict[str, tuple[str, str]], str]]
 
 
-def test_a_flag_comes_before_a_variable_before_a_file_before_the_app(app_dir: Path) -> None:
+@pytest.fixture
+def shown(command: Command, app_dir: Path) -> Shown:
+    """What --print-config says of each option, its value and who set it; and the whole of what it says."""
+
+    def shown(*arguments: str, **variables: str) -> tuple[dict[str, tuple[str, str]], str]:
+        result = command("serve", "served_app:app", "--print-config", *arguments, **variables)
+        assert result.returncode == 0, result.stderr
+        lines = re.findall(r"^(?:# )?(\w+) (?:= (.*)|is not set)  # (.+)$", result.stdout, re.MULTILINE)
+        return {name: (value, source) for name, value, source in lines}, result.stdout
+
+    return shown
+
+
+def test_a_flag_comes_before_a_variable_before_a_file_before_the_app(app_dir: Path, shown: Shown) -> None:
     """Each is told by one more than the one after it."""
     app = ECHO.replace("fastws.App()", "fastws.App(ping_timeout=1, ping_interval=1, max_headers=1, max_topics=1)")
     (app_dir / "served_app.py").write_text(app)
     (app_dir / "our.toml").write_text("ping_timeout = 2\nping_interval = 2.0\nmax_headers = 2\nbacklog = 2\n")
     variables = {"FASTWS_PING_TIMEOUT": "3", "FASTWS_PING_INTERVAL": "3", "FASTWS_BACKLOG": "3"}
-    found, _ = shown(app_dir, "--config", "our.toml", "--ws-ping-timeout", "4", **variables)
+    found, _ = shown("--config", "our.toml", "--ws-ping-timeout", "4", **variables)
     assert found["ping_timeout"] == ("4.0", "a flag")
     assert found["ping_interval"] == ("3.0", "FASTWS_PING_INTERVAL")
     assert found["max_headers"] == ("2", "our.toml")
@@ -255,31 +266,31 @@ def test_a_flag_comes_before_a_variable_before_a_file_before_the_app(app_dir: Pa
     assert found.keys() >= OF_THE_OPERATOR.keys()
 
 
-def test_options_of_a_route(app_dir: Path) -> None:
+def test_options_of_a_route(app_dir: Path, shown: Shown) -> None:
     app = ECHO.replace('websocket("/echo")', 'websocket("/echo", max_message_size=1, max_topics=1)')
     (app_dir / "served_app.py").write_text(app)
     (app_dir / "our.toml").write_text(
         'max_topics = 5\n[route."/echo"]\nmax_message_size = 2\ncompression = "deflate"\n'
     )
-    _, told = shown(app_dir, "--config", "our.toml", "--max-message-size", "3")
+    _, told = shown("--config", "our.toml", "--max-message-size", "3")
     assert "max_message_size = 3  # a flag\n" in told
     own = '[route."/echo"]\nmax_message_size = 2  # our.toml\nmax_topics = 1  # websocket()\n'
     assert told.endswith(own + 'compression = "deflate"  # our.toml\n')
 
 
-def test_what_is_printed_is_a_file(app_dir: Path) -> None:
+def test_what_is_printed_is_a_file(app_dir: Path, shown: Shown) -> None:
     """It says the same when it is read."""
     flags = ["--compression", "deflate", "--origins", "https://a.example,https://b.example", "--max-headers", "7"]
-    first, told = shown(app_dir, *flags)
+    first, told = shown(*flags)
     (app_dir / "our.toml").write_text(told)
-    second, _ = shown(app_dir, "--config", "our.toml")
+    second, _ = shown("--config", "our.toml")
     assert {name: value for name, (value, _) in first.items()} == {name: value for name, (value, _) in second.items()}
     assert first["origins"] == ('["https://a.example", "https://b.example"]', "a flag")
 
 
-def test_settings_of_compression_in_a_file(app_dir: Path) -> None:
+def test_settings_of_compression_in_a_file(app_dir: Path, shown: Shown) -> None:
     (app_dir / "our.toml").write_text("compression = { level = 9, threshold = 5 }\n")
-    found, _ = shown(app_dir, "--config", "our.toml")
+    found, _ = shown("--config", "our.toml")
     assert "level = 9" in found["compression"][0] and "threshold = 5" in found["compression"][0]
 
 
@@ -301,9 +312,9 @@ def test_settings_of_compression_in_a_file(app_dir: Path) -> None:
         ("port = 70000", "70000 is not in the range"),
     ],
 )
-def test_mistakes_in_a_file_give_one_line(app_dir: Path, text: str, message: str) -> None:
+def test_mistakes_in_a_file_give_one_line(app_dir: Path, command: Command, text: str, message: str) -> None:
     (app_dir / "our.toml").write_text(f"{text}\n")
-    result = run("serve", "served_app:app", "--check-config", cwd=app_dir, FASTWS_CONFIG="our.toml")
+    result = command("serve", "served_app:app", "--check-config", FASTWS_CONFIG="our.toml")
     assert (result.returncode, result.stdout) == (2, "")
     assert message in result.stderr
     assert result.stderr.startswith("fastws: ")
@@ -323,14 +334,14 @@ def test_check_config_does_not_serve(app_dir: Path) -> None:
     assert (result.returncode, result.stdout, result.stderr) == (0, "fastws: the configuration is right\n", "")
 
 
-def test_variables_of_others(app_dir: Path) -> None:
+def test_variables_of_others(app_dir: Path, shown: Shown) -> None:
     """For a service called "fastws" Kubernetes sets such ones in every container."""
     kubernetes = {
         "FASTWS_PORT": "tcp://10.0.0.1:80",
         "FASTWS_SERVICE_HOST": "10.0.0.1",
         "FASTWS_PORT_80_TCP_PORT": "80",
     }
-    found, _ = shown(app_dir, **kubernetes)
+    found, _ = shown(**kubernetes)
     assert found["port"] == ("8765", "default")
     result = run("serve", "served_app:app", "--check-config", cwd=app_dir, FASTWS_MAX_MESAGE_SIZE="5", **kubernetes)
     assert result.returncode == 0
@@ -343,33 +354,31 @@ def test_no_option_is_called_like_a_switch() -> None:
 
 def test_an_option_more_is_everywhere(app_dir: Path) -> None:
     """One more row of the table is a flag, a variable, a name in a file, and a line of the documentation."""
+    (app_dir / "our.toml").write_text("how_much = 7\n")
     (app_dir / "more.py").write_text("""\
+import os, runpy, sys
 import fastws.options as options
 row = options.Option(5, options._whole(0, 9), options.TOPICS, "How much. On breach: nothing.")
 options.AppOptions.__annotations__["how_much"] = __import__("typing").Annotated[int, row]
 options.TABLE = options._rows(options.AppOptions)
-import runpy, sys
-if sys.argv[1] == "docs":
-    print(runpy.run_path(sys.argv[2])["page"]())
-else:
-    from fastws.cli import main
-    sys.exit(main())
+from fastws.cli import main
+show = ["serve", "served_app:app", "--print-config"]
+main(["serve", "--help"])
+main(show)
+main([*show, "--how-much", "6"])
+main([*show, "--config", "our.toml"])
+os.environ["FASTWS_HOW_MUCH"] = "8"
+main(show)
+print(runpy.run_path(sys.argv[1])["page"]())
 """)
-
-    def shown(*arguments: str, start: tuple[str, ...] = ("serve", "served_app:app"), **variables: str) -> str:
-        environment = {**os.environ, **variables}
-        command = [sys.executable, "more.py", *start, *arguments]
-        result = subprocess.run(command, cwd=app_dir, env=environment, capture_output=True, text=True, check=False)
-        return result.stdout
-
-    (app_dir / "our.toml").write_text("how_much = 7\n")
-    assert "--how-much N" in shown("--help")
-    assert "how_much = 5  # default\n" in shown("--print-config")
-    assert "how_much = 6  # a flag\n" in shown("--print-config", "--how-much", "6")
-    assert "how_much = 8  # FASTWS_HOW_MUCH\n" in shown("--print-config", FASTWS_HOW_MUCH="8")
-    assert "how_much = 7  # our.toml\n" in shown("--print-config", "--config", "our.toml")
-    page = shown(start=("docs", str(ROOT / "docs" / "make_options.py")))
-    assert "| `how_much` ¹ | 5 | How much. On breach: nothing. |\n" in page
+    command = [sys.executable, "more.py", str(ROOT / "docs" / "make_options.py")]
+    told = subprocess.run(command, cwd=app_dir, capture_output=True, text=True, check=True).stdout
+    assert "--how-much N" in told
+    assert "how_much = 5  # default\n" in told
+    assert "how_much = 6  # a flag\n" in told
+    assert "how_much = 7  # our.toml\n" in told
+    assert "how_much = 8  # FASTWS_HOW_MUCH\n" in told
+    assert "| `how_much` ¹ | 5 | How much. On breach: nothing. |\n" in told
 
 
 # Help and version

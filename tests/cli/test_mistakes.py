@@ -5,11 +5,15 @@ import re
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import IO
 
 import pytest
+
+from .conftest import Command
+
+Mistake = Callable[..., str]
 
 APP = """\
 import fastws
@@ -42,12 +46,17 @@ def run(
     )
 
 
-def mistake(*arguments: str, cwd: Path, variables: Mapping[str, str] | None = None) -> str:
-    """The line that it gives."""
-    result = run("serve", "served_app:app", *arguments, cwd=cwd, variables=variables)
-    assert (result.returncode, result.stdout) == (2, ""), result.stderr
-    assert re.fullmatch("fastws: .+\n", result.stderr)
-    return result.stderr
+@pytest.fixture
+def mistake(command: Command, app_dir: Path) -> Mistake:
+    """The line that a mistake gives."""
+
+    def mistake(*arguments: str, **variables: str) -> str:
+        result = command("serve", "served_app:app", *arguments, **variables)
+        assert (result.returncode, result.stdout) == (2, ""), result.stderr
+        assert re.fullmatch("fastws: .+\n", result.stderr)
+        return result.stderr
+
+    return mistake
 
 
 # Files
@@ -95,17 +104,17 @@ def mistake(*arguments: str, cwd: Path, variables: Mapping[str, str] | None = No
         (f"port.{'a.' * 2000}a = 1", "our.toml is nested too deeply"),
     ],
 )  # fmt: skip
-def test_wrong_values_in_a_file(app_dir: Path, text: str, message: str) -> None:
+def test_wrong_values_in_a_file(app_dir: Path, mistake: Mistake, text: str, message: str) -> None:
     (app_dir / "our.toml").write_text(f"{text}\n")
-    assert message in mistake("--config", "our.toml", "--check-config", cwd=app_dir)
+    assert message in mistake("--config", "our.toml", "--check-config")
 
 
-def test_a_file_without_an_end(app_dir: Path) -> None:
-    assert "/dev/zero is larger than 1 MiB" in mistake("--config", "/dev/zero", cwd=app_dir)
+def test_a_file_without_an_end(mistake: Mistake) -> None:
+    assert "/dev/zero is larger than 1 MiB" in mistake("--config", "/dev/zero")
 
 
-def test_a_file_called_in_two_lines(app_dir: Path) -> None:
-    assert "cannot read no\\nne.toml" in mistake("--config", "no\nne.toml", cwd=app_dir)
+def test_a_file_called_in_two_lines(mistake: Mistake) -> None:
+    assert "cannot read no\\nne.toml" in mistake("--config", "no\nne.toml")
 
 
 # Variables
@@ -126,8 +135,8 @@ def test_a_file_called_in_two_lines(app_dir: Path) -> None:
         ("FASTWS_ALLOWED_HOSTS", "a.example,", "'a.example,' is not A,B"),
     ],
 )
-def test_wrong_variables(app_dir: Path, name: str, value: str, message: str) -> None:
-    told = mistake("--check-config", cwd=app_dir, variables={name: value})
+def test_wrong_variables(mistake: Mistake, name: str, value: str, message: str) -> None:
+    told = mistake("--check-config", **{name: value})
     assert message in told
     assert told.endswith(f" (in {name})\n")
 
@@ -142,15 +151,15 @@ def test_the_kernels_that_there_are_not(app_dir: Path) -> None:
 # Who is to blame
 
 
-def test_a_routes_table_is_to_blame(app_dir: Path) -> None:
+def test_a_routes_table_is_to_blame(app_dir: Path, mistake: Mistake) -> None:
     """Also where the same option is right in a variable."""
     (app_dir / "our.toml").write_text('[route."/echo"]\nmax_topics = -1\n')
-    told = mistake("--config", "our.toml", cwd=app_dir, variables={"FASTWS_MAX_TOPICS": "5"})
+    told = mistake("--config", "our.toml", FASTWS_MAX_TOPICS="5")
     assert told == 'fastws: max_topics=-1 is out of range: give 0 to 65536 (in our.toml, [route."/echo"])\n'
 
 
-def test_the_code_of_a_route_is_to_blame(app_dir: Path) -> None:
-    told = mistake("--low-water", "100", "--high-water", "1000", cwd=app_dir)
+def test_the_code_of_a_route_is_to_blame(mistake: Mistake) -> None:
+    told = mistake("--low-water", "100", "--high-water", "1000")
     assert told == ("fastws: low_water=16000 is out of range: give 0 to 1000 (in websocket(), for the route '/echo')\n")
 
 
@@ -219,8 +228,8 @@ def test_strange_characters_are_printed_as_toml(app_dir: Path) -> None:
         told = again
 
 
-def test_what_is_no_unicode_is_not_printed_as_toml(app_dir: Path) -> None:
-    told = mistake("--print-config", "--uds", os.fsdecode(b"a\xff"), cwd=app_dir)
+def test_what_is_no_unicode_is_not_printed_as_toml(mistake: Mistake) -> None:
+    told = mistake("--print-config", "--uds", os.fsdecode(b"a\xff"))
     assert "what follows 'uds = \"a' is no Unicode: TOML cannot have it" in told
 
 

@@ -69,6 +69,7 @@ def test_messages_of_all_sizes(serve: Serving, connect: Connect, library: Librar
     converse(client, server, list(sample_messages(large=False)), settings)
 
 
+@pytest.mark.sampled
 @each_library(among=COMPRESSING)
 def test_every_offer(serve: Serving, connect: Connect, library: Library) -> None:
     """With one of the settings each, and EXAMPLES=15 with all of them."""

@@ -56,6 +56,7 @@ def test_on_guarded_memory(check: str, variant: str) -> None:
     assert f"{variant}: " in run(check, "--quick", "--mutations", "20000", variant)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("variant", variants())
 def test_under_sanitizers(check_sanitized: str, variant: str) -> None:
     assert f"{variant}: " in run(check_sanitized, "--quick", "--mutations", "5000", variant)

@@ -29,6 +29,7 @@ def test_passes() -> None:
     assert told.endswith("passed\n")
 
 
+@pytest.mark.slow
 def test_notices_leaks() -> None:
     status, told = soak("connections", "bytes", "descriptors")
     assert status == 1, told

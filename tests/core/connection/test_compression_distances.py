@@ -16,6 +16,7 @@ import fastws
 from core.protocol import _protocol as protocol
 from fastws.compression import negotiate
 
+pytestmark = pytest.mark.sampled
 on_uvloop = pytest.mark.parametrize("loop_kind", ["uvloop"], indirect=True)
 
 OFFER = "permessage-deflate"

@@ -42,6 +42,7 @@ def extension_header(port: int, *offers: str, path: str = "/") -> str:
 # Negotiation
 
 
+@pytest.mark.sampled
 @on_uvloop
 def test_every_offer_with_all_settings(serve: Serving) -> None:
     """The answer is what the RFC allows, and what follows is decoded by its rules. EXAMPLES is a factor."""

@@ -66,8 +66,8 @@ KEPT: dict[str, tuple[Callable[[Any], Any], Callable[[Any], bytes]]] = {
     "a copy in a bytearray": (bytearray, bytes),
     "a copy in an array": (lambda view: array.array("B", view), lambda kept: kept.tobytes()),
     "an iterator of struct": (
-        lambda view: struct.iter_unpack("B", view),
-        lambda kept: bytes(one for (one,) in kept),
+        lambda view: struct.iter_unpack(f"{len(view)}s", view),
+        lambda kept: b"".join(one for (one,) in kept),
     ),
 }
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from itertools import pairwise
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -17,14 +18,17 @@ from core.protocol import _protocol as protocol
 
 from .test_protocol import utf8_results
 
+Test = TypeVar("Test", bound=Callable[..., None])
 
-def examples(number: int) -> settings:
+
+def examples(number: int) -> Callable[[Test], Test]:
     """The same examples in every run of CI, new ones at every developer's; EXAMPLES is a factor, and `make fuzz` looks
     for more."""
     number = int(number * float(os.environ.get("EXAMPLES", "1")))
     slow = [HealthCheck.too_slow, HealthCheck.data_too_large]
     derandomize = os.environ.get("CI") == "true"
-    return settings(max_examples=number, derandomize=derandomize, deadline=None, suppress_health_check=slow)
+    chosen = settings(max_examples=number, derandomize=derandomize, deadline=None, suppress_health_check=slow)
+    return lambda test: pytest.mark.sampled(chosen(test))
 
 
 masks = st.sampled_from([bytes(4), b"\xff\xff\xff\xff", b"\xa1\x5c\x0f\xe3"]) | st.binary(min_size=4, max_size=4)
