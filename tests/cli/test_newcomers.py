@@ -1,9 +1,14 @@
 """What somebody new writes, and what the command says to it: the mistake, and what to write instead."""
 
+import importlib.util
 import re
+import sys
 from pathlib import Path
 
 import pytest
+from harness.programs import ROOT
+
+from fastws.cli import NEEDED
 
 from .conftest import Command, Ended
 
@@ -75,3 +80,22 @@ def test_an_app_that_runs_under_main(app_dir: Path, command: Command) -> None:
 )
 def test_a_file_for_a_module(app_dir: Path, command: Command, name: str, right: str) -> None:
     assert mistake(command("serve", name)) == f"{name!r} does not name an application: write {right}"
+
+
+# Before anything runs
+
+
+def test_what_the_command_needs_is_what_the_extra_installs() -> None:
+    extra = re.search(r"^cli = \[(.+)\]$", (ROOT / "pyproject.toml").read_text(), re.MULTILINE)
+    assert extra
+    for requirement in NEEDED.values():
+        assert re.search(rf'"{requirement}[";]', extra[1]), requirement
+
+
+@pytest.mark.parametrize("module", NEEDED)
+def test_without_what_the_command_needs(command: Command, monkeypatch: pytest.MonkeyPatch, module: str) -> None:
+    """PyPI has another fastws: what is proposed is a package that is the right one there."""
+    monkeypatch.setitem(sys.modules, module, None)
+    assert importlib.util.find_spec(module) is None
+    told = mistake(command("demo"))
+    assert told == f"the command line needs {module}: pip install '{NEEDED[module]}'"
