@@ -1,4 +1,4 @@
-"""The commands. Flags are named as uvicorn's where they mean the same."""
+"""The commands."""
 
 import logging
 import math
@@ -14,26 +14,20 @@ import click
 
 import fastws
 from fastws.cli import config
-from fastws.cli.config import A_FLAG, OF_THE_OPERATOR, place_of_route, source_of, variable
+from fastws.cli.config import A_FLAG, ALIASES, OF_THE_OPERATOR, place_of_route, source_of, variable
 from fastws.cli.loading import load_app
 from fastws.options import SECTIONS, Kind
 from fastws.serving.server import STOP_TIMEOUT
 from fastws.serving.sockets import LARGEST_BACKLOG
 
-#: What uvicorn calls the same.
-ALIASES = {
-    "max_connections": "--limit-concurrency",
-    "max_message_size": "--ws-max-size",
-    "ping_interval": "--ws-ping-interval",
-    "ping_timeout": "--ws-ping-timeout",
-}
 RUNNING = "Running"
 
 
 class _Flag(click.Option):
     """A flag, a FASTWS_ variable and a name in a file, in a section of the help."""
 
-    def __init__(self, name: str, section: str, *aliases: str, **settings: Any) -> None:
+    def __init__(self, name: str, section: str, **settings: Any) -> None:
+        aliases = [ALIASES[name]] if name in ALIASES else []
         flags = [f"--{name.replace('_', '-')}", *aliases]
         super().__init__([*flags, name], envvar=variable(name), **settings)
         self.section = section
@@ -129,7 +123,7 @@ def _running() -> list[click.Parameter]:
             help="What to tell.",
         ),
         _Flag(
-            "timeout_graceful_shutdown",
+            "shutdown_timeout",
             RUNNING,
             type=_Seconds(0, 1_000_000),
             metavar="SECONDS",
@@ -154,7 +148,6 @@ def _options() -> list[click.Parameter]:
         _Flag(
             name,
             option.section,
-            *([ALIASES[name]] if name in ALIASES else []),
             type=click.Choice(option.kind.choices) if option.kind.choices else _Parsed(option.kind),
             metavar=option.kind.metavar or None,
             help=f"{option.what}  [default: the App's, or {option.default}]",
@@ -181,7 +174,8 @@ def _serving(name: str, what: str, load: Callable[..., fastws.App], *parameters:
         callback=click.pass_context(lambda ctx, **given: partial(_serve, ctx, load, given)),
         params=[*parameters, file, check, show, *_running(), *_options()],
         help=f"{what}\n\nEach option is also a variable, FASTWS_MAX_MESSAGE_SIZE say. A flag comes before a variable, "
-        "that before a file, that before what the application gives to its App(). What a route sets for itself stays.",
+        "that before a file, that before what the application gives to its App(). What a route sets for itself stays. "
+        "Of a flag with two names, the second is uvicorn's.",
     )
 
 
@@ -234,7 +228,7 @@ def _run(app: fastws.App, given: dict[str, Any]) -> int:
             uds=given["uds"],
             loop=given["loop"],
             backlog=given["backlog"],
-            shutdown_timeout=given["timeout_graceful_shutdown"],
+            shutdown_timeout=given["shutdown_timeout"],
         )
     except (OSError, ImportError) as error:
         return _fail(1, str(getattr(error, "strerror", None) or error))

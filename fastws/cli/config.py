@@ -30,6 +30,15 @@ SWITCHES = frozenset({"FASTWS_SIMD", "FASTWS_STRICT", "FASTWS_TLS", "FASTWS_RING
 #: Those that an operator can set.
 OF_THE_OPERATOR = {name: option for name, option in TABLE.items() if not option.of_the_code}
 
+#: The flags that uvicorn calls otherwise: its names are taken, too. In files and variables they are not.
+ALIASES = {
+    "max_connections": "--limit-concurrency",
+    "max_message_size": "--ws-max-size",
+    "ping_interval": "--ws-ping-interval",
+    "ping_timeout": "--ws-ping-timeout",
+    "shutdown_timeout": "--timeout-graceful-shutdown",
+}
+
 
 def variable(name: str) -> str:
     """What an option or a setting is called in the environment."""

@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 from harness.programs import ROOT
 
-from fastws.cli.commands import ALIASES
-from fastws.cli.config import OF_THE_OPERATOR, SWITCHES, variable
+from fastws.cli.commands import SETTINGS
+from fastws.cli.config import ALIASES, OF_THE_OPERATOR, SWITCHES, variable
 from fastws.options import TABLE
 
 ECHO = """\
@@ -128,7 +128,7 @@ def test_serve_with_all_options(app_dir: Path, tmp_path: Path) -> None:
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
     options = ["--host", "127.0.0.1", "--port", "0", "--app-dir", str(app_dir), "--backlog", "16"]
-    options += ["--log-level", "debug", "--timeout-graceful-shutdown", "0.5"]
+    options += ["--log-level", "debug", "--shutdown-timeout", "0.5"]
     with Served("served_app:Holder.app", *options, cwd=elsewhere) as served:
         assert served.get("/healthz").startswith(b"HTTP/1.1 200 OK\r\n")
         assert served.stop() == 0
@@ -146,7 +146,8 @@ def test_every_limit_has_a_flag(app_dir: Path) -> None:
     told = run("serve", "--help", cwd=app_dir).stdout
     for name in TABLE:
         assert (f"  --{name.replace('_', '-')}" in told) == (name in OF_THE_OPERATOR), name
-    assert set(ALIASES) < OF_THE_OPERATOR.keys() < TABLE.keys()
+    assert set(ALIASES) < {*OF_THE_OPERATOR, *SETTINGS}
+    assert OF_THE_OPERATOR.keys() < TABLE.keys()
 
 
 def test_log_level_warning_says_nothing(app_dir: Path) -> None:
@@ -383,7 +384,7 @@ def test_version(tmp_path: Path) -> None:
 def test_help(tmp_path: Path) -> None:
     result = run("serve", "--help", cwd=tmp_path)
     assert result.returncode == 0
-    for option in "--host", "--port", "--app-dir", "--loop", "--backlog", "--log-level", "--timeout-graceful-shutdown":
+    for option in "--host", "--port", "--app-dir", "--loop", "--backlog", "--log-level", "--shutdown-timeout":
         assert option in result.stdout
 
 

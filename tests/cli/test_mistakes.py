@@ -61,7 +61,7 @@ def mistake(*arguments: str, cwd: Path, variables: Mapping[str, str] | None = No
             for name, what in (
                 ("port", "a whole number"),
                 ("backlog", "a whole number"),
-                ("timeout_graceful_shutdown", "a number"),
+                ("shutdown_timeout", "a number"),
             )
             for value in ("[1]", "{ a = 1 }", "2026-01-01", "true", '"5"')
         ),
@@ -73,7 +73,7 @@ def mistake(*arguments: str, cwd: Path, variables: Mapping[str, str] | None = No
         ("port = inf", "port is a whole number, got inf"),
         ("port = 1.9", "port is a whole number, got 1.9"),
         ("port = 70000", "70000 is not in the range 0<=x<=65535 (in our.toml)"),
-        ("timeout_graceful_shutdown = nan", "nan is no number of seconds (in our.toml)"),
+        ("shutdown_timeout = nan", "nan is no number of seconds (in our.toml)"),
         ('loop = "trio"', "'trio' is not one of 'auto', 'uvloop', 'asyncio' (in our.toml)"),
         ('slow_consumer = "shoot"', "'shoot' is not one of 'close', 'drop' (in our.toml)"),
         ("slow_consumer = [5]", "(in our.toml)"),
@@ -89,7 +89,7 @@ def mistake(*arguments: str, cwd: Path, variables: Mapping[str, str] | None = No
         ('app_dir = "a\\u0000b"', "app_dir cannot have a NUL in it"),
         (f"port = {'9' * 5000}", "our.toml is no TOML: "),
         (f"port = 0x{'f' * 5000}", "our.toml is no TOML: an integer has more than 64 bits"),
-        (f"timeout_graceful_shutdown = {'9' * 400}", "our.toml is no TOML: an integer has more than 64 bits"),
+        (f"shutdown_timeout = {'9' * 400}", "our.toml is no TOML: an integer has more than 64 bits"),
         (f"origins = [0x{'f' * 5000}]", "our.toml is no TOML: an integer has more than 64 bits"),
         (f"origins = {'[' * 5000}{']' * 5000}", "our.toml is nested too deeply"),
         (f"port.{'a.' * 2000}a = 1", "our.toml is nested too deeply"),
@@ -120,7 +120,7 @@ def test_a_file_called_in_two_lines(app_dir: Path) -> None:
         ("FASTWS_PORT", "9" * 5000, "is not a valid int"),
         ("FASTWS_BACKLOG", "true", "'true' is not a valid int"),
         ("FASTWS_LOOP", "trio", "'trio' is not one of"),
-        ("FASTWS_TIMEOUT_GRACEFUL_SHUTDOWN", "inf", "inf is not in the range"),
+        ("FASTWS_SHUTDOWN_TIMEOUT", "inf", "inf is not in the range"),
         ("FASTWS_MAX_TOPICS", "9" * 5000, "is not N"),
         ("FASTWS_ORIGINS", ", ,", "', ,' is not A,B"),
         ("FASTWS_ALLOWED_HOSTS", "a.example,", "'a.example,' is not A,B"),

@@ -82,6 +82,15 @@ def test_a_file_for_a_module(app_dir: Path, command: Command, name: str, right: 
     assert mistake(command("serve", name)) == f"{name!r} does not name an application: write {right}"
 
 
+# One name
+
+
+@pytest.mark.parametrize("name", ["--shutdown-timeout", "--timeout-graceful-shutdown"])
+def test_the_time_to_shut_down_has_the_name_of_run(app_dir: Path, command: Command, name: str) -> None:
+    told = command("serve", "server:app", "--print-config", name, "0.5").stdout
+    assert "\nshutdown_timeout = 0.5  # a flag\n" in told
+
+
 # Before anything runs
 
 
