@@ -17,6 +17,7 @@ from fastws.cli import config
 from fastws.cli.config import A_FLAG, ALIASES, OF_THE_OPERATOR, place_of_route, source_of, variable
 from fastws.cli.loading import load_app
 from fastws.options import SECTIONS, Kind
+from fastws.running import runner
 from fastws.serving.server import STOP_TIMEOUT
 from fastws.serving.sockets import LARGEST_BACKLOG
 
@@ -156,8 +157,14 @@ def _options() -> list[click.Parameter]:
     ]
 
 
-def _serving(name: str, what: str, load: Callable[..., fastws.App], *parameters: click.Parameter) -> _Command:
-    """A command that serves the App that load() returns."""
+def _serving(
+    name: str,
+    what: str,
+    load: Callable[..., fastws.App],
+    greet: Callable[[fastws.Server], object],
+    *parameters: click.Parameter,
+) -> _Command:
+    """A command that serves the App that load() returns, and greets once that listens."""
     file = click.Option(
         ["--config"],
         metavar="FILE",
@@ -171,7 +178,7 @@ def _serving(name: str, what: str, load: Callable[..., fastws.App], *parameters:
     return _Command(
         name,
         # Not yet called: click would take an EOFError or a KeyboardInterrupt of the user's module for its own.
-        callback=click.pass_context(lambda ctx, **given: partial(_serve, ctx, load, given)),
+        callback=click.pass_context(lambda ctx, **given: partial(_serve, ctx, load, greet, given)),
         params=[*parameters, file, check, show, *_running(), *_options()],
         help=f"{what}\n\nEach option is also a variable, FASTWS_MAX_MESSAGE_SIZE say. A flag comes before a variable, "
         "that before a file, that before what the application gives to its App(). What a route sets for itself stays. "
@@ -179,7 +186,12 @@ def _serving(name: str, what: str, load: Callable[..., fastws.App], *parameters:
     )
 
 
-def _serve(ctx: click.Context, load: Callable[..., fastws.App], given: dict[str, Any]) -> int:
+def _serve(
+    ctx: click.Context,
+    load: Callable[..., fastws.App],
+    greet: Callable[[fastws.Server], object],
+    given: dict[str, Any],
+) -> int:
     app = load(given)
     before = app.options
     _configure(ctx, app, {name: given[name] for name in OF_THE_OPERATOR if source_of(ctx, name)})
@@ -188,7 +200,7 @@ def _serve(ctx: click.Context, load: Callable[..., fastws.App], given: dict[str,
         return _say(config.describe(app, before, ctx, settings))
     if given["check_config"]:
         return _say("fastws: the configuration is right\n")
-    return _run(app, given)
+    return _run(app, greet, given)
 
 
 @contextmanager
@@ -217,19 +229,17 @@ def _configure(ctx: click.Context, app: fastws.App, changes: dict[str, Any]) -> 
             app.configure(path, **own)
 
 
-def _run(app: fastws.App, given: dict[str, Any]) -> int:
+def _run(app: fastws.App, greet: Callable[[fastws.Server], object], given: dict[str, Any]) -> int:
+    async def start() -> fastws.Server:
+        server = await app.start(given["host"], given["port"], uds=given["uds"], backlog=given["backlog"])
+        greet(server)
+        return server
+
     # The application's own logging, set up while it was imported, is left as it is.
     logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s")
     logging.getLogger("fastws").setLevel(given["log_level"].upper())
     try:
-        app.run(
-            host=given["host"],
-            port=given["port"],
-            uds=given["uds"],
-            loop=given["loop"],
-            backlog=given["backlog"],
-            shutdown_timeout=given["shutdown_timeout"],
-        )
+        runner.run(start, given["loop"], given["shutdown_timeout"])
     except (OSError, ImportError) as error:
         return _fail(1, str(getattr(error, "strerror", None) or error))
     return 0
@@ -262,14 +272,16 @@ def _cannot_write(error: OSError) -> int:
 def _load_demo(given: dict[str, Any]) -> fastws.App:
     from fastws.demo import app
 
-    host = f"[{given['host']}]" if ":" in given["host"] else given["host"]
-    if not given["print_config"] and not given["check_config"]:
+    return app
+
+
+def _greet(server: fastws.Server) -> None:
+    if server.port:  # a browser does not open a Unix socket
         _say(
             "Open the address below in a browser: a chat room and an echo meter. Ctrl-C ends it.\n"
             "The echo from a command line:  pip install websockets\n"
-            f"  python -m websockets ws://{host}:{given['port'] or 'PORT'}/echo\n"
+            f"  python -m websockets {server.urls[0].replace('http:', 'ws:')}/echo\n"
         )
-    return app
 
 
 @click.group()
@@ -283,11 +295,12 @@ cli.add_command(
         "serve",
         "Serve an application: APP is module:name, where its fastws.App is.",
         lambda given: load_app(given["app"], given["app_dir"]),
+        lambda server: None,
         click.Argument(["app"], metavar="APP", envvar=variable("app")),
         _Flag("app_dir", "", metavar="DIR", default=".", show_default=True, help="Where to look for the module first."),
     )
 )
-cli.add_command(_serving("demo", "Serve a page with a chat room and an echo meter.", _load_demo))
+cli.add_command(_serving("demo", "Serve a page with a chat room and an echo meter.", _load_demo, _greet))
 
 
 def run(argv: Sequence[str] | None) -> int:

@@ -114,7 +114,7 @@ def test_demo(tmp_path: Path) -> None:
     with Served("--port", "0", cwd=tmp_path, what="demo") as served:
         assert b"<title>fastws" in served.get("/")
         assert served.stop() == 0
-    assert "python -m websockets ws://127.0.0.1:PORT/echo" in served.stdout
+    assert f"python -m websockets ws://127.0.0.1:{served.port}/echo" in served.stdout
     assert "Traceback" not in served.stderr
 
 

@@ -1,7 +1,10 @@
 """What somebody new writes, and what the command says to it: the mistake, and what to write instead."""
 
 import importlib.util
+import os
 import re
+import socket
+import subprocess
 import sys
 from pathlib import Path
 
@@ -108,3 +111,30 @@ def test_without_what_the_command_needs(command: Command, monkeypatch: pytest.Mo
     assert importlib.util.find_spec(module) is None
     told = mistake(command("demo"))
     assert told == f"the command line needs {module}: pip install '{NEEDED[module]}'"
+
+
+def test_make_run_says_how_to_take_another_port(tmp_path: Path) -> None:
+    """The environment is there already, so that make calls the command alone, which greets only once it listens."""
+    (tmp_path / "bin").mkdir()
+    script = tmp_path / "bin" / "fastws"
+    script.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m fastws "$@"\n')
+    script.chmod(0o755)
+    built = tmp_path / ".built"
+    built.touch()
+    outside_of_make = {name: value for name, value in os.environ.items() if not name.startswith("MAKE")}
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        done = subprocess.run(
+            ["make", "--silent", "-o", str(built), "run", f"VENV={tmp_path}", f"PORT={port}"],
+            cwd=ROOT,
+            env={**outside_of_make, "PYTHONPATH": str(ROOT)},
+            capture_output=True,
+            text=True,
+            timeout=30,
+            check=False,
+        )
+    assert (done.returncode != 0, done.stdout) == (True, "")
+    assert f"cannot listen on 127.0.0.1 port {port}" in done.stderr
+    assert "make run PORT=" in done.stderr
