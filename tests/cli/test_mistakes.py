@@ -77,7 +77,7 @@ def mistake(*arguments: str, cwd: Path, variables: Mapping[str, str] | None = No
         ('loop = "trio"', "'trio' is not one of 'auto', 'uvloop', 'asyncio' (in our.toml)"),
         ('slow_consumer = "shoot"', "'shoot' is not one of 'close', 'drop' (in our.toml)"),
         ("slow_consumer = [5]", "(in our.toml)"),
-        ('compression = "zip"', "give None, 'deflate' or a fastws.Deflate (in our.toml)"),
+        ('compression = "zip"', "give 'none', 'deflate' or a table like { level = 6 } (in our.toml)"),
         ('max_topics = "5"', "max_topics is a whole number, got '5': give 0 to 65536 (in our.toml)"),
         ('ping_interval = "5"', "ping_interval is a number, got '5': give 0 to 1000000 (in our.toml)"),
         ('origins = "*"', "origins is a collection of strings, not one string: write ['*'] (in our.toml)"),
