@@ -12,6 +12,7 @@ import pytest
 from harness.programs import ROOT
 
 from fastws.cli import NEEDED
+from fastws.cli.commands import SETTINGS
 from fastws.cli.config import ALIASES, OF_THE_OPERATOR, flag, variable
 from fastws.options import TABLE
 
@@ -243,6 +244,14 @@ def test_help_is_about_flags(app_dir: Path, command: Command) -> None:
 
 def test_what_is_not_set_is_a_comment_without_another(app_dir: Path, command: Command) -> None:
     assert "\n# uds is not set\n" in command("serve", "server:app", "--print-config").stdout
+
+
+def test_the_page_of_options_has_every_name() -> None:
+    page = (ROOT / "docs/options.md").read_text()
+    for name in (*SETTINGS, "config", *TABLE):
+        assert f"\n| `{name}`" in page, name
+    for name, alias in ALIASES.items():
+        assert re.search(rf"^\| `{name}`.*`{alias}`", page, re.MULTILINE), alias
 
 
 # Before anything runs
