@@ -32,7 +32,8 @@ help:  ## list the targets
 	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 25
 
 run: $(VENV)/.built  ## serve the demo on http://127.0.0.1:8765, or another PORT=
-	@$(BIN)/fastws demo --host 127.0.0.1 --port $(PORT)
+	@$(BIN)/fastws demo --host 127.0.0.1 --port $(PORT) || \
+		{ status=$$?; [ $$status != 1 ] || echo "fastws: for another port, make run PORT=8766" >&2; exit $$status; }
 
 build: $(VENV)/.built $(VENV)/.tools alone  ## build the extension in place, warnings as errors
 

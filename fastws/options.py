@@ -42,6 +42,14 @@ class Kind:
     parse: Callable[[str], object]
     metavar: str = ""
     choices: tuple[str, ...] = ()
+    #: What to write in a flag or a variable.
+    form: str = ""
+    #: None is one of the values: "none" in a flag, a variable or a file.
+    optional: bool = False
+
+    def means_none(self, value: object) -> bool:
+        """Whether what a flag, a variable or a file has stands for None."""
+        return self.optional and isinstance(value, str) and value.lower() == "none"
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,10 +72,11 @@ def _judge_number(name: str, value: object, least: float, most: float) -> None:
 
 
 def _number(least: float, most: float, metavar: str) -> Kind:
-    return Kind(lambda name, value, options: _judge_number(name, value, least, most), float, metavar)
+    form = "a number, 20 say; 0 is off" if least == 0 else "a number, 20 say"
+    return Kind(lambda name, value, options: _judge_number(name, value, least, most), float, metavar, form=form)
 
 
-def _whole(least: int, most: int | str, metavar: str = "N") -> Kind:
+def _whole(least: int, most: int | str, metavar: str = "N", example: int = 100) -> Kind:
     """`most` may be the name of another option."""
 
     def check(name: str, value: object, options: Mapping[str, Any]) -> None:
@@ -76,11 +85,11 @@ def _whole(least: int, most: int | str, metavar: str = "N") -> Kind:
             raise TypeError(f"{name} is a whole number, got {value!r}: give {least} to {limit}")
         _judge_number(name, value, least, limit)
 
-    return Kind(check, int, metavar)
+    return Kind(check, int, metavar, form=f"a whole number, {example} say")
 
 
 def _bytes(least: int, most: int | str) -> Kind:
-    return _whole(least, most, "BYTES")
+    return _whole(least, most, "BYTES", 65_536)
 
 
 def _strings() -> Kind:
@@ -90,7 +99,13 @@ def _strings() -> Kind:
         if value is not None and not (isinstance(value, Collection) and all(isinstance(one, str) for one in value)):
             raise TypeError(f"{name} is a collection of strings, or None, got {value!r}: write a list, say")
 
-    return Kind(check, lambda text: [one.strip() for one in text.split(",")], "A,B")
+    def parse(text: str) -> list[str]:
+        names = [one.strip() for one in text.split(",")]
+        if "" in names:
+            raise ValueError(text)
+        return names
+
+    return Kind(check, parse, "A,B", form="one, or several with commas between them, or none", optional=True)
 
 
 def _choice(*choices: str | bool) -> Kind:
@@ -106,7 +121,12 @@ def _compression() -> Kind:
         if not (value is None or isinstance(value, Deflate) or value == "deflate"):
             raise ValueError(f"{name}={value!r} is not known: give None, 'deflate' or a fastws.Deflate")
 
-    return Kind(check, lambda text: None if text == "none" else text, "none|deflate")
+    def parse(text: str) -> str:
+        if text != "deflate":
+            raise ValueError(text)
+        return text
+
+    return Kind(check, parse, "none|deflate", form="none or deflate", optional=True)
 
 
 _SECONDS = _number(0, _LONGEST, "SECONDS")
@@ -214,8 +234,8 @@ class RouteOptions(TypedDict, total=False):
             None,
             _compression(),
             COMPRESSION,
-            "permessage-deflate for clients that offer it; settings in a `fastws.Deflate`. Corrupt data: closed with "
-            "1007.",
+            "permessage-deflate for clients that offer it; settings in a `fastws.Deflate`, or in a table of a file. "
+            "Corrupt data: closed with 1007.",
         ),
     ]
     high_water: Annotated[

@@ -1,4 +1,4 @@
-"""The commands. Flags are named as uvicorn's where they mean the same."""
+"""The commands."""
 
 import logging
 import math
@@ -14,28 +14,22 @@ import click
 
 import fastws
 from fastws.cli import config
-from fastws.cli.config import A_FLAG, OF_THE_OPERATOR, place_of_route, source_of, variable
+from fastws.cli.config import A_FLAG, ALIASES, OF_THE_OPERATOR, flag, place_of_route, source_of, variable
 from fastws.cli.loading import load_app
 from fastws.options import SECTIONS, Kind
+from fastws.running import runner
 from fastws.serving.server import STOP_TIMEOUT
 from fastws.serving.sockets import LARGEST_BACKLOG
 
-#: What uvicorn calls the same.
-ALIASES = {
-    "max_connections": "--limit-concurrency",
-    "max_message_size": "--ws-max-size",
-    "ping_interval": "--ws-ping-interval",
-    "ping_timeout": "--ws-ping-timeout",
-}
 RUNNING = "Running"
 
 
 class _Flag(click.Option):
     """A flag, a FASTWS_ variable and a name in a file, in a section of the help."""
 
-    def __init__(self, name: str, section: str, *aliases: str, **settings: Any) -> None:
-        flags = [f"--{name.replace('_', '-')}", *aliases]
-        super().__init__([*flags, name], envvar=variable(name), **settings)
+    def __init__(self, name: str, section: str, **settings: Any) -> None:
+        aliases = [ALIASES[name]] if name in ALIASES else []
+        super().__init__([flag(name), *aliases, name], envvar=variable(name), **settings)
         self.section = section
 
     def type_cast_value(self, ctx: click.Context, value: Any) -> Any:
@@ -58,20 +52,33 @@ class _Parsed(click.ParamType):  # type: ignore[type-arg]  # it is generic only 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         if not isinstance(value, str):
             return value
+        if self._kind.means_none(value):
+            return None
         try:
-            parsed = self._kind.parse(value)
-            if isinstance(parsed, list) and "" in parsed:
-                raise ValueError
-            return parsed
+            return self._kind.parse(value)
         except ValueError:
-            self.fail(f"{value!r} is not {self.name}", param, ctx)
+            self.fail(f"{value!r} is not {self.name}: give {self._kind.form}", param, ctx)
+
+
+class _Whole(click.IntRange):
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        try:
+            number = int(value)
+        except ValueError:
+            self.fail(f"{value!r} is not a valid integer: give {self.min} to {self.max}", param, ctx)
+        whole: int = super().convert(number, param, ctx)
+        return whole
 
 
 class _Seconds(click.FloatRange):
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        seconds: float = super().convert(value, param, ctx)
-        if math.isnan(seconds):  # it is in every range
+        try:
+            number = float(value)
+        except ValueError:
+            self.fail(f"{value!r} is not a valid float: give seconds, {self.min} to {self.max}", param, ctx)
+        if math.isnan(number):  # it is in every range
             self.fail(f"{value} is no number of seconds", param, ctx)
+        seconds: float = super().convert(number, param, ctx)
         return seconds
 
 
@@ -80,7 +87,8 @@ class _Command(click.Command):
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         for section in ("", RUNNING, *SECTIONS):
-            shown = [one for one in self.get_params(ctx) if getattr(one, "section", "") == section]
+            flags = [one for one in self.get_params(ctx) if isinstance(one, click.Option)]
+            shown = [one for one in flags if getattr(one, "section", "") == section]
             if rows := [row for one in shown if (row := one.get_help_record(ctx))]:
                 with formatter.section(section or "Options"):
                     formatter.write_dl(rows)
@@ -98,7 +106,8 @@ def _running() -> list[click.Parameter]:
         _Flag(
             "port",
             RUNNING,
-            type=click.IntRange(0, 65535),
+            type=_Whole(0, 65535),
+            metavar="N",
             default=8765,
             show_default=True,
             help="Port to listen on; 0 takes a free one.",
@@ -115,7 +124,8 @@ def _running() -> list[click.Parameter]:
         _Flag(
             "backlog",
             RUNNING,
-            type=click.IntRange(1, LARGEST_BACKLOG),
+            type=_Whole(1, LARGEST_BACKLOG),
+            metavar="N",
             default=4096,
             show_default=True,
             help="Connections that wait to be accepted.",
@@ -129,13 +139,13 @@ def _running() -> list[click.Parameter]:
             help="What to tell.",
         ),
         _Flag(
-            "timeout_graceful_shutdown",
+            "shutdown_timeout",
             RUNNING,
             type=_Seconds(0, 1_000_000),
             metavar="SECONDS",
             default=STOP_TIMEOUT,
             show_default=True,
-            help="How long connections may take to close when the server stops.",
+            help="How long connections may take to close when the server stops; 0 ends them at once.",
         ),
     ]
 
@@ -144,48 +154,61 @@ def _running() -> list[click.Parameter]:
 SETTINGS: dict[str, type] = {
     "app": str,
     "app_dir": str,
-    **{str(one.name): {click.IntRange: int, _Seconds: float}.get(type(one.type), str) for one in _running()},
+    **{str(one.name): {_Whole: int, _Seconds: float}.get(type(one.type), str) for one in _running()},
 }
 
 
-def _options() -> list[click.Parameter]:
+def _options(default: str) -> list[click.Parameter]:
     """A flag for each option. Without one, what the App says holds."""
     return [
         _Flag(
             name,
             option.section,
-            *([ALIASES[name]] if name in ALIASES else []),
             type=click.Choice(option.kind.choices) if option.kind.choices else _Parsed(option.kind),
             metavar=option.kind.metavar or None,
-            help=f"{option.what}  [default: the App's, or {option.default}]",
+            help=f"{option.what}  [default: {default}{option.default}]".replace("None", "none"),
         )
         for name, option in OF_THE_OPERATOR.items()
     ]
 
 
-def _serving(name: str, what: str, load: Callable[..., fastws.App], *parameters: click.Parameter) -> _Command:
-    """A command that serves the App that load() returns."""
+def _serving(
+    name: str,
+    what: str,
+    load: Callable[..., fastws.App],
+    greet: Callable[[fastws.Server], object],
+    *parameters: click.Parameter,
+) -> _Command:
+    """A command that serves the App that load() returns, and greets once that listens."""
+    of_the_user = name == "serve"
+    app = ", that before what the application gives to its App()" if of_the_user else ""
     file = click.Option(
         ["--config"],
         metavar="FILE",
         is_eager=True,
         callback=_read_config,
         envvar=variable("config"),
-        help='A TOML file with the options below; those of a route in tables [route."/path"].',
+        help='A TOML file with the options; those of a route in tables [route."/path"].',
     )
     check = click.Option(["--check-config"], is_flag=True, help="Say whether all is right, and do not serve.")
     show = click.Option(["--print-config"], is_flag=True, help="Show every option and who set it; do not serve.")
     return _Command(
         name,
         # Not yet called: click would take an EOFError or a KeyboardInterrupt of the user's module for its own.
-        callback=click.pass_context(lambda ctx, **given: partial(_serve, ctx, load, given)),
-        params=[*parameters, file, check, show, *_running(), *_options()],
+        callback=click.pass_context(lambda ctx, **given: partial(_serve, ctx, load, greet, given)),
+        params=[*parameters, file, check, show, *_running(), *_options("the App's, or " if of_the_user else "")],
         help=f"{what}\n\nEach option is also a variable, FASTWS_MAX_MESSAGE_SIZE say. A flag comes before a variable, "
-        "that before a file, that before what the application gives to its App(). What a route sets for itself stays.",
+        f"that before a file{app}. What a route sets for itself stays. Of a flag with two names, the second is "
+        "uvicorn's. A duration or a rate of 0 is off.",
     )
 
 
-def _serve(ctx: click.Context, load: Callable[..., fastws.App], given: dict[str, Any]) -> int:
+def _serve(
+    ctx: click.Context,
+    load: Callable[..., fastws.App],
+    greet: Callable[[fastws.Server], object],
+    given: dict[str, Any],
+) -> int:
     app = load(given)
     before = app.options
     _configure(ctx, app, {name: given[name] for name in OF_THE_OPERATOR if source_of(ctx, name)})
@@ -193,8 +216,8 @@ def _serve(ctx: click.Context, load: Callable[..., fastws.App], given: dict[str,
         settings = {name: given[name] for name in (str(one.name) for one in _running())}
         return _say(config.describe(app, before, ctx, settings))
     if given["check_config"]:
-        return _say("fastws: the configuration is right\n")
-    return _run(app, given)
+        return 2 if ctx.obj else _say("fastws: the configuration is right\n")
+    return _run(app, greet, given)
 
 
 @contextmanager
@@ -203,7 +226,9 @@ def _blaming(source: Callable[[str], str | None], route: str | None = None) -> I
     try:
         yield
     except (TypeError, ValueError) as error:
-        where = [f"in {found}"] if (found := source(str(error).partition("=")[0].partition(" ")[0])) else []
+        name = str(error).partition("=")[0].partition(" ")[0]
+        found = source(name)
+        where = [f"in {flag(name) if found == A_FLAG else found}"] if found else []
         if route is not None:
             where.append(f"for the route {route!r}")
         raise click.UsageError(f"{error}" + (f" ({', '.join(where)})" if where else "")) from None
@@ -223,19 +248,17 @@ def _configure(ctx: click.Context, app: fastws.App, changes: dict[str, Any]) -> 
             app.configure(path, **own)
 
 
-def _run(app: fastws.App, given: dict[str, Any]) -> int:
+def _run(app: fastws.App, greet: Callable[[fastws.Server], object], given: dict[str, Any]) -> int:
+    async def start() -> fastws.Server:
+        server = await app.start(given["host"], given["port"], uds=given["uds"], backlog=given["backlog"])
+        greet(server)
+        return server
+
     # The application's own logging, set up while it was imported, is left as it is.
     logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s")
     logging.getLogger("fastws").setLevel(given["log_level"].upper())
     try:
-        app.run(
-            host=given["host"],
-            port=given["port"],
-            uds=given["uds"],
-            loop=given["loop"],
-            backlog=given["backlog"],
-            shutdown_timeout=given["timeout_graceful_shutdown"],
-        )
+        runner.run(start, given["loop"], given["shutdown_timeout"])
     except (OSError, ImportError) as error:
         return _fail(1, str(getattr(error, "strerror", None) or error))
     return 0
@@ -268,14 +291,16 @@ def _cannot_write(error: OSError) -> int:
 def _load_demo(given: dict[str, Any]) -> fastws.App:
     from fastws.demo import app
 
-    host = f"[{given['host']}]" if ":" in given["host"] else given["host"]
-    if not given["print_config"] and not given["check_config"]:
+    return app
+
+
+def _greet(server: fastws.Server) -> None:
+    if server.port:  # a browser does not open a Unix socket
         _say(
             "Open the address below in a browser: a chat room and an echo meter. Ctrl-C ends it.\n"
             "The echo from a command line:  pip install websockets\n"
-            f"  python -m websockets ws://{host}:{given['port'] or 'PORT'}/echo\n"
+            f"  python -m websockets {server.urls[0].replace('http:', 'ws:')}/echo\n"
         )
-    return app
 
 
 @click.group()
@@ -289,20 +314,23 @@ cli.add_command(
         "serve",
         "Serve an application: APP is module:name, where its fastws.App is.",
         lambda given: load_app(given["app"], given["app_dir"]),
+        lambda server: None,
         click.Argument(["app"], metavar="APP", envvar=variable("app")),
         _Flag("app_dir", "", metavar="DIR", default=".", show_default=True, help="Where to look for the module first."),
     )
 )
-cli.add_command(_serving("demo", "Serve a page with a chat room and an echo meter.", _load_demo))
+cli.add_command(_serving("demo", "Serve a page with a chat room and an echo meter.", _load_demo, _greet))
 
 
 def run(argv: Sequence[str] | None) -> int:
     """See `fastws.cli.main`. A mistake is told in one line."""
-    for warning in config.look_at_environment(SETTINGS):
-        print(f"fastws: {warning}", file=sys.stderr)
+    mistakes = config.look_at_environment(SETTINGS)
+    for mistake in mistakes:
+        print(f"fastws: {mistake}", file=sys.stderr)
+    arguments = argv if argv is None else list(argv)
     try:
         try:
-            serve = cli.main(args=argv if argv is None else list(argv), prog_name="fastws", standalone_mode=False)
+            serve = cli.main(args=arguments, prog_name="fastws", standalone_mode=False, obj=mistakes)
         except OSError as error:  # help and the version are written by click
             return _cannot_write(error)
         return serve() if callable(serve) else 0

@@ -30,6 +30,22 @@ SWITCHES = frozenset({"FASTWS_SIMD", "FASTWS_STRICT", "FASTWS_TLS", "FASTWS_RING
 #: Those that an operator can set.
 OF_THE_OPERATOR = {name: option for name, option in TABLE.items() if not option.of_the_code}
 
+#: The flags that uvicorn calls otherwise: its names are taken, too. In files and variables they are not.
+ALIASES = {
+    "max_connections": "--limit-concurrency",
+    "max_message_size": "--ws-max-size",
+    "ping_interval": "--ws-ping-interval",
+    "ping_timeout": "--ws-ping-timeout",
+    "shutdown_timeout": "--timeout-graceful-shutdown",
+}
+#: "ws_max_size" and the others, each with our name.
+_OURS = {alias.removeprefix("--").replace("-", "_"): name for name, alias in ALIASES.items()}
+
+
+def flag(name: str) -> str:
+    """What an option or a setting is called in a command."""
+    return f"--{name.replace('_', '-')}"
+
 
 def variable(name: str) -> str:
     """What an option or a setting is called in the environment."""
@@ -65,9 +81,15 @@ def read_file(path: str, settings: Mapping[str, type]) -> dict[str, Any]:
     routes = found.get("route", {})
     if not isinstance(routes, dict) or not all(isinstance(own, dict) for own in routes.values()):
         raise click.UsageError(f'{path}: options of a route stand in a table of their own: [route."/path"]')
-    _refuse_unknown(path, found.keys() - {"route"}, settings.keys() | OF_THE_OPERATOR.keys())
-    for own in routes.values():
-        _refuse_unknown(path, own.keys(), OF_THE_OPERATOR.keys() & OF_A_ROUTE)
+    top = {*settings, *OF_THE_OPERATOR}
+    _refuse_unknown(path, found, top | {"route"})
+    for route, own in routes.items():
+        if misplaced := sorted(own.keys() & top - OF_A_ROUTE):
+            raise click.UsageError(
+                f"{misplaced[0]} is not an option of one route: write it above the tables of routes "
+                f"(in {place_of_route(path, route)})"
+            )
+        _refuse_unknown(place_of_route(path, route), own, OF_THE_OPERATOR.keys() & OF_A_ROUTE)
     for where, values in ((path, found), *((place_of_route(path, route), own) for route, own in routes.items())):
         for name, value in values.items():
             if name == "compression":
@@ -75,8 +97,9 @@ def read_file(path: str, settings: Mapping[str, type]) -> dict[str, Any]:
             elif name != "route":
                 _judge_type(where, name, value, settings.get(name))
     for own in routes.values():
-        if own.get("compression") == "none":  # at the top of the file it is read as the flag is
-            own["compression"] = None
+        for name, value in own.items():
+            if TABLE[name].kind.means_none(value):  # at the top of the file it is read as a flag is
+                own[name] = None
     return found
 
 
@@ -98,6 +121,8 @@ def _refuse_extremes(value: object, depth: int = 0) -> None:
 
 def _judge_type(where: str, name: str, value: object, setting: type | None) -> None:
     """click.UsageError for a value of a file that has not the type of the setting, or else of the option."""
+    if setting is None and OF_THE_OPERATOR[name].kind.means_none(value):
+        return
     try:
         if setting is None:
             if isinstance(value, dict):
@@ -116,17 +141,29 @@ def _judge_type(where: str, name: str, value: object, setting: type | None) -> N
         pass  # the range may depend on flags and variables
 
 
-def _refuse_unknown(path: str, names: Any, known: Any) -> None:
+def _refuse_unknown(where: str, names: Collection[str], known: Collection[str]) -> None:
     for name in sorted(names):
-        if name not in known:
-            raise click.UsageError(f"{path}: {unknown(name, known)}")
+        if name in known:
+            continue
+        if name in TABLE.keys() - OF_THE_OPERATOR.keys():
+            raise click.UsageError(f"{where}: {_only_in_code(name)}")
+        if name in _OURS:
+            raise click.UsageError(f"{where}: unknown option {name!r}: did you mean {_OURS[name]}?")
+        raise click.UsageError(f"{where}: {unknown(name, known)}")
+
+
+def _only_in_code(name: str) -> str:
+    return f"{name} is for the code alone to set, which is written for it: give it to App() or websocket()"
 
 
 def _compression(path: str, value: object) -> object:
     """In a file compression is "deflate", "none", or a table of the settings of fastws.Deflate."""
     if not isinstance(value, dict):
+        if value != "deflate" and not TABLE["compression"].kind.means_none(value):
+            right = "'none', 'deflate' or a table like { level = 6 }"
+            raise click.UsageError(f"compression={value!r} is not known: give {right} (in {path})")
         return value
-    _refuse_unknown(f"{path}, compression", value.keys(), {one.name for one in fields(fastws.Deflate)})
+    _refuse_unknown(f"{path}, compression", value, {one.name for one in fields(fastws.Deflate)})
     try:
         return fastws.Deflate(**value)
     except (TypeError, ValueError) as error:
@@ -134,19 +171,23 @@ def _compression(path: str, value: object) -> object:
 
 
 def look_at_environment(settings: Collection[str]) -> list[str]:
-    """Warnings about variables that are probably meant for us. Not all that begin with FASTWS_ are: for a service
+    """What is wrong with variables that are probably meant for us. Not all that begin with FASTWS_ are: for a service
     called "fastws" Kubernetes sets FASTWS_SERVICE_HOST and, of all names, FASTWS_PORT, to "tcp://10.0.0.1:80". That is
     taken out of the environment."""
     if os.environ.get("FASTWS_PORT", "").startswith(("tcp://", "udp://")):
         del os.environ["FASTWS_PORT"]
-    known = {variable(name) for name in (*settings, *OF_THE_OPERATOR)}
-    warnings = []
+    known = {variable(name) for name in (*settings, "config", *OF_THE_OPERATOR)}
+    of_the_code = {variable(name): name for name in TABLE.keys() - OF_THE_OPERATOR.keys()}
+    ours = {variable(alias): [variable(name)] for alias, name in _OURS.items()}
+    mistakes = []
     for name in sorted(os.environ):
-        if name.startswith("FASTWS_") and name not in known | SWITCHES:
-            close = get_close_matches(name, known, 1, 0.9)
-            if close:
-                warnings.append(f"{name} is not known: did you mean {close[0]}?")
-    return warnings
+        if not name.startswith("FASTWS_") or name in known | SWITCHES:
+            continue
+        if name in of_the_code:
+            mistakes.append(f"{name}: {_only_in_code(of_the_code[name])}")
+        elif close := ours.get(name) or get_close_matches(name, known, 1, 0.9):
+            mistakes.append(f"{name} is not known: did you mean {close[0]}?")
+    return mistakes
 
 
 def source_of(context: click.Context, name: str) -> str | None:
@@ -184,8 +225,8 @@ def describe(app: fastws.App, before: fastws.Options, context: click.Context, se
 
 def _line(name: str, value: object, source: str) -> str:
     comment = repr(source)[1:-1]  # a file's name may have a newline
-    if value is None and name != "compression":
-        return f"# {name} is not set  # {comment}"
+    if value is None and name not in TABLE:
+        return f"# {name} is not set"
     return f"{name} = {_toml(value)}  # {comment}"
 
 

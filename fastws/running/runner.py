@@ -4,6 +4,7 @@ import asyncio
 import logging
 import threading
 from collections.abc import Awaitable, Callable, Coroutine
+from contextvars import ContextVar
 from typing import Any, Literal
 
 from fastws import _speedups
@@ -16,9 +17,18 @@ Loop = Literal["auto", "uvloop", "asyncio"]
 
 log = logging.getLogger("fastws")
 
+#: Whether the command line imports the application, which it is going to run itself.
+importing: ContextVar[bool] = ContextVar("importing", default=False)
+
+
+class RunWhileImported(RuntimeError):
+    """`App.run` while the command line imports the application."""
+
 
 def run(start: Callable[[], Awaitable[Server]], loop: Loop, shutdown_timeout: float) -> None:
     """Serve what `start` starts, as `App.run` says."""
+    if importing.get():
+        raise RunWhileImported('app.run() while it is imported: put it under `if __name__ == "__main__":`')
     if threading.current_thread() is not threading.main_thread() or _is_loop_running():
         raise RuntimeError("app.run() is for the main thread, outside of a loop: here use `await app.start()`")
     if not log.hasHandlers():

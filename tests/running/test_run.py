@@ -64,7 +64,7 @@ def start(tmp_path: Path) -> Iterator[Any]:
         elif way == "app.run":
             command = ["served.py", loop, str(timeout)]
         else:
-            options = ["--port", "0", "--loop", loop, "--timeout-graceful-shutdown", str(timeout)]
+            options = ["--port", "0", "--loop", loop, "--shutdown-timeout", str(timeout)]
             # The script that pip makes of [project.scripts] does just this.
             script = "import sys; from fastws.cli import main; sys.exit(main())"
             command = [*(("-m", "fastws") if "-m" in way else ("-c", script)), "serve", "served:app", *options]
