@@ -83,6 +83,8 @@ def _whole(least: int, most: int | str, metavar: str = "N", example: int = 100) 
         limit = options[most] if isinstance(most, str) else most
         if not isinstance(value, int):
             raise TypeError(f"{name} is a whole number, got {value!r}: give {least} to {limit}")
+        if isinstance(most, str) and value > limit >= least:
+            raise ValueError(f"{name}={value!r} is above {most}={limit!r}: lower it, or raise {most}")
         _judge_number(name, value, least, limit)
 
     return Kind(check, int, metavar, form=f"a whole number, {example} say")

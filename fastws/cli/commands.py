@@ -3,6 +3,7 @@
 import logging
 import math
 import os
+import re
 import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -16,7 +17,7 @@ import fastws
 from fastws.cli import config
 from fastws.cli.config import A_FLAG, ALIASES, OF_THE_OPERATOR, flag, place_of_route, source_of, variable
 from fastws.cli.loading import load_app
-from fastws.options import SECTIONS, Kind
+from fastws.options import SECTIONS, TABLE, Kind
 from fastws.running import runner
 from fastws.serving.server import STOP_TIMEOUT
 from fastws.serving.sockets import LARGEST_BACKLOG
@@ -82,6 +83,15 @@ class _Seconds(click.FloatRange):
         return seconds
 
 
+class _Path(click.ParamType):  # type: ignore[type-arg]  # it is generic only in recent ones
+    name = "PATH"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        if not value:
+            self.fail("'' is no path: give that of a Unix socket", param, ctx)
+        return str(value)
+
+
 class _Command(click.Command):
     """Its help has the options in their sections."""
 
@@ -112,7 +122,7 @@ def _running() -> list[click.Parameter]:
             show_default=True,
             help="Port to listen on; 0 takes a free one.",
         ),
-        _Flag("uds", RUNNING, metavar="PATH", help="Unix socket to listen on instead."),
+        _Flag("uds", RUNNING, type=_Path(), metavar="PATH", help="Unix socket to listen on instead."),
         _Flag(
             "loop",
             RUNNING,
@@ -222,13 +232,17 @@ def _serve(
 
 @contextmanager
 def _blaming(source: Callable[[str], str | None], route: str | None = None) -> Iterator[None]:
-    """click.UsageError, with the source of the option, for one that is wrong."""
+    """click.UsageError, with the sources of the options that it names, for what is wrong."""
     try:
         yield
     except (TypeError, ValueError) as error:
-        name = str(error).partition("=")[0].partition(" ")[0]
-        found = source(name)
-        where = [f"in {flag(name) if found == A_FLAG else found}"] if found else []
+        first = str(error).partition("=")[0].partition(" ")[0]
+        names = dict.fromkeys([first, *(name for name in re.findall(r"(\w+)=", str(error)) if name in TABLE)])
+        places = {name: flag(name) if place == A_FLAG else place for name in names if (place := source(name))}
+        if len(places) == 1 and first in places:
+            where = [f"in {places[first]}"]
+        else:
+            where = [f"{name} in {place}" for name, place in places.items()]
         if route is not None:
             where.append(f"for the route {route!r}")
         raise click.UsageError(f"{error}" + (f" ({', '.join(where)})" if where else "")) from None

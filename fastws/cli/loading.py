@@ -20,7 +20,10 @@ def load_app(name: str, app_dir: str) -> fastws.App:
         dotted = os.path.normpath(module_name.removesuffix(".py")).replace(os.sep, ".")
         right = f"{dotted}:{attributes or 'app'}" if is_file and all(dotted.split(".")) else "module:app"
         raise click.UsageError(f"{name!r} does not name an application: write {right}")
-    sys.path.insert(0, os.path.abspath(app_dir))
+    try:
+        sys.path.insert(0, os.path.abspath(app_dir))
+    except FileNotFoundError:
+        raise click.UsageError("the working directory has been deleted: change to another one") from None
     token = importing.set(True)
     try:
         found: Any = importlib.import_module(module_name)

@@ -52,6 +52,8 @@ def open_unix_socket(path: str, backlog: int) -> tuple[socket.socket, SocketFile
         is_socket = stat.S_ISSOCK(os.stat(path).st_mode)
     except FileNotFoundError:
         pass
+    except OSError as error:
+        raise OSError(error.errno, f"cannot listen on {path}: {error.strerror}") from None
     else:
         if not is_socket:
             raise FileExistsError(errno.EEXIST, f"cannot listen on {path}: a file that is no socket is there")

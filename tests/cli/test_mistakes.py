@@ -160,7 +160,10 @@ def test_a_routes_table_is_to_blame(app_dir: Path, mistake: Mistake) -> None:
 
 def test_the_code_of_a_route_is_to_blame(mistake: Mistake) -> None:
     told = mistake("--low-water", "100", "--high-water", "1000")
-    assert told == ("fastws: low_water=16000 is out of range: give 0 to 1000 (in websocket(), for the route '/echo')\n")
+    assert told == (
+        "fastws: low_water=16000 is above high_water=1000: lower it, or raise high_water "
+        "(low_water in websocket(), high_water in --high-water, for the route '/echo')\n"
+    )
 
 
 # Interrupts and errors while the application is imported

@@ -41,6 +41,39 @@ def mistake(ended: Ended) -> str:
     return found[1]
 
 
+# What is set against what another option is by itself
+
+
+def test_both_options_and_what_set_them_are_named(app_dir: Path, command: Command) -> None:
+    told = mistake(command("serve", "server:app", "--check-config", FASTWS_HIGH_WATER="8000"))
+    assert told == (
+        "low_water=16384 is above high_water=8000: lower it, or raise high_water (high_water in FASTWS_HIGH_WATER)"
+    )
+
+
+# Where there is nothing to serve on, or no working directory
+
+
+def test_a_path_that_is_none(app_dir: Path, command: Command) -> None:
+    (app_dir / "our.toml").write_text("uds = ''\n")
+    told = mistake(command("serve", "server:app", "--check-config", "--config", "our.toml"))
+    assert told == "Invalid value for '--uds': '' is no path: give that of a Unix socket (in our.toml)"
+
+
+@pytest.mark.parametrize(("path", "why"), [("server.py/x", "Not a directory"), ("x" * 300, "File name too long")])
+def test_a_path_that_cannot_be(app_dir: Path, command: Command, path: str, why: str) -> None:
+    ended = command("serve", "server:app", "--uds", path)
+    assert (ended.returncode, ended.stderr) == (1, f"fastws: cannot listen on {path}: {why}\n")
+
+
+def test_a_working_directory_that_has_gone(app_dir: Path) -> None:
+    (app_dir / "gone").mkdir()
+    script = f"cd gone && rmdir ../gone && PYTHONPATH='{ROOT}' '{sys.executable}' -m fastws serve server:app"
+    ended = subprocess.run(["sh", "-c", script], check=False, cwd=app_dir, capture_output=True, text=True)
+    assert ended.stderr == "fastws: the working directory has been deleted: change to another one\n"
+    assert ended.returncode == 2
+
+
 # An application that runs itself: at an address that is nobody's, so that it ends in any case
 
 
