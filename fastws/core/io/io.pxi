@@ -121,7 +121,8 @@ cdef class Pushed(Wire):
     # what goes
     cdef list written           # what the transport is still to be handed
     cdef size_t written_size    # bytes of it
-    cdef flag full              # the transport has not sent all that it has
+    cdef flag has_limits        # the transport tells when it is full
+    cdef flag full              # it has not sent all that it has
     cdef flag lost              # nothing more can be asked of it
     cdef flag broken            # nothing more goes either way: the socket is to end
     # what the transport is still to be asked for

@@ -27,13 +27,12 @@ cdef class Pushed(Wire):
 
     cdef int begin(self) except -1:
         """The socket is served from now on."""
-        # So that it is `full` while it has something unsent. With 0 a TLS transport says so while it has nothing.
-        self.transport.set_write_buffer_limits(1)
         self.shuts = self.transport.can_write_eof()
         self.socket.wire = self
         self.socket.fd = NO_DESCRIPTOR
         self.socket.interest = POLL_READ
-        return self.socket.crowd.link(self.socket)
+        self.socket.crowd.link(self.socket)
+        return self.reactor.tell(self)      # to set its limits, when its protocol knows what to tell of them
 
     # what the transport calls
 
@@ -89,7 +88,7 @@ cdef class Pushed(Wire):
             return False
         return (
             len(self.written) > 0 or self.shut_due or self.abort_due or self.close_due
-            or self.reading != self._wants_to_read()
+            or not self.has_limits or self.reading != self._wants_to_read()
         )
 
     cdef int see_to_transport(self) except -1:
@@ -103,6 +102,10 @@ cdef class Pushed(Wire):
                 self.lost = True
                 self.transport.abort()
                 return 0
+            if not self.has_limits:
+                # It is `full` while it has something unsent. With 0 a TLS transport says so while it has nothing.
+                self.has_limits = True
+                self.transport.set_write_buffer_limits(1)
             if self.reading != reads:
                 self.reading = reads
                 self.transport.resume_reading() if reads else self.transport.pause_reading()
