@@ -34,8 +34,8 @@ def nearer() -> str:
     """A folder with a copy of the core's message.pyx that receives pieces of 64 bytes straight into the message, not of
     64 KiB: the fuzzer's streams are short, and all that depends on this size should happen in them."""
     text = (ROOT / "fastws" / "core" / "protocol" / "message.pyx").read_text()
-    changed = re.sub(r"WINDOW_FROM = 65536\b", "WINDOW_FROM = 64", text)
-    assert changed != text, "message.pyx has no WINDOW_FROM of 65536 any more"
+    changed = re.sub(r"DIRECT_FROM = 65536\b", "DIRECT_FROM = 64", text)
+    assert changed != text, "message.pyx has no DIRECT_FROM of 65536 any more"
     copy = ROOT / "build" / "fuzz" / "core" / "message.pyx"
     copy.parent.mkdir(parents=True, exist_ok=True)
     if not copy.exists() or copy.read_text() != changed:

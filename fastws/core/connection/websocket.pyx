@@ -83,10 +83,10 @@ cdef class WebSocket(Socket):
         self.received(finished, cursor < data + n)
         return cursor - data
 
-    cdef uint8_t *on_window(self, size_t *room) except? NULL:
-        return inbox_window(&self.inbox, self.reactor.input.size, room)
+    cdef uint8_t *on_room(self, size_t *room) except? NULL:
+        return inbox_room(&self.inbox, self.reactor.input.size, room)
 
-    cdef int on_windowed(self, size_t n) except -1:
+    cdef int on_received(self, size_t n) except -1:
         cdef Event event
         cdef EventKind kind = inbox_received(&self.inbox, n, &event)
         deadline_heard(self)

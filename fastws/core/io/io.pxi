@@ -166,8 +166,8 @@ cdef class Socket(Endpoint):
     cdef Socket previous, next  # in its roster
     # what a subclass answers, of what is received
     cdef Py_ssize_t on_input(self, uint8_t *data, size_t n) except -1
-    cdef uint8_t *on_window(self, size_t *room) except? NULL
-    cdef int on_windowed(self, size_t n) except -1
+    cdef uint8_t *on_room(self, size_t *room) except? NULL
+    cdef int on_received(self, size_t n) except -1
     cdef int on_resumed(self) except -1
     cdef int on_peer_shut(self) except -1
     # of what is sent

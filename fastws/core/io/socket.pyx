@@ -56,12 +56,12 @@ cdef class Socket(Endpoint):
         """Bytes have come (may be changed in place). Returns how many were used up; the rest comes again with more."""
         raise NotImplementedError
 
-    cdef uint8_t *on_window(self, size_t *room) except? NULL:
+    cdef uint8_t *on_room(self, size_t *room) except? NULL:
         """Where the next bytes should be received instead of the shared buffer, or NULL."""
         return NULL
 
-    cdef int on_windowed(self, size_t n) except -1:
-        """n bytes were received into the window."""
+    cdef int on_received(self, size_t n) except -1:
+        """n bytes were received there."""
         raise NotImplementedError
 
     cdef int on_end(self) except -1:
@@ -148,7 +148,7 @@ cdef class Socket(Endpoint):
         elif self.resumed:
             return 0                    # the turn, which comes next, goes on with what is held
         else:
-            place = self.on_window(&room)
+            place = self.on_room(&room)
             if place != NULL:
                 got = wire_read(self, place, room)
                 if got > 0:
@@ -206,7 +206,7 @@ cdef class Socket(Endpoint):
         return self._feed(buffer.data, n)
 
     cdef Py_ssize_t _feed(self, uint8_t *data, size_t n) except -1:
-        """Input for the subclass: at data, or in its window where data is NULL. All that is written to this socket
+        """Input for the subclass: at data, or in its own room where data is NULL. All that is written to this socket
         meanwhile is corked, and leaves in one send when it is done. Returns how many bytes need not be held."""
         cdef Reactor reactor = self.reactor
         cdef Py_ssize_t used = 0
@@ -214,7 +214,7 @@ cdef class Socket(Endpoint):
         reactor.fed = reactor.corked_for = self
         try:
             if data == NULL:
-                self.on_windowed(n)
+                self.on_received(n)
             else:
                 used = self.on_input(data, n)
         finally:

@@ -6,7 +6,7 @@
 
 cdef enum:
     FIRST_BODY = 64             # bytes; the smallest body that is allocated
-    WINDOW_FROM = 65536         # bytes; receiving less than this straight into the body does not pay
+    DIRECT_FROM = 65536         # bytes; receiving less than this straight into the body does not pay
     AT_ONCE = 2097152           # bytes; a message up to this size gets all its room early
 
 
@@ -33,7 +33,7 @@ cdef uint8_t *body_room(Inbox *inbox, size_t need) except NULL:
     cdef size_t wanted = inbox.filled + need
     cdef size_t sight
     if wanted > capacity:
-        sight = min(inbox.filled * 8, <size_t>AT_ONCE) if inbox.filled >= <size_t>WINDOW_FROM else 0
+        sight = min(inbox.filled * 8, <size_t>AT_ONCE) if inbox.filled >= <size_t>DIRECT_FROM else 0
         wanted = max(wanted, capacity * 2, <size_t>FIRST_BODY)
         if inbox.fin and max(wanted, sight) - inbox.filled >= inbox.remaining:
             wanted = inbox.filled + <size_t>inbox.remaining
@@ -174,20 +174,20 @@ cdef EventKind inbox_next(
         inbox.remaining = header.length
 
 
-cdef uint8_t *inbox_window(Inbox *inbox, size_t wish, size_t *room) except? NULL:
+cdef uint8_t *inbox_room(Inbox *inbox, size_t wish, size_t *room) except? NULL:
     """Where the payload of a large frame in progress can be received without a copy; NULL where it is not worth it.
 
     `wish` is how much one read may bring. What was put there is reported by inbox_received(). The body grows by what
     has arrived: a length that is declared but does not arrive costs nothing."""
     cdef size_t n = min(wish, inbox.filled)
-    if not inbox.in_frame or n < <size_t>WINDOW_FROM or inbox.remaining < n:
+    if not inbox.in_frame or n < <size_t>DIRECT_FROM or inbox.remaining < n:
         return NULL
     room[0] = n
     return body_room(inbox, n)
 
 
 cdef EventKind inbox_received(Inbox *inbox, size_t n, Event *event) except *:
-    """n masked bytes have been put into the window."""
+    """n masked bytes have been put there."""
     cdef uint8_t *place = <uint8_t *>PyBytes_AS_STRING(<object>inbox.body) + inbox.filled
     return _payload_came(inbox, place, place, n, event)
 

@@ -102,14 +102,14 @@ cdef class Peer(Socket):
             self.write_large(NULL, 0, <const uint8_t *>PyBytes_AS_STRING(blob), self.blob_filled, blob)
         return 0
 
-    cdef uint8_t *on_window(self, size_t *room) except? NULL:
+    cdef uint8_t *on_room(self, size_t *room) except? NULL:
         if self.blob is None:
             return NULL
         room[0] = <size_t>len(self.blob) - self.blob_filled
         return <uint8_t *>PyBytes_AS_STRING(self.blob) + self.blob_filled
 
-    cdef int on_windowed(self, size_t n) except -1:
-        self.events.append("windowed")
+    cdef int on_received(self, size_t n) except -1:
+        self.events.append("received")
         self.blob_filled += n
         return self._answer_blob()
 

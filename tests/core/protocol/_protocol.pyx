@@ -93,7 +93,7 @@ cdef class Reader:
     def window(self, size_t wish):
         """How many bytes may be received straight into the message; 0 where the input must be parsed."""
         cdef size_t room = 0
-        self.place = NULL if self.rest else inbox_window(&self.inbox, wish, &room)
+        self.place = NULL if self.rest else inbox_room(&self.inbox, wish, &room)
         return room if self.place != NULL else 0
 
     def receive(self, const uint8_t[:] data):
