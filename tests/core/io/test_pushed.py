@@ -687,6 +687,7 @@ def test_a_chain_of_them_is_freed_without_recursion(no_leaked_fds: None) -> None
     assert freed
 
 
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded")
 def test_the_child_of_a_fork_pushes_nothing(loop_kind: str) -> None:
     async def play(server: Any) -> None:
         def push() -> None:
