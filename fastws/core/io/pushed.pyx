@@ -8,7 +8,6 @@ cdef enum:
 
 
 @cython.final
-@cython.trashcan(True)                      # freeing one may free the next of its chain
 cdef class Pushed(Wire):
     """Has a socket's bytes carried by an asyncio.Transport. The transport, or the protocol that it has, calls
     data_received() and the other methods of asyncio.Protocol.

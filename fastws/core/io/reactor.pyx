@@ -118,6 +118,9 @@ cdef class Reactor:
             if not self.crowds:
                 self.marked, self.put_off = [], []  # there are no more turns
                 self._close()
+                while self.wires is not None:       # one by one: freeing a long chain recurses
+                    wire = self.wires
+                    self.wires, wire.next = wire.next, None
         return 0
 
     cdef int _close(self) except -1:
