@@ -120,7 +120,13 @@ class Shard:
             process = subprocess.Popen(
                 [wstest, "-m", "fuzzingclient", "-s", spec],
                 cwd=self.directory,
-                env={**os.environ, "PYTHONPATH": str(HERE / "python27"), "PATIENCE": str(PATIENCE), **hint},
+                env={
+                    **os.environ,
+                    "PYTHONPATH": str(HERE / "python27"),
+                    "PYTHONDONTWRITEBYTECODE": "1",  # which Python 2 writes beside the source
+                    "PATIENCE": str(PATIENCE),
+                    **hint,
+                },
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
