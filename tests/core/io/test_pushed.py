@@ -362,6 +362,15 @@ def memory_transport(server: Any, **methods: Callable[..., Any]) -> Any:
     return made
 
 
+async def opened(server: Any, recorder: Recorder, **methods: Callable[..., Any]) -> tuple[Any, Any]:
+    """A memory_transport() whose connection is open, and the connection."""
+    transport = memory_transport(server, **methods)
+    transport.wire.data_received(request_bytes())
+    await until(lambda: recorder.sockets)
+    (ws,) = recorder.sockets
+    return transport, ws
+
+
 class MemoryTransport:
     wire: Any
 
@@ -422,12 +431,10 @@ def test_a_write_that_sends_more(loop_kind: str, no_leaked_fds: None) -> None:
                 self.wire.data_received(build(BINARY, b"given %d" % server.more))
 
         server.more = 0
-        transport = memory_transport(server, write=write)
-        transport.wire.data_received(request_bytes())
-        await until(lambda: recorder.sockets)
+        transport, ws = await opened(server, recorder, write=write)
         server.more = 20
         for number in range(20):
-            recorder.sockets[0].send(b"outside %d" % number + bytes(9_000))
+            ws.send(b"outside %d" % number + bytes(9_000))
             await asyncio.sleep(0)
         await until(lambda: len(transport.messages()) == 60)
         names = [message.rstrip(b"\0") for message in transport.messages()]
@@ -444,10 +451,7 @@ def test_a_collection_within_a_write(loop_kind: str, no_leaked_fds: None) -> Non
     recorder = Recorder()
 
     async def play(server: Any) -> None:
-        transport = memory_transport(server)
-        transport.wire.data_received(request_bytes())
-        await until(lambda: recorder.sockets)
-        ws = recorder.sockets[0]
+        transport, ws = await opened(server, recorder)
 
         class Ends:
             def __init__(self) -> None:
@@ -536,10 +540,8 @@ def test_what_it_is_given_counts_and_has_an_end(loop_kind: str, no_leaked_fds: N
     recorder = Recorder()
 
     async def play(server: Any) -> None:
-        transport = memory_transport(server)
-        transport.wire.data_received(request_bytes())
-        await until(lambda: recorder.sockets)
-        recorder.sockets[0].pause_reading()
+        transport, ws = await opened(server, recorder)
+        ws.pause_reading()
         await until(lambda: not transport.reading)
         transport.wire.data_received(build(BINARY, bytes(500_000)))
         assert server.stats()["buffered_bytes"] >= 500_000
@@ -600,11 +602,8 @@ def test_reading_goes_on_in_the_next_turn(loop_kind: str, no_leaked_fds: None) -
     recorder = Recorder()
 
     async def play(server: Any) -> None:
-        transport = memory_transport(server)
-        transport.wire.data_received(request_bytes())
-        await until(lambda: recorder.sockets)
+        transport, ws = await opened(server, recorder)
         reactor_of(asyncio.get_running_loop()).hold_clock()
-        (ws,) = recorder.sockets
         for number in range(3):
             ws.pause_reading()
             await until(lambda: not transport.reading)
@@ -647,16 +646,14 @@ def test_what_close_raises_is_logged(loop_kind: str, caplog: pytest.LogCaptureFi
     recorder = Recorder()
 
     async def play(server: Any) -> None:
-        transport = memory_transport(server, close=lambda self: fail())
-        transport.wire.data_received(request_bytes())
-        await until(lambda: recorder.sockets)
+        transport, ws = await opened(server, recorder, close=lambda self: fail())
         if closes == "before":
             transport.can_write_eof = lambda: False
-            recorder.sockets[0].close(1000)
+            ws.close(1000)
             transport.wire.data_received(build(CLOSE, b"\x03\xe8"))
             transport.wire.eof_received()
         else:
-            recorder.sockets[0].terminate()
+            ws.terminate()
             transport.wire.eof_received()
         await until(lambda: transport.aborted)
 
