@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -19,6 +20,14 @@ class Ended(NamedTuple):
 
 
 Command = Callable[..., Ended]
+
+
+def mistake_of(ended: Ended) -> str:
+    """The one line that a mistake gives, without the name in front."""
+    assert (ended.returncode, ended.stdout) == (2, ""), ended.stderr
+    found = re.fullmatch("fastws: (.+)\n", ended.stderr)
+    assert found, ended.stderr
+    return found[1]
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from typing import IO
 
 import pytest
 
-from .conftest import Command
+from .conftest import Command, mistake_of
 
 Mistake = Callable[..., str]
 
@@ -52,8 +52,7 @@ def mistake(command: Command, app_dir: Path) -> Mistake:
 
     def mistake(*arguments: str, **variables: str) -> str:
         result = command("serve", "served_app:app", *arguments, **variables)
-        assert (result.returncode, result.stdout) == (2, ""), result.stderr
-        assert re.fullmatch("fastws: .+\n", result.stderr)
+        mistake_of(result)
         return result.stderr
 
     return mistake

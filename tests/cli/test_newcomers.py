@@ -16,7 +16,7 @@ from fastws.cli.commands import SETTINGS
 from fastws.cli.config import ALIASES, OF_THE_OPERATOR, flag, variable
 from fastws.options import TABLE
 
-from .conftest import Command, Ended
+from .conftest import Command, mistake_of
 
 APP = """\
 import fastws
@@ -33,19 +33,11 @@ def app_dir(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def mistake(ended: Ended) -> str:
-    """The line that it gives."""
-    assert (ended.returncode, ended.stdout) == (2, ""), ended.stderr
-    found = re.fullmatch("fastws: (.+)\n", ended.stderr)
-    assert found, ended.stderr
-    return found[1]
-
-
 # What is set against what another option is by itself
 
 
 def test_both_options_and_what_set_them_are_named(app_dir: Path, command: Command) -> None:
-    told = mistake(command("serve", "server:app", "--check-config", FASTWS_HIGH_WATER="8000"))
+    told = mistake_of(command("serve", "server:app", "--check-config", FASTWS_HIGH_WATER="8000"))
     assert told == (
         "low_water=16384 is above high_water=8000: lower it, or raise high_water (high_water in FASTWS_HIGH_WATER)"
     )
@@ -56,7 +48,7 @@ def test_both_options_and_what_set_them_are_named(app_dir: Path, command: Comman
 
 def test_a_path_that_is_none(app_dir: Path, command: Command) -> None:
     (app_dir / "our.toml").write_text("uds = ''\n")
-    told = mistake(command("serve", "server:app", "--check-config", "--config", "our.toml"))
+    told = mistake_of(command("serve", "server:app", "--check-config", "--config", "our.toml"))
     assert told == "Invalid value for '--uds': '' is no path: give that of a Unix socket (in our.toml)"
 
 
@@ -88,7 +80,7 @@ def test_a_working_directory_that_has_gone(app_dir: Path) -> None:
 )
 def test_an_app_that_runs_while_it_is_imported(app_dir: Path, command: Command, mode: list[str], call: str) -> None:
     (app_dir / "server.py").write_text(f"{APP}{call}\n")
-    told = mistake(command("serve", "server:app", *mode))
+    told = mistake_of(command("serve", "server:app", *mode))
     assert told == 'server.py calls app.run() while it is imported: put it under `if __name__ == "__main__":`'
 
 
@@ -98,7 +90,9 @@ def test_the_module_that_runs_it_is_named(app_dir: Path, command: Command) -> No
     (app_dir / "package").mkdir()
     (app_dir / "package" / "runs.py").write_text("import helpers, server\nhelpers.start(server.app)\n")
     (app_dir / "outer.py").write_text("import package.runs\nfrom server import app\n")
-    assert mistake(command("serve", "outer:app")).startswith("package/runs.py calls app.run() while it is imported: ")
+    assert mistake_of(command("serve", "outer:app")).startswith(
+        "package/runs.py calls app.run() while it is imported: "
+    )
 
 
 def test_an_app_that_runs_under_main(app_dir: Path, command: Command) -> None:
@@ -118,7 +112,7 @@ def test_an_app_that_runs_under_main(app_dir: Path, command: Command) -> None:
     ],
 )
 def test_a_file_for_a_module(app_dir: Path, command: Command, name: str, right: str) -> None:
-    assert mistake(command("serve", name)) == f"{name!r} does not name an application: write {right}"
+    assert mistake_of(command("serve", name)) == f"{name!r} does not name an application: write {right}"
 
 
 # None, and other forms
@@ -178,13 +172,13 @@ def test_none_in_the_table_of_a_route(app_dir: Path, command: Command, name: str
 def test_what_fits_where_it_was_said(app_dir: Path, command: Command, name: str, value: str, message: str) -> None:
     serve = ("serve", "server:app")
     names = " / ".join(f"'{one}'" for one in (flag(name), *([ALIASES[name]] if name in ALIASES else [])))
-    assert mistake(command(*serve, flag(name), value)) == f"Invalid value for {names}: {message}"
-    told = mistake(command(*serve, **{variable(name): value}))
+    assert mistake_of(command(*serve, flag(name), value)) == f"Invalid value for {names}: {message}"
+    told = mistake_of(command(*serve, **{variable(name): value}))
     assert told == f"Invalid value for {names}: {message} (in {variable(name)})"
 
 
 def test_a_flag_is_named(app_dir: Path, command: Command) -> None:
-    told = mistake(command("serve", "server:app", "--max-topics", "-1"))
+    told = mistake_of(command("serve", "server:app", "--max-topics", "-1"))
     assert told == "max_topics=-1 is out of range: give 0 to 65536 (in --max-topics)"
 
 
@@ -209,7 +203,7 @@ def test_a_flag_is_named(app_dir: Path, command: Command) -> None:
 )
 def test_a_variable_that_does_nothing(app_dir: Path, command: Command, name: str, message: str) -> None:
     """It is no configuration that is right, and shows what it is all the same."""
-    told = mistake(command("serve", "server:app", "--check-config", **{name: "1"}))
+    told = mistake_of(command("serve", "server:app", "--check-config", **{name: "1"}))
     assert told.startswith(name) and message in told
     shown = command("serve", "server:app", "--print-config", **{name: "1"})
     assert (shown.returncode, shown.stderr) == (0, f"fastws: {told}\n")
@@ -246,7 +240,7 @@ def test_a_variable_that_does_nothing(app_dir: Path, command: Command, name: str
 )
 def test_a_file_is_told_the_place(app_dir: Path, command: Command, text: str, message: str) -> None:
     (app_dir / "our.toml").write_text(f"{text}\n")
-    assert message in mistake(command("serve", "server:app", "--check-config", "--config", "our.toml"))
+    assert message in mistake_of(command("serve", "server:app", "--check-config", "--config", "our.toml"))
 
 
 def test_the_table_of_compression_that_is_proposed(app_dir: Path, command: Command) -> None:
@@ -302,7 +296,7 @@ def test_without_what_the_command_needs(command: Command, monkeypatch: pytest.Mo
     """PyPI has another fastws: what is proposed is a package that is the right one there."""
     monkeypatch.setitem(sys.modules, module, None)
     assert importlib.util.find_spec(module) is None
-    told = mistake(command("demo"))
+    told = mistake_of(command("demo"))
     assert told == f"the command line needs {module}: pip install '{NEEDED[module]}'"
 
 
