@@ -140,7 +140,7 @@ class Server:
             return
         if self.is_abandoned():
             self.abandon()
-        if not self._stopped.done() and asyncio.get_running_loop() is not self._loop:
+        if not self._stopped.done() and not self._runs_here():
             raise RuntimeError(
                 "a server belongs to its event loop: use asyncio.run_coroutine_threadsafe(server.stop(), loop)"
             )
