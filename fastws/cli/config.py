@@ -29,6 +29,7 @@ SWITCHES = frozenset({"FASTWS_SIMD", "FASTWS_STRICT", "FASTWS_TLS", "FASTWS_RING
 
 #: Those that an operator can set.
 OF_THE_OPERATOR = {name: option for name, option in TABLE.items() if not option.of_the_code}
+OF_THE_CODE = TABLE.keys() - OF_THE_OPERATOR.keys()
 
 #: The flags that uvicorn calls otherwise: its names are taken, too. In files and variables they are not.
 ALIASES = {
@@ -145,7 +146,7 @@ def _refuse_unknown(where: str, names: Collection[str], known: Collection[str]) 
     for name in sorted(names):
         if name in known:
             continue
-        if name in TABLE.keys() - OF_THE_OPERATOR.keys():
+        if name in OF_THE_CODE:
             raise click.UsageError(f"{where}: {_only_in_code(name)}")
         if name in _OURS:
             raise click.UsageError(f"{where}: unknown option {name!r}: did you mean {_OURS[name]}?")
@@ -177,7 +178,7 @@ def look_at_environment(settings: Collection[str]) -> list[str]:
     if os.environ.get("FASTWS_PORT", "").startswith(("tcp://", "udp://")):
         del os.environ["FASTWS_PORT"]
     known = {variable(name) for name in (*settings, "config", *OF_THE_OPERATOR)}
-    of_the_code = {variable(name): name for name in TABLE.keys() - OF_THE_OPERATOR.keys()}
+    of_the_code = {variable(name): name for name in OF_THE_CODE}
     ours = {variable(alias): [variable(name)] for alias, name in _OURS.items()}
     mistakes = []
     for name in sorted(os.environ):

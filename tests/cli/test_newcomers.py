@@ -13,7 +13,7 @@ from harness.programs import ROOT
 
 from fastws.cli import NEEDED
 from fastws.cli.commands import SETTINGS
-from fastws.cli.config import ALIASES, OF_THE_OPERATOR, flag, variable
+from fastws.cli.config import ALIASES, OF_THE_CODE, flag, variable
 from fastws.options import TABLE
 
 from .conftest import Command, mistake_of
@@ -197,7 +197,7 @@ def test_a_flag_is_named(app_dir: Path, command: Command) -> None:
         ),
         *(
             (variable(name), f"{name} is for the code alone to set, which is written for it: give it to App()")
-            for name in sorted(TABLE.keys() - OF_THE_OPERATOR.keys())
+            for name in sorted(OF_THE_CODE)
         ),
     ],
 )
