@@ -97,6 +97,7 @@ class WebSocket:
 class Route:
     def __init__(
         self,
+        path: str,
         callbacks: dict[str, Callable[..., Any] | None],
         options: Options,
         agree: Callable[[bytes, bool], Agreement | None] | None,

@@ -65,7 +65,7 @@ class App:
 
         def register(handler: T) -> T:
             callbacks = _callbacks(handler)
-            self._websockets.add(path, _route(callbacks, self.options.for_route(options)))
+            self._websockets.add(path, _route(path, callbacks, self.options.for_route(options)))
             self._routes.append((path, callbacks, options))
             return handler
 
@@ -110,7 +110,7 @@ class App:
             ]
         websockets: Router[_speedups.Route] = Router()
         for one, callbacks, own in routes:
-            websockets.add(one, _route(callbacks, changed.for_route(own)))
+            websockets.add(one, _route(one, callbacks, changed.for_route(own)))
         self.options, self._routes, self._websockets = changed, routes, websockets
 
     # running
@@ -259,13 +259,13 @@ def _callbacks(handler: object) -> Callbacks:
     return callbacks
 
 
-def _route(callbacks: Callbacks, options: Options) -> _speedups.Route:
+def _route(path: str, callbacks: Callbacks, options: Options) -> _speedups.Route:
     if options.binary == "view" and _is_async(callbacks["message"]):
         raise TypeError('binary="view" ends with the callback, so `message` cannot be an async def: use binary="bytes"')
     deflate = options.deflate
     # Most clients offer the same.
     agree = None if deflate is None else lru_cache(maxsize=64)(partial(negotiate, deflate))
-    return _speedups.Route(callbacks, options, agree)
+    return _speedups.Route(path, callbacks, options, agree)
 
 
 def _is_async(callback: object) -> bool:

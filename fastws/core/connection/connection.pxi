@@ -78,6 +78,7 @@ cdef class Service(Crowd):      # what the connections of a server are for
     cdef uint32_t handshake_timeout, close_timeout, quarter_user_timeout    # milliseconds; 0 is off
 
 cdef class Route:               # the callbacks and limits of one WebSocket route
+    cdef readonly str path      # its pattern
     cdef readonly object upgrade, open, message, drain, ping, pong, close
     cdef readonly object origins
     cdef object agree           # negotiates compression; None without

@@ -4,11 +4,12 @@
 cdef class Route:
     """The callbacks and limits of a WebSocket route.
 
-    callbacks: by name, None for those that there are not; options: the route's fastws.Options; agree: (offers, whether
+    path: its pattern, as the application gave it; callbacks: by name, None for those that there are not; options: the route's fastws.Options; agree: (offers, whether
     to accept client takeover) -> Agreement or None; None where there is no compression.
     """
 
-    def __init__(self, dict callbacks not None, options not None, agree):
+    def __init__(self, str path not None, dict callbacks not None, options not None, agree):
+        self.path = path
         self.upgrade, self.open, self.message = callbacks["upgrade"], callbacks["open"], callbacks["message"]
         self.drain, self.ping, self.pong = callbacks["drain"], callbacks["ping"], callbacks["pong"]
         self.close = callbacks["close"]

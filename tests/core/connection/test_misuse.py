@@ -86,17 +86,18 @@ def service_arguments(**changes: Any) -> dict[str, Any]:
 
 def test_wrong_arguments_of_the_core() -> None:
     before = open_fds()
-    _speedups.Route(CALLBACKS, all_options(), None)
+    _speedups.Route("/", CALLBACKS, all_options(), None)
     _speedups.Service(all_options(), **service_arguments())
     cases: list[tuple[Any, tuple[Any, ...], dict[str, Any]]] = [
         (_speedups.Route, (), {}),
-        (_speedups.Route, (None, all_options(), None), {}),
-        (_speedups.Route, (CALLBACKS, None, None), {}),
-        (_speedups.Route, (CALLBACKS, all_options(max_message_size=-1), None), {}),
-        (_speedups.Route, (CALLBACKS, all_options(max_fragments=2**32), None), {}),
-        (_speedups.Route, (CALLBACKS, all_options(high_water="1"), None), {}),
-        (_speedups.Route, (CALLBACKS, all_options(close_timeout=None), None), {}),
-        (_speedups.Route, (CALLBACKS, types.SimpleNamespace(), None), {}),
+        (_speedups.Route, (None, CALLBACKS, all_options(), None), {}),
+        (_speedups.Route, ("/", None, all_options(), None), {}),
+        (_speedups.Route, ("/", CALLBACKS, None, None), {}),
+        (_speedups.Route, ("/", CALLBACKS, all_options(max_message_size=-1), None), {}),
+        (_speedups.Route, ("/", CALLBACKS, all_options(max_fragments=2**32), None), {}),
+        (_speedups.Route, ("/", CALLBACKS, all_options(high_water="1"), None), {}),
+        (_speedups.Route, ("/", CALLBACKS, all_options(close_timeout=None), None), {}),
+        (_speedups.Route, ("/", CALLBACKS, types.SimpleNamespace(), None), {}),
         (_speedups.Service, (), {}),
         (_speedups.Service, (None,), service_arguments()),
         (_speedups.Service, (all_options(max_header_size=-1),), service_arguments()),
@@ -126,7 +127,7 @@ def test_wrong_arguments_of_the_core() -> None:
             function(*arguments, **options)
     for refuse in (copy.copy, pickle.dumps):
         with pytest.raises(TypeError):
-            refuse(_speedups.Route(CALLBACKS, all_options(), None))
+            refuse(_speedups.Route("/", CALLBACKS, all_options(), None))
     gc.collect()  # the traceback of a reactor that could not be made holds it
     assert open_fds() == before
 
