@@ -264,7 +264,18 @@ class RouteOptions(TypedDict, total=False):
             1024 * 1024,
             _bytes(0, _LARGEST),
             SENDING,
-            "With more than this unsent, `slow_consumer` decides about a further message.",
+            "A peer is slow once more than this is unsent and does not shrink by as much within `send_timeout`: "
+            "`slow_consumer` decides about a further message.",
+        ),
+    ]
+    max_burst: Annotated[
+        int,
+        Option(
+            16 * 1024 * 1024,
+            _bytes(0, _LARGEST),
+            SENDING,
+            "What may be sent on top within that time. On breach the peer is slow at once; with 0, as soon as more "
+            "than `max_backpressure` is unsent.",
         ),
     ]
     slow_consumer: Annotated[

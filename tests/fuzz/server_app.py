@@ -34,6 +34,7 @@ def random_options(rng: random.Random, timed: bool) -> dict[str, Any]:
         "high_water": high,
         "low_water": low,
         "max_backpressure": rng.choice([0, 1000, 300_000, 1 << 20]),
+        "max_burst": rng.choice([0, 100_000, 16 << 20]),
         "slow_consumer": rng.choice(["drop", "close"]),
         "max_waiting": rng.choice([1, 2, 16]),
         "max_topics": rng.choice([0, 1, 1024]),

@@ -241,7 +241,7 @@ class World:
         for number in range(rng.choice([1, 1, 3])):
             options: dict[str, Any] = {"compression": random_deflate(rng, 0.02 if self.idles else 0.0)}
             if rng.random() < 0.4:
-                options |= {"slow_consumer": "drop", "max_backpressure": 10_000}
+                options |= {"slow_consumer": "drop", "max_backpressure": 10_000, "max_burst": 0}
             self.app.websocket(f"/{number}", **options)(Handler(self))
             self.routes.append(options)
         self.drops = any("slow_consumer" in options for options in self.routes)

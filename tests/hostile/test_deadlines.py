@@ -144,7 +144,7 @@ def test_s03_a_slow_consumer_is_closed_or_loses_the_newest(serve: Serving) -> No
 
     for policy in ("close", "drop"):
         recorder = Recorder()
-        server = serve(make_app(recorder.handler(), max_backpressure=1 << 20, slow_consumer=policy))
+        server = serve(make_app(recorder.handler(), max_backpressure=1 << 20, max_burst=0, slow_consumer=policy))
         client = RawClient.connect(server.port, receive_buffer=4096)
         client.handshake()
         eventually(lambda recorder=recorder: recorder.sockets)

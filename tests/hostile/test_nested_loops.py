@@ -213,7 +213,7 @@ def test_a08_the_connection_ends_while_its_callback_runs_the_loop(serve: Serving
     passed: list[int] = []
     kind = NestingFirstStep if where == "first step" else Nesting
     nesting = kind("message" if where == "first step" or "message" in where else where, until, serve)
-    server = serve(make_app(nesting, max_backpressure=1000, close_timeout=5)).hold_clock()
+    server = serve(make_app(nesting, max_backpressure=1000, max_burst=0, close_timeout=5)).hold_clock()
     other = RawClient.open(server.port, "/?beside")
     client = RawClient.connect(server.port, receive_buffer=4096)
     stream = build(PING, b"p") + build(TEXT, b"1") if where == "ping" else build(TEXT, b"1")

@@ -103,6 +103,9 @@ def test_the_arithmetic() -> None:
     assert f"1 MiB that is {total(default, mib):.0f} GiB" in " ".join(TEXT.split())
     small = fastws.Options(max_message_size=16_384, max_backpressure=65_536, high_water=65_536)
     assert f"messages of 16 KiB, {total(small, 16_384):.1f} GiB" in " ".join(TEXT.split())
+    burst = (default.max_backpressure + default.max_burst) // mib + 2
+    assert f"{burst} MiB where those have 1 MiB" in TEXT
+    assert f"{default.max_backpressure / default.send_timeout / 1000:.0f} KB/s" in " ".join(TEXT.split())
 
 
 def test_the_readme_leads_here() -> None:

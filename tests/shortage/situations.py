@@ -70,7 +70,7 @@ class Trial(World):
         app.websocket("/asked-later")(AskedLater(calls))
         app.websocket("/publishing")(Publishing(calls))
         app.websocket("/raising")(Raising(calls))
-        app.websocket("/slow", max_backpressure=30_000, low_water=500, high_water=30_000)(calls)
+        app.websocket("/slow", max_backpressure=30_000, max_burst=0, low_water=500, high_water=30_000)(calls)
         if impatient:
             app.websocket("/pinged", ping_interval=0.05, ping_timeout=0.05, close_timeout=0.05)(calls)
             app.websocket("/stalling", message_timeout=0.05, close_timeout=0.05)(calls)

@@ -149,7 +149,7 @@ def nesting(data: str, depth: int, too_deep: Callable[[], object]) -> int:
 
 def add(app: fastws.App) -> None:
     app.websocket("/fork")(Fork)
-    app.websocket("/log", max_backpressure=10_000)(Log)
+    app.websocket("/log", max_backpressure=10_000, max_burst=0)(Log)
     app.websocket("/logged", ping_interval=1, ping_timeout=1)(Logged)
     app.websocket("/deep/{how}/{when}", close_timeout=1)(Deep)
     logging.basicConfig(level=logging.INFO, format="%(levelname)s: %(message)s")

@@ -84,7 +84,7 @@ cdef class Route:               # the callbacks and limits of one WebSocket rout
     cdef object agree           # negotiates compression; None without
     cdef DeflateSettings deflate
     cdef Limits limits
-    cdef size_t high_water, low_water, max_backpressure
+    cdef size_t high_water, low_water, max_backpressure, max_burst
     cdef Py_ssize_t max_waiting
     cdef uint32_t max_topics
     cdef uint32_t close_timeout, message_timeout, ping_interval, ping_timeout, send_timeout     # ms; 0 is off
@@ -113,11 +113,17 @@ cdef enum:                      # reasons for Socket.pauses
     PAUSE_WAITING = 4           # too many messages wait behind an async callback
     PAUSE_DECIDING = 8
 
+cdef struct Backlog:            # of a peer that has more than max_backpressure to take
+    size_t least                # bytes unsent when that began, or when they last had shrunk by max_backpressure; else 0
+    uint32_t since              # when that was, in milliseconds like Reactor.now
+    flag slow                   # it has had its time
+
 cdef class Asides:              # what few connections need, and only for a while
     cdef object task            # of the async callback that runs
     cdef object waiting         # a deque of (callback, arguments, is_text, size), what comes behind it; () for nothing
     cdef size_t waiting_size    # in bytes, of the messages among them
     cdef list drain_waiters
+    cdef Backlog backlog
     cdef bytes pong             # owed to a peer that takes nothing: the latest only
     cdef flag busy              # an async callback has begun and not ended
     cdef flag stepping          # its first step runs just now

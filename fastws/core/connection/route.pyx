@@ -17,7 +17,7 @@ cdef class Route:
         self.limits.max_message_size = options.max_message_size
         self.limits.max_fragments = options.max_fragments
         self.high_water, self.low_water = options.high_water, options.low_water
-        self.max_backpressure = options.max_backpressure
+        self.max_backpressure, self.max_burst = options.max_backpressure, options.max_burst
         self.max_waiting = options.max_waiting
         self.max_topics = options.max_topics
         self.max_message_rate, self.max_control_rate = options.max_message_rate, options.max_control_rate

@@ -82,11 +82,47 @@ cdef bint _is_wanted(WebSocket ws) except -1:
     if ws.outbox.size > ws.route.max_backpressure:
         if not ws.blocked:
             ws.flush()
-        if ws.outbox.size > ws.route.max_backpressure:
+        if ws.outbox.size > ws.route.max_backpressure and _is_slow(ws):
             if not ws.route.drop_when_slow:
                 ending_fail(ws, "max_backpressure", 1008, "slow consumer: over max_backpressure")
             return False
-    return True
+    return not ws.broken
+
+
+cdef bint _is_slow(WebSocket ws) except -1:
+    """Whether the peer, with more than max_backpressure unsent, has had its time, or this is more than a burst. Once
+    slow it stays so until no more than max_backpressure is unsent."""
+    cdef Backlog *backlog = &ws.aside().backlog
+    if backlog.least == 0:
+        _begin_backlog(ws)
+    if not backlog.slow and _is_too_much(ws):
+        ws.flush()                          # the poller reports room once a third of the send buffer is free
+        if not ws.blocked:
+            ws.mark()                       # for `drain`
+        if ws.outbox.size > ws.route.max_backpressure:
+            backlog.slow = _is_too_much(ws)
+        else:
+            backlog.least = 0
+    return backlog.slow
+
+
+cdef int _begin_backlog(WebSocket ws) noexcept:
+    ws.reactor.read_clock()
+    ws.asides.backlog.least, ws.asides.backlog.since = ws.outbox.size, ws.reactor.now
+    return 0
+
+
+cdef bint _is_too_much(WebSocket ws) noexcept:
+    """Whether max_burst has been added to the backlog, or it has not shrunk by max_backpressure in send_timeout."""
+    cdef Backlog *backlog = &ws.asides.backlog
+    cdef size_t unsent = ws.outbox.size
+    if unsent + max(ws.route.max_backpressure, <size_t>PROGRESS) <= backlog.least:
+        _begin_backlog(ws)
+    ws.reactor.read_clock()
+    return (
+        unsent >= backlog.least + ws.route.max_burst
+        or ws.route.send_timeout and ws.reactor.now - backlog.since >= ws.route.send_timeout
+    )
 
 
 cdef int _status(WebSocket ws) except -1:
@@ -141,6 +177,8 @@ cdef int sending_taken(WebSocket ws) except -1:
     cdef size_t unsent = ws.outbox.size         # without the Pong: when that is taken, this is not called again
     if ws.phase != PHASE_OPEN:
         return ws.end_if_finished()
+    if ws.asides is not None and unsent <= ws.route.max_backpressure:
+        ws.asides.backlog.least, ws.asides.backlog.slow = 0, False
     if ws.asides is not None and ws.asides.pong is not None and not ws.blocked:
         body, ws.asides.pong = ws.asides.pong, None
         sending_control(ws, OPCODE_PONG, body)

@@ -278,6 +278,8 @@ cdef class WebSocket(Socket):
         Socket.on_turn(self, late)
         if self.asides is not None and self.phase != PHASE_DECIDING:
             callback_turn(self, late)
+        if self.drain_due and not self.blocked and not self.broken:
+            sending_taken(self)             # a send has found that the peer took more than the poller had reported
         self.end_if_finished()
         try:
             if self.close_due:

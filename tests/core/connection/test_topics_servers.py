@@ -314,7 +314,7 @@ def test_nothing_stays_behind_a_hundred_thousand_times(serve: Serving) -> None:
         def open(self, ws: Any) -> None:
             sockets.append(ws)
 
-    app = make_app(Handler, slow_consumer="drop", max_backpressure=1000)
+    app = make_app(Handler, slow_consumer="drop", max_backpressure=1000, max_burst=0)
     server = serve(app)
     for _ in range(3):
         RawClient.open(server.port)

@@ -323,7 +323,7 @@ def test_reading_pauses_when_a_turn_ends_over_high_water(serve: Serving) -> None
 
 def test_slow_consumer_close(serve: Serving) -> None:
     pump = Pump()
-    server = serve(make_app(pump, max_backpressure=200_000, send_timeout=0))
+    server = serve(make_app(pump, max_backpressure=200_000, max_burst=0, send_timeout=0))
     client = slow_client(server)
     other = RawClient.open(server.port)
     to_other = newest(server)
@@ -343,7 +343,7 @@ def test_slow_consumer_close(serve: Serving) -> None:
 
 def test_slow_consumer_drop(serve: Serving) -> None:
     pump = Pump()
-    server = serve(make_app(pump, max_backpressure=200_000, slow_consumer="drop", send_timeout=0))
+    server = serve(make_app(pump, max_backpressure=200_000, max_burst=0, slow_consumer="drop", send_timeout=0))
     client = slow_client(server)
     ws = newest(server)
     expected = fill(server, ws)
@@ -367,7 +367,7 @@ def test_slow_consumer_drop(serve: Serving) -> None:
 @pytest.mark.parametrize("policy", ["close", "drop"])
 @pytest.mark.parametrize("limit", [0, 1000])
 def test_one_message_of_any_size_passes(serve: Serving, limit: int, policy: str) -> None:
-    server = serve(make_app(Pump(), max_backpressure=limit, slow_consumer=policy, send_timeout=0))
+    server = serve(make_app(Pump(), max_backpressure=limit, max_burst=0, slow_consumer=policy, send_timeout=0))
     client = slow_client(server)
     ws = newest(server)
     large = bytes(8 << 20)
