@@ -123,7 +123,8 @@ def test_a_peer_that_takes_enough_is_not_slow(serve: Serving) -> None:
     assert notes.closes == []
 
 
-def test_what_the_peer_took_while_the_loop_stood_still_counts(serve: Serving) -> None:
+@pytest.mark.parametrize("last", ["after it", bytes(70_000)])
+def test_what_the_peer_took_while_the_loop_stood_still_counts(serve: Serving, last: str | bytes) -> None:
     """A callback holds the loop for longer than send_timeout, and then sends: nobody had looked what the peer took."""
     notes = Notes()
     server = serve(make_app(notes, send_timeout=10)).hold_clock()
@@ -142,11 +143,11 @@ def test_what_the_peer_took_while_the_loop_stood_still_counts(serve: Serving) ->
         except TimeoutError:
             client.sock.settimeout(20.0 * PATIENCE)
         server.reactor.pass_time(10)
-        return ws.send("after it")
+        return ws.send(last)
 
     status = server.call(hold, timeout=60)
     assert status in (QUEUED, SENT)
-    for message in [*sent, "over it", "after it"]:
+    for message in [*sent, "over it", last]:
         assert client.recv() == message
     eventually(lambda: amount(server, ws) == 0)
     server.settle()
