@@ -1,6 +1,7 @@
 """The application: routes, their options, and the ways to run it."""
 
 import socket
+import sys
 from collections.abc import Callable
 from functools import lru_cache, partial
 from types import EllipsisType
@@ -32,9 +33,15 @@ if TYPE_CHECKING:
 
 class App:
     """A set of routes. `App(**options)` sets the options of the App, and the defaults of its routes: see
-    `fastws.Options`. TypeError for an unknown option or a value of a wrong type, ValueError for one out of range."""
+    `fastws.Options`. TypeError for an unknown option or a value of a wrong type, ValueError for one out of range.
 
-    def __init__(self, **options: "Unpack[AppOptions]") -> None:
+    debug: warn of each line of a callback that sets an attribute on its handler, a class, rather than once of each
+    attribute. `python -X dev` does so, too."""
+
+    def __init__(self, *, debug: bool = False, **options: "Unpack[AppOptions]") -> None:
+        if not isinstance(debug, bool):
+            raise TypeError(f"debug is True or False, got {debug!r}")
+        self._debug = debug or sys.flags.dev_mode
         self.options = Options(**options)
         self._websockets: Router[_speedups.Route] = Router()
         self._routes: list[tuple[str, Callbacks, RouteOptions]] = []  # with the options of their own
@@ -51,15 +58,16 @@ class App:
 
         The handler is a class, instantiated once without arguments, or any object, whose methods `upgrade`, `open`,
         `message`, `drain`, `ping`, `pong` and `close` are the callbacks, all of them optional; or a function or
-        another callable, which is the `message` callback. `options` are those of this route. TypeError or ValueError
-        for a handler without callbacks, a callback that takes other arguments than it is called with, an unknown option, a
+        another callable, which is the `message` callback. What belongs to a connection is kept in `ws.data`, as an
+        attribute of the handler is everybody's. `options` are those of this route. TypeError or ValueError for a
+        handler without callbacks, a callback that takes other arguments than it is called with, an unknown option, a
         value out of range, a malformed path.
         """
         judge_path(path, "websocket")
         self.options.for_route(options)  # a mistake in them raises before the handler is made
 
         def register(handler: H) -> H:
-            callbacks = callbacks_of(handler)
+            callbacks = callbacks_of(handler, self._debug)
             self._websockets.add(path, _route(path, callbacks, self.options.for_route(options)))
             self._routes.append((path, callbacks, options))
             return handler

@@ -1,16 +1,19 @@
 """Handlers: which callbacks a class, an object or a function has, and whether the server can call them.
 
 A handler is judged when it is decorated, so a mistake is reported with its file and line before a client connects.
+`_Guard` notices what callbacks set on a handler later.
 """
 
 import inspect
 import sys
 import warnings
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from difflib import get_close_matches
 from functools import partial
 from types import CodeType, FunctionType, MethodType
 from typing import Any, Protocol, TypeVar, cast
+from weakref import ref
 
 from fastws._speedups import WebSocket
 from fastws.http import Accept, Request, Response
@@ -36,6 +39,10 @@ _ELSEWHERE = {
     **dict.fromkeys(("receive", "received", "receivejson", "recv", "frame", "data", "datareceived"), "message"),
     **dict.fromkeys(("disconnect", "disconnected", "closed", "connectionclosed", "connectionlost"), "close"),
 }
+
+# A guard looks so many frames up, and at so many attributes that are set.
+_FRAMES = 100
+_LOOKS = 1000
 
 _SIGNATURE: dict[str, Any] = {"follow_wrapped": False}
 if sys.version_info >= (3, 14):
@@ -121,10 +128,11 @@ P = TypeVar("P", bound=HttpCallback)
 # What is judged when decorated
 
 
-def callbacks_of(handler: object) -> Callbacks:
-    """The callbacks of a handler, None for those that it does not have. A class is instantiated. TypeError for a
-    handler without callbacks, for a
+def callbacks_of(handler: object, debug: bool) -> Callbacks:
+    """The callbacks of a handler, None for those that it does not have. A class is instantiated; what its callbacks set
+    on the instance is warned of once, with `debug` for each line. TypeError for a handler without callbacks, for a
     callback that cannot be called as the server does, for `on_message` and the like."""
+    is_class = inspect.isclass(handler)
     if inspect.isclass(handler):
         handler = _instance_of(handler)
     callbacks: Callbacks = {name: getattr(handler, name, None) for name in CALLBACKS}
@@ -143,6 +151,8 @@ def callbacks_of(handler: object) -> Callbacks:
             raise TypeError(f"the callback {name} is not callable: {callback!r}")
         if callback is not None:
             _judge(callback, CALLBACKS[name], name, None if callback is handler else handler)
+    if is_class:
+        _guard(handler, callbacks, debug)
     return callbacks
 
 
@@ -284,3 +294,93 @@ def _where(callback: object) -> str:
 def _name(thing: object, otherwise: str = "") -> str:
     name = str(getattr(thing, "__name__", ""))
     return name if name.isidentifier() else otherwise or name or repr(thing)
+
+
+# What is noticed while it serves
+
+
+class _Guard:
+    """The `__setattr__` of a class that was instantiated for all connections. It notices what a callback sets on the
+    instance: the user takes such an attribute for one connection's, and all connections share it.
+
+    The guard leaves the class when an attribute is set again that was warned of, or after `_LOOKS` looks; then setting
+    costs what it did. With `debug` it stays, and warns of each line. It sees neither attributes of the class nor what a
+    task sets that a callback has started.
+    """
+
+    def __init__(self, kind: type[Any], debug: bool) -> None:
+        self.kind, self.debug = kind, debug
+        self.instances: list[Callable[[], object]] = []
+        self.callbacks: dict[CodeType, str] = {}
+        self.told: set[object] = set()
+        self.looks = 0
+
+    def remember(self, instance: object) -> None:
+        """Guards it, and keeps it alive only if its slots are without `__weakref__`."""
+        try:
+            known: Callable[[], object] = ref(instance)
+        except TypeError:
+            known = partial(_the_same, instance)
+        self.instances = [*(one for one in self.instances if one() is not None), known]
+
+    def __get__(self, instance: object, owner: type | None = None) -> Any:
+        return self if instance is None else MethodType(self, instance)
+
+    def __call__(self, instance: object, name: str, value: object) -> None:
+        super(self.kind, instance).__setattr__(name, value)  # type: ignore[misc]
+        if not any(one() is instance for one in self.instances):
+            return
+        place = sys._getframe(1)
+        what = (name, place.f_code, place.f_lineno) if self.debug else name
+        self.looks += 1
+        if not self.debug and (what in self.told or self.looks > _LOOKS):
+            self._leave()
+        callback = None if what in self.told else self._callback_around(place)
+        if callback is None:
+            return
+        self.told.add(what)
+        kind = self.kind.__name__
+        warnings.warn(
+            f"{kind}.{name} is set by the callback {callback}, but one {kind} serves all connections: keep what "
+            f"belongs to a connection in ws.data (or give an instance, app.websocket(path)({kind}()), whose attributes "
+            "are meant for all)",
+            RuntimeWarning,
+            stacklevel=2,
+        )
+
+    def _callback_around(self, frame: Any) -> str | None:
+        for _ in range(_FRAMES):
+            if frame is None:
+                break
+            if frame.f_code in self.callbacks:
+                return self.callbacks[frame.f_code]
+            frame = frame.f_back
+        return None
+
+    def _leave(self) -> None:
+        if vars(self.kind).get("__setattr__") is self:
+            with suppress(AttributeError):  # another thread was quicker
+                type.__delattr__(self.kind, "__setattr__")
+
+
+def _the_same(instance: object) -> object:
+    return instance
+
+
+def _guard(instance: object, callbacks: Callbacks, debug: bool) -> None:
+    """Guards an instance, unless its class has a `__setattr__` of its own, or cannot be given one."""
+    kind = type(instance)
+    there = [vars(base)["__setattr__"] for base in kind.__mro__[:-1] if "__setattr__" in vars(base)]
+    if not all(isinstance(one, _Guard) for one in there):
+        return
+    guard = vars(kind).get("__setattr__") or _Guard(kind, debug)
+    guard.debug = guard.debug or debug
+    guard.remember(instance)
+    for name, callback in callbacks.items():
+        function = _function(callback)
+        code = None if function is None else _code(inspect.unwrap(function))  # wrappers may be several callbacks'
+        if code is not None:
+            guard.callbacks[code] = name
+    with suppress(TypeError):  # a type written in C
+        # As a metaclass may have a __setattr__ of its own.
+        type.__setattr__(kind, "__setattr__", guard)

@@ -1,20 +1,24 @@
-"""Handlers: what can be one, what is wrong with one and how it is told."""
+"""Handlers: what can be one, what is wrong with one and how it is told, what callbacks set on one."""
 
 from __future__ import annotations
 
+import array
 import asyncio
 import dataclasses
 import functools
+import gc
 import inspect
 import re
 import types
 import warnings
-from collections.abc import Awaitable, Callable
+import weakref
+from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from harness import RawClient, Serving, echo
+from harness.programs import python
 
 import fastws
 from fastws import handlers
@@ -488,7 +492,7 @@ def test_the_base_has_no_callback(serve: Serving) -> None:
             ws.send(data)
 
     assert told(fastws.Handler).endswith(" has none of the callbacks upgrade, open, message, drain, ping, pong, close")
-    found = handlers.callbacks_of(Chat)
+    found = handlers.callbacks_of(Chat, False)
     assert [name for name, callback in found.items() if callback is not None] == ["message"]
     app = fastws.App()
     app.websocket("/")(Chat)
@@ -618,3 +622,247 @@ def test_type_checkers_know_what_a_handler_is_not() -> None:
         app.websocket(NoData)  # type: ignore[arg-type]
     with pytest.raises(TypeError):
         app.http(no_request)  # type: ignore[arg-type]
+
+
+# What a callback sets on its handler
+
+
+@pytest.fixture
+def caught() -> Iterator[list[tuple[str, str]]]:
+    """Each RuntimeWarning, and the line that it points to."""
+    notes: list[tuple[str, str]] = []
+
+    def note(message: Any, category: Any, filename: str, lineno: int, *rest: Any) -> None:
+        assert category is RuntimeWarning
+        notes.append((str(message), Path(filename).read_text().splitlines()[lineno - 1].strip()))
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("always")
+        warnings.showwarning = cast(Any, note)
+        yield notes
+
+
+def is_guarded(kind: type) -> bool:
+    return isinstance(vars(kind).get("__setattr__"), handlers._Guard)
+
+
+def about(name: str, callback: str, kind: str = "Chat") -> str:
+    return (
+        f"{kind}.{name} is set by the callback {callback}, but one {kind} serves all connections: keep what belongs "
+        f"to a connection in ws.data (or give an instance, app.websocket(path)({kind}()), whose attributes are meant "
+        "for all)"
+    )
+
+
+def make_chat() -> Any:
+    class Chat:
+        def __init__(self) -> None:
+            self.user = ""
+            self.room = ""
+            self.last = ""
+
+        def open(self, ws: Any) -> None:
+            self.user = "ann"
+            self.enter("den")
+
+        def enter(self, room: str) -> None:
+            self.room = room
+
+        async def message(self, ws: Any, data: Any) -> None:
+            await asyncio.sleep(0)
+            await self.note(data)
+            ws.send(data)
+
+        async def note(self, data: Any) -> None:
+            await asyncio.sleep(0)
+            self.last = data
+            self.user = data
+
+    return Chat
+
+
+def talk(serve: Serving, app: fastws.App, times: int) -> None:
+    server = serve(app)
+    for _ in range(times):
+        with RawClient.open(server.port) as client:
+            client.send("hello")
+            assert client.recv() == "hello"
+
+
+def test_what_a_callback_sets_is_warned_of_once(serve: Serving, caught: Any) -> None:
+    """Each attribute, at its line, in functions that a callback calls as well. Then the class is as it was."""
+    Chat = make_chat()
+    app = fastws.App()
+    app.websocket("/")(Chat)
+    assert is_guarded(Chat)
+    talk(serve, app, 3)
+    assert caught == [
+        (about("user", "open"), 'self.user = "ann"'),
+        (about("room", "open"), "self.room = room"),
+        (about("last", "message"), "self.last = data"),
+    ]
+    assert "__setattr__" not in vars(Chat)
+
+
+def test_with_debug_each_line_is_warned_of(serve: Serving, caught: Any) -> None:
+    Chat = make_chat()
+    app = fastws.App(debug=True)
+    app.websocket("/")(Chat)
+    talk(serve, app, 2)
+    assert caught == [
+        (about("user", "open"), 'self.user = "ann"'),
+        (about("room", "open"), "self.room = room"),
+        (about("last", "message"), "self.last = data"),
+        (about("user", "message"), "self.user = data"),
+    ]
+    assert is_guarded(Chat)
+
+
+def test_debug_is_true_or_false() -> None:
+    with pytest.raises(TypeError, match="debug is True or False, got 'no'"):
+        fastws.App(debug="no")  # type: ignore[arg-type]
+
+
+PROGRAM = """
+import fastws
+app = fastws.App()
+@app.websocket("/")
+class Chat:
+    def __init__(self):
+        global chat
+        chat = self
+    def open(self, ws):
+        self.user = 1
+        self.user = 2
+chat.open(None)
+"""
+
+
+@pytest.mark.parametrize(("flags", "lines"), [((), [10]), (("-X", "dev"), [10, 11])])
+def test_python_x_dev_is_debug(tmp_path: Path, flags: tuple[str, ...], lines: list[int]) -> None:
+    (tmp_path / "server.py").write_text(PROGRAM)
+    done = python(*flags, "server.py", cwd=tmp_path)
+    assert done.returncode == 0
+    assert re.findall(r"server\.py:(\d+): RuntimeWarning: (.*)", done.stderr) == [
+        (str(line), about("user", "open")) for line in lines
+    ]
+
+
+def test_what_is_not_warned_of(serve: Serving, caught: Any) -> None:
+    """An instance that was given, a class with a __setattr__ of its own, what no callback sets, another instance."""
+
+    class Own(make_chat()):  # type: ignore[misc]
+        def __setattr__(self, name: str, value: Any) -> None:
+            super().__setattr__(name, value)
+
+    for handler in (make_chat()(), Own):
+        app = fastws.App(debug=True)
+        app.websocket("/")(handler)
+        talk(serve, app, 1)
+    made: list[Any] = []
+
+    class Noted(make_chat()):  # type: ignore[misc]
+        def __init__(self) -> None:
+            made.append(self)
+
+    app = fastws.App(debug=True)
+    app.websocket("/")(Noted)
+    made[0].user = "set from elsewhere"
+    Noted().open(None)
+    assert [one.user for one in made] == ["set from elsewhere", "ann"] and is_guarded(Noted)
+    assert caught == []
+
+
+def test_classes_of_all_kinds_are_handlers(serve: Serving, caught: Any) -> None:
+    @dataclasses.dataclass(frozen=True)
+    class Frozen:
+        def message(self, ws: Any, data: Any) -> None:
+            with pytest.raises(dataclasses.FrozenInstanceError):
+                self.user = data
+            ws.send(data)
+
+    class Slots:
+        __slots__ = ("user",)
+
+        def message(self, ws: Any, data: Any) -> None:
+            self.user = data
+            with pytest.raises(AttributeError):
+                self.other = data  # type: ignore[misc]
+            ws.send(data)
+
+    class Refusing(type):
+        def __setattr__(cls, name: str, value: Any) -> None:
+            raise AssertionError("its classes do not change")
+
+    class Refused(metaclass=Refusing):
+        def message(self, ws: Any, data: Any) -> None:
+            self.user = data
+            ws.send(data)
+
+    class OfC(ValueError):
+        def message(self, ws: Any, data: Any) -> None:
+            self.user = data
+            ws.send(data)
+
+    for kind in (Frozen, Slots, Refused, OfC):
+        app = fastws.App()
+        app.websocket("/")(kind)
+        talk(serve, app, 2)
+    assert [text for text, _ in caught] == [about("user", "message", "Slots"), about("user", "message", "Refused")]
+    handlers._guard(array.array("b"), {}, False)
+
+
+def test_a_class_and_its_base_are_handlers_both(caught: Any) -> None:
+    made: list[Any] = []
+
+    class Base:
+        def __init__(self) -> None:
+            made.append(self)
+
+        def open(self, ws: Any) -> None:
+            self.user = ws
+
+    class Derived(Base):
+        pass
+
+    app = fastws.App()
+    for number, kind in enumerate((Base, Derived, Base)):
+        app.websocket(f"/{number}")(kind)
+    for handler in made:
+        handler.open("ann")
+        assert handler.user == "ann"
+    assert [text for text, _ in caught] == [about("user", "open", "Base"), about("user", "open", "Derived")]
+    assert not is_guarded(Base)
+
+
+def test_a_guard_leaves_after_many_looks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A task that sets an attribute again and again pays for it no longer."""
+    monkeypatch.setattr(handlers, "_LOOKS", 3)
+    made: list[Any] = []
+
+    class Chat:
+        def __init__(self) -> None:
+            made.append(self)
+
+        def open(self, ws: Any) -> None: ...
+
+    fastws.App().websocket("/")(Chat)
+    for number in range(4):
+        assert is_guarded(Chat)
+        made[0].latest = number
+    assert not is_guarded(Chat) and made[0].latest == 3
+
+
+class Kept:
+    def open(self, ws: Any) -> None: ...
+
+
+def test_a_guard_keeps_no_handler_alive() -> None:
+    app = fastws.App()
+    app.websocket("/")(Kept)
+    callback = app._routes[0][1]["open"]
+    instance = weakref.ref(callback.__self__)  # type: ignore[union-attr]
+    assert instance() is not None
+    del app, callback
+    gc.collect()
+    assert instance() is None
