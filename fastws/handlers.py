@@ -221,23 +221,20 @@ def _judge(callback: Callable[..., Any], arguments: tuple[str, ...], name: str, 
         handler, callback, name = callback, call, "__call__"
     function = _function(callback)
     who = _name(function or callback) if handler is None else f"{name} of {_name(type(handler))}"
-    if inspect.isasyncgenfunction(function):
-        raise TypeError(f"{_where(callback)}{who} has a yield, so its body would never run: send with ws.send()")
-    if inspect.isgeneratorfunction(function):
-        raise TypeError(f"{_where(callback)}{who} has a yield, so its body would never run: write async def, and await")
+    if inspect.isasyncgenfunction(function) or inspect.isgeneratorfunction(function):
+        do = "return the answer" if arguments == ("request",) else "send with ws.send()"
+        raise TypeError(f"{_where(callback)}{who} has a yield, so its body would never run: {do}, wait with await")
     fits = _fits(callback, arguments)
+    called = arguments
     if inspect.ismethod(callback):
-        own = "cls" if inspect.isclass(callback.__self__) else "self"
-        signature = _signature(callback.__func__)
-        if signature is not None and next(iter(signature.parameters), own) == arguments[0]:
-            fits = False  # it has no self: with a default or two it can be called, with the handler as its ws
-        callback, arguments = callback.__func__, (own, *arguments)
-    if not fits:
-        called = f"({', '.join(arguments)})"
+        called = ("cls" if inspect.isclass(callback.__self__) else "self", *arguments)
+        callback = callback.__func__
+    if not fits or _names_another(callback, called):
+        takes = f"({', '.join(called)})"
         define = "async def" if is_async(callback) else "def"
         raise TypeError(
-            f"{_where(callback)}{who} takes {_takes(callback)}, but is called with {called}: "
-            f"write {define} {name if handler is not None else _name(function, name)}{called}"
+            f"{_where(callback)}{who} takes {_takes(callback)}, but is called with {takes}: "
+            f"write {define} {name if handler is not None else _name(function, name)}{takes}"
         )
 
 
@@ -260,6 +257,20 @@ def _fits(callback: Callable[..., Any], arguments: tuple[str, ...]) -> bool:
         except TypeError:
             return False
     return True
+
+
+def _names_another(callback: Callable[..., Any], called: tuple[str, ...]) -> bool:
+    """Whether a parameter has the name of another argument than it gets: where the number fits, data may be taken for
+    ws, or without `self` the handler for it."""
+    signature = _signature(callback)
+    if signature is None:
+        return False
+    named = [one.name for one in signature.parameters.values() if one.kind <= one.POSITIONAL_OR_KEYWORD]
+    first = {"self", "cls"}
+    return any(
+        name != own and name in (set(called) | first) and not {name, own} <= first
+        for name, own in zip(named, called, strict=False)
+    )
 
 
 def _takes(callback: Callable[..., Any]) -> str:

@@ -188,6 +188,12 @@ def needs_a_keyword(ws: Any, data: Any, *, database: Any) -> None: ...
 def of_a_client() -> None: ...
 
 
+def swapped(data: Any, ws: Any) -> None: ...
+
+
+def of_a_class(self: Any, data: Any) -> None: ...
+
+
 FUNCTIONS: dict[Callable[..., Any], str] = {
     no_data: "no_data takes (ws), but is called with (ws, data): write def no_data(ws, data)",
     one_too_many: "one_too_many takes (ws, data, is_text), but is called with (ws, data): "
@@ -195,6 +201,8 @@ FUNCTIONS: dict[Callable[..., Any], str] = {
     needs_a_keyword: "needs_a_keyword takes (ws, data, *, database), but is called with (ws, data): "
     "write def needs_a_keyword(ws, data)",
     of_a_client: "of_a_client takes (), but is called with (ws, data): write def of_a_client(ws, data)",
+    swapped: "swapped takes (data, ws), but is called with (ws, data): write def swapped(ws, data)",
+    of_a_class: "of_a_class takes (self, data), but is called with (ws, data): write def of_a_class(ws, data)",
 }
 
 
@@ -232,6 +240,15 @@ class NoSelfButDefaults:
 
 class CloseWithoutCode:
     def close(self, ws: Any) -> None: ...
+
+
+class ReasonFirst:
+    def close(self, ws: Any, reason: Any, code: Any) -> None: ...
+
+
+class SelfOfAStatic:
+    @staticmethod
+    def open(self: Any) -> None: ...  # noqa: PLW0211
 
 
 class UpgradeOfNothing:
@@ -274,6 +291,12 @@ METHODS: dict[type, tuple[str, str]] = {
         "close",
         "takes (self, ws), but is called with (self, ws, code, reason): write def close(self, ws, code, reason)",
     ),
+    ReasonFirst: (
+        "close",
+        "takes (self, ws, reason, code), but is called with (self, ws, code, reason): "
+        "write def close(self, ws, code, reason)",
+    ),
+    SelfOfAStatic: ("open", "takes (self), but is called with (ws): write def open(ws)"),
     UpgradeOfNothing: (
         "upgrade",
         "takes (self), but is called with (self, request): write def upgrade(self, request)",
@@ -313,21 +336,29 @@ def old_coroutine(ws: Any, data: Any) -> Any:
 
 @pytest.mark.parametrize("function", [generates_later, generates, old_coroutine])
 def test_a_generator_is_no_callback(function: Any) -> None:
-    do = "send with ws.send()" if function is generates_later else "write async def, and await"
-    why = f"has a yield, so its body would never run: {do}"
     where = f"{__file__}:{function.__code__.co_firstlineno}: "
+    why = "has a yield, so its body would never run: "
     for wrong in (function, functools.partial(function)):
-        assert told(wrong) == told(wrong, "http") == f"{where}{function.__name__} {why}"
-    kind = type("Chat", (), {"ping": staticmethod(function)})
-    assert told(kind) == f"{where}ping of Chat {why}"
+        assert told(wrong) == f"{where}{function.__name__} {why}send with ws.send(), wait with await"
+        assert told(wrong, "http") == f"{where}{function.__name__} {why}return the answer, wait with await"
+    kind = type("Chat", (), {"upgrade": staticmethod(function)})
+    assert told(kind) == f"{where}upgrade of Chat {why}return the answer, wait with await"
 
 
-class Unknown:
-    """Its __signature__ says what is not so: a library may have it from what it wraps."""
+class SelfOfTheClass:
+    """Its name for itself says nothing."""
 
-    __signature__ = inspect.Signature()
+    @classmethod
+    def message(self, ws: Any, data: Any) -> None: ...
 
-    def __call__(self, *args: Any) -> None: ...
+
+def claims(*args: Any) -> None: ...
+
+
+claims.__signature__ = inspect.Signature()  # type: ignore[attr-defined]  # as a library copies it from what it wraps
+
+
+def more_than_positions(*args: Any, ws: Any = None) -> None: ...
 
 
 def wrapper(function: Any) -> Any:
@@ -344,7 +375,20 @@ def with_default(ws: Any, data: Any, more: Any = 1, *, last: Any = 2) -> None: .
 def with_other_names(a: Any, b: Any, /) -> None: ...
 
 
-@pytest.mark.parametrize("handler", [Unknown(), wrapper(no_data), with_default, with_other_names, print, max])
+@pytest.mark.parametrize(
+    "handler",
+    [
+        SelfOfTheClass,
+        claims,
+        more_than_positions,
+        wrapper(no_data),
+        with_default,
+        with_other_names,
+        functools.partial(echo_with, "prefix"),
+        print,
+        max,
+    ],
+)
 def test_what_may_be_callable_is_left_alone(handler: Any) -> None:
     assert fastws.App().websocket("/")(handler) is handler
 
@@ -454,9 +498,6 @@ class Honest:
     closed = False
     opened: Any = None
 
-    class Message:
-        pass
-
     @property
     def connect(self) -> Any:
         raise AssertionError("nothing is evaluated")
@@ -473,11 +514,19 @@ class Honest:
     def broadcast(self) -> None: ...
 
 
+class Nested:
+    class Message:
+        pass
+
+    def open(self, ws: Any) -> None: ...
+
+
 def test_names_that_are_meant_so() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         fastws.App().websocket("/")(Honest)
         fastws.App().websocket("/")(Honest())
+        fastws.App().websocket("/")(Nested)
 
 
 # The base
@@ -668,6 +717,7 @@ def make_chat() -> Any:
         def enter(self, room: str) -> None:
             self.room = room
 
+        @wrapper
         async def message(self, ws: Any, data: Any) -> None:
             await asyncio.sleep(0)
             await self.note(data)
@@ -707,6 +757,7 @@ def test_what_a_callback_sets_is_warned_of_once(serve: Serving, caught: Any) -> 
 def test_with_debug_each_line_is_warned_of(serve: Serving, caught: Any) -> None:
     Chat = make_chat()
     app = fastws.App(debug=True)
+    fastws.App().websocket("/")(Chat)
     app.websocket("/")(Chat)
     talk(serve, app, 2)
     assert caught == [
@@ -825,9 +876,19 @@ def test_a_class_and_its_base_are_handlers_both(caught: Any) -> None:
     class Derived(Base):
         pass
 
+    class Upper:
+        def __setattr__(self, name: str, value: Any) -> None:
+            super().__setattr__(name, value.upper())
+
+    class Mixed(Base, Upper):
+        pass
+
     app = fastws.App()
     for number, kind in enumerate((Base, Derived, Base)):
         app.websocket(f"/{number}")(kind)
+    app.websocket("/mixed")(Mixed)
+    made[3].open("ann")
+    assert made.pop().user == "ANN" and is_guarded(Base)
     for handler in made:
         handler.open("ann")
         assert handler.user == "ann"
