@@ -315,8 +315,8 @@ class _Guard:
     instance: the user takes such an attribute for one connection's, and all connections share it.
 
     The guard leaves the class when an attribute is set again that was warned of, or after `_LOOKS` looks; then setting
-    costs what it did. With `debug` it stays, and warns of each line. It sees neither attributes of the class nor what a
-    task sets that a callback has started.
+    costs what it did. With `debug` it stays, and warns of each line. It sees neither attributes of the class, nor
+    `del`, nor what a task sets that a callback has started.
     """
 
     def __init__(self, kind: type[Any], debug: bool) -> None:
