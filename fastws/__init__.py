@@ -4,6 +4,7 @@ from fastws._speedups import PreparedMessage, WebSocket, prepare
 from fastws.app import App
 from fastws.compression import Deflate
 from fastws.constants import ReadyState, SendStatus
+from fastws.handlers import Handler
 from fastws.http import Accept, Headers, Request, Response
 from fastws.options import Options
 from fastws.serving.server import Server
@@ -22,6 +23,7 @@ __all__ = [
     "Accept",
     "App",
     "Deflate",
+    "Handler",
     "Headers",
     "Options",
     "PreparedMessage",

@@ -1,15 +1,15 @@
-"""The application: routes, their callbacks and options, and the ways to run it."""
+"""The application: routes, their options, and the ways to run it."""
 
-import inspect
 import socket
-from collections.abc import Awaitable, Callable
+import sys
+from collections.abc import Callable
 from functools import lru_cache, partial
 from types import EllipsisType
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import TYPE_CHECKING, cast
 
 from fastws import _speedups
 from fastws.compression import negotiate
-from fastws.http import Request, Response
+from fastws.handlers import Callbacks, H, HttpCallback, P, callbacks_of, is_async, judge_http, judge_path
 from fastws.options import AppOptions, Options, RouteOptions
 from fastws.routing import Router
 from fastws.running import process
@@ -30,18 +30,18 @@ from fastws.serving.stats import Stats, total
 if TYPE_CHECKING:
     from typing_extensions import Buffer, Unpack
 
-T = TypeVar("T")
-HttpCallback = Callable[[Request], Response | Awaitable[Response]]
-Callbacks = dict[str, Callable[..., Any] | None]
-
-CALLBACKS = ("upgrade", "open", "message", "drain", "ping", "pong", "close")
-
 
 class App:
     """A set of routes. `App(**options)` sets the options of the App, and the defaults of its routes: see
-    `fastws.Options`. TypeError for an unknown option or a value of a wrong type, ValueError for one out of range."""
+    `fastws.Options`. TypeError for an unknown option or a value of a wrong type, ValueError for one out of range.
 
-    def __init__(self, **options: "Unpack[AppOptions]") -> None:
+    debug: warn of each line of a callback that sets an attribute on its handler, a class, rather than once of each
+    attribute. `python -X dev` does so, too."""
+
+    def __init__(self, *, debug: bool = False, **options: "Unpack[AppOptions]") -> None:
+        if not isinstance(debug, bool):
+            raise TypeError(f"debug is True or False, got {debug!r}")
+        self._debug = debug or sys.flags.dev_mode
         self.options = Options(**options)
         self._websockets: Router[_speedups.Route] = Router()
         self._routes: list[tuple[str, Callbacks, RouteOptions]] = []  # with the options of their own
@@ -52,33 +52,37 @@ class App:
 
     # routes
 
-    def websocket(self, path: str, **options: "Unpack[RouteOptions]") -> Callable[[T], T]:
+    def websocket(self, path: str, **options: "Unpack[RouteOptions]") -> Callable[[H], H]:
         """Serve WebSocket connections at `path` with the decorated handler. In "/chat/{room}", the parameter is one
         segment, decoded: a "%2F" in it is a slash of its value. "{rest:path}" at the end is all that remains.
 
         The handler is a class, instantiated once without arguments, or any object, whose methods `upgrade`, `open`,
         `message`, `drain`, `ping`, `pong` and `close` are the callbacks, all of them optional; or a function or
-        another callable, which is the `message` callback. `options` are those of this route. TypeError or
-        ValueError for a handler without callbacks, an unknown option, a value out of range, a malformed path.
+        another callable, which is the `message` callback. What belongs to a connection is kept in `ws.data`, as an
+        attribute of the handler is everybody's. `options` are those of this route. TypeError or ValueError for a
+        handler without callbacks, a callback that takes other arguments than it is called with, an unknown option, a
+        value out of range, a malformed path.
         """
+        judge_path(path, "websocket")
         self.options.for_route(options)  # a mistake in them raises before the handler is made
 
-        def register(handler: T) -> T:
-            callbacks = _callbacks(handler)
+        def register(handler: H) -> H:
+            callbacks = callbacks_of(handler, self._debug)
             self._websockets.add(path, _route(path, callbacks, self.options.for_route(options)))
             self._routes.append((path, callbacks, options))
             return handler
 
         return register
 
-    def http(self, path: str) -> Callable[[T], T]:
+    def http(self, path: str) -> Callable[[P], P]:
         """Answer plain GET and HEAD requests at `path` with what the decorated function (`def` or `async def`) returns
-        for a `Request`: a `Response`. For small answers; the connection is closed after each."""
+        for a `Request`: a `Response`. For small answers; the connection is closed after each. TypeError for a
+        callback that cannot be called with the request alone."""
+        judge_path(path, "http")
 
-        def register(callback: T) -> T:
-            if not callable(callback):
-                raise TypeError(f"an http callback is a function of the request, got {callback!r}")
-            self._http.add(path, cast(HttpCallback, callback))
+        def register(callback: P) -> P:
+            judge_http(callback)
+            self._http.add(path, callback)
             return callback
 
         return register
@@ -245,28 +249,10 @@ class App:
         self._past = past
 
 
-def _callbacks(handler: object) -> Callbacks:
-    if inspect.isclass(handler):
-        handler = handler()
-    callbacks: Callbacks = {name: getattr(handler, name, None) for name in CALLBACKS}
-    if inspect.isroutine(handler) or (callable(handler) and all(one is None for one in callbacks.values())):
-        callbacks = {**dict.fromkeys(CALLBACKS), "message": cast(Callable[..., Any], handler)}
-    if all(one is None for one in callbacks.values()):
-        raise TypeError(f"{handler!r} has none of the callbacks {', '.join(CALLBACKS)}")
-    for name, callback in callbacks.items():
-        if callback is not None and not callable(callback):
-            raise TypeError(f"the callback {name} is not callable: {callback!r}")
-    return callbacks
-
-
 def _route(path: str, callbacks: Callbacks, options: Options) -> _speedups.Route:
-    if options.binary == "view" and _is_async(callbacks["message"]):
+    if options.binary == "view" and is_async(callbacks["message"]):
         raise TypeError('binary="view" ends with the callback, so `message` cannot be an async def: use binary="bytes"')
     deflate = options.deflate
     # Most clients offer the same.
     agree = None if deflate is None else lru_cache(maxsize=64)(partial(negotiate, deflate))
     return _speedups.Route(path, callbacks, options, agree)
-
-
-def _is_async(callback: object) -> bool:
-    return inspect.iscoroutinefunction(callback) or inspect.iscoroutinefunction(getattr(callback, "__call__", None))  # noqa: B004

@@ -1,9 +1,7 @@
-"""The application: what can be decorated, its options and those of a route, its figures."""
+"""The application: its paths, its options and those of a route, its figures."""
 
 from __future__ import annotations
 
-import asyncio
-import functools
 from typing import Any
 
 import pytest
@@ -13,148 +11,6 @@ import fastws
 from fastws.serving.stats import total
 
 # Decorators
-
-
-class Callable_:
-    def __call__(self, ws: Any, data: Any) -> None:
-        ws.send(data)
-
-
-class AsyncCallable:
-    async def __call__(self, ws: Any, data: Any) -> None:
-        await asyncio.sleep(0)
-        ws.send(data)
-
-
-class WithMethods:
-    def message(self, ws: Any, data: Any) -> None:
-        ws.send(data)
-
-
-class WithAttributes:
-    def __init__(self) -> None:
-        self.message = lambda ws, data: ws.send(data)
-        self.open = None  # counts as absent
-
-
-class Static:
-    @staticmethod
-    def message(ws: Any, data: Any) -> None:
-        ws.send(data)
-
-    @classmethod
-    async def open(cls, ws: Any) -> None:
-        assert cls is Static
-
-
-async def echo_later(ws: Any, data: Any) -> None:
-    await asyncio.sleep(0)
-    ws.send(data)
-
-
-def echo_with(prefix: str, ws: Any, data: Any) -> None:
-    ws.send(prefix + data)
-
-
-def with_attributes() -> Any:
-    def function(ws: Any, data: Any) -> None:
-        ws.send(data)
-
-    function.open = 5  # type: ignore[attr-defined]
-    return function
-
-
-HANDLERS: dict[str, Any] = {
-    "class": WithMethods,
-    "instance": WithMethods(),
-    "attributes": WithAttributes(),
-    "static": Static,
-    "function": echo,
-    "async function": echo_later,
-    "lambda": lambda ws, data: ws.send(data),
-    "partial": functools.partial(echo_with, ""),
-    "async partial": functools.partial(echo_later),
-    "callable": Callable_(),
-    "class of callables": Callable_,
-    "async callable": AsyncCallable(),
-    "bound method": WithMethods().message,
-    "function with attributes": with_attributes(),
-}
-
-
-@pytest.mark.parametrize("name", HANDLERS)
-def test_handlers(serve: Serving, name: str) -> None:
-    app = fastws.App()
-    assert app.websocket("/")(HANDLERS[name]) is HANDLERS[name]
-    server = serve(app)
-    with RawClient.open(server.port) as client:
-        client.send("hello")
-        assert client.recv() == "hello"
-
-
-def test_a_class_is_instantiated_once(serve: Serving) -> None:
-    made = []
-    app = fastws.App()
-
-    @app.websocket("/")
-    class Handler:
-        def __init__(self) -> None:
-            made.append(self)
-
-        def message(self, ws: Any, data: Any) -> None:
-            ws.send(f"{len(made)} {self is made[0]}")
-
-    server = serve(app)
-    for _ in range(3):
-        with RawClient.open(server.port) as client:
-            client.send("?")
-            assert client.recv() == "1 True"
-
-
-class Nothing:
-    pass
-
-
-class NotCallable:
-    message = "hello"
-
-
-@pytest.mark.parametrize(
-    ("handler", "message"),
-    [
-        (Nothing, "has none of the callbacks upgrade, open, message, drain, ping, pong, close"),
-        (Nothing(), "has none of the callbacks"),
-        (None, "None has none of the callbacks"),
-        (5, "5 has none of the callbacks"),
-        ("echo", "'echo' has none of the callbacks"),
-        (NotCallable, "the callback message is not callable: 'hello'"),
-    ],
-)
-def test_handlers_that_are_none(handler: Any, message: str) -> None:
-    app = fastws.App()
-    with pytest.raises(TypeError) as caught:
-        app.websocket("/")(handler)
-    assert message in str(caught.value)
-    app.websocket("/")(echo)  # nothing was left there
-
-
-def test_a_class_that_needs_arguments() -> None:
-    class Handler:
-        def __init__(self, database: Any) -> None:
-            pass
-
-        message = echo
-
-    with pytest.raises(TypeError, match="database"):
-        fastws.App().websocket("/")(Handler)
-
-
-@pytest.mark.parametrize("handler", [echo_later, AsyncCallable(), AsyncCallable, functools.partial(echo_later)])
-def test_a_view_ends_with_the_callback(handler: Any) -> None:
-    app = fastws.App(binary="view")
-    with pytest.raises(TypeError, match=r'binary="view" ends with the callback.*: use binary="bytes"'):
-        app.websocket("/")(handler)
-    app.websocket("/", binary="bytes")(handler)
 
 
 def test_wrong_options_of_a_route() -> None:
@@ -171,21 +27,14 @@ def test_wrong_paths() -> None:
     app = fastws.App()
     app.websocket("/a/{b}")(echo)
     app.http("/a/{b}")(lambda request: fastws.Response())  # each kind has paths of its own
-    for add in (app.websocket, app.http):
+    kinds: list[tuple[Any, Any]] = [(app.websocket, echo), (app.http, lambda request: fastws.Response())]
+    for add, handler in kinds:
         with pytest.raises(ValueError, match="pattern already"):
-            add("/a/{c}")(echo)
+            add("/a/{c}")(handler)
         with pytest.raises(ValueError, match="'a' does not start with a slash"):
-            add("a")(echo)
+            add("a")(handler)
         with pytest.raises(ValueError, match="a parameter is a whole segment"):
-            add("/x{y}")(echo)
-
-
-def test_an_http_callback_is_a_function() -> None:
-    app = fastws.App()
-    wrong: list[Any] = [None, fastws.Response(), "ok"]
-    for callback in wrong:
-        with pytest.raises(TypeError, match="an http callback is a function of the request, got "):
-            app.http("/")(callback)
+            add("/x{y}")(handler)
 
 
 # Options

@@ -349,7 +349,7 @@ def test_a07_a_line_that_cannot_be_put_together(serve: Serving) -> None:
 
     texts: list[str] = []
     app = make_app(Peers(), compression=TAKEOVER)
-    app.http("/bad")(lambda request: Bad())
+    app.http("/bad")(lambda request: Bad())  # type: ignore[type-var]
     server = serve(app)
     with logging_to(lambda record: texts.append(record.getMessage())) as log:
         logging.getLogger().removeHandler(log)

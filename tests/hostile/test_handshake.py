@@ -344,7 +344,7 @@ def test_h14_hosts_of_absolute_targets_not_allowed(serve: Serving, target: str) 
     """RFC 9112 section 3.2.2: what Host says does not count then."""
     recorder = Recorder()
     app = make_app(recorder.handler(upgrade=True), allowed_hosts=["good.example"])
-    app.http("/plain")(lambda request: recorder.events.append(("plain",)))
+    app.http("/plain")(lambda request: recorder.events.append(("plain",)))  # type: ignore[type-var]
     server = serve(app)
     with bystander(server, recorder, host="good.example"):
         for host in ("evil.example", "good.example.evil.example", "evil.example:80", "127.0.0.1"):

@@ -105,9 +105,9 @@ def test_what_the_tables_name_is_there(cell: str) -> None:
         callback = re.fullmatch(r"(?:async )?(?:def )?(\w+)\((?:self, )?(?:ws|request).*\)", code)
         option = re.fullmatch(r"(\w+)(?:=.*)?", code)
         if callback:
-            assert callback[1] in fastws.app.CALLBACKS
+            assert callback[1] in fastws.handlers.CALLBACKS
         elif option and option[1] not in ("SENT", "QUEUED", "DROPPED"):
-            assert option[1] in fastws.options.TABLE or option[1] in fastws.app.CALLBACKS, code
+            assert option[1] in fastws.options.TABLE or option[1] in fastws.handlers.CALLBACKS, code
         else:
             assert named or callback or option, f"what is {code}?"
 

@@ -263,7 +263,7 @@ def test_stop_while_connections_are_opening(run: Any, timeout: float) -> None:
     begun: list[str] = []
     ended: list[str] = []
 
-    async def forever(request: Any) -> None:
+    async def forever(request: Any) -> Any:
         begun.append(request.path)
         try:
             await asyncio.sleep(60)

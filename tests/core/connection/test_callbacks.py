@@ -308,11 +308,11 @@ def test_one_handler_object_serves_all_connections(serve: Serving) -> None:
 
         def __init__(self) -> None:
             Counter.made += 1
-            self.seen = 0
+            self.seen: list[str] = []
 
         def message(self, ws: Any, data: str) -> None:
-            self.seen += 1
-            ws.send(str(self.seen))
+            self.seen.append(data)
+            ws.send(str(len(self.seen)))
 
     server = serve(make_app(Counter))
     for number in range(1, 6):

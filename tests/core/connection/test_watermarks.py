@@ -127,7 +127,7 @@ def test_a_pump_in_drain_never_stalls(serve: Serving) -> None:
         def message(self, ws: Any, data: Any) -> None:
             self.drain(ws)
 
-    server = serve(make_app(Producer, **ROOMY))
+    server = serve(make_app(Producer(), **ROOMY))
     client = slow_client(server)
     client.send("go")
     for number in range(1, total + 1):

@@ -118,7 +118,7 @@ def test_resumed_by_another_connection_s_callback(serve: Serving) -> None:
             elif data == "resume":
                 self.paused.resume_reading()
 
-    server, client = start(serve, Handler)
+    server, client = start(serve, Handler())
     other = RawClient.open(server.port)
     for _ in range(20):
         client.send_raw(frames("pause", "next"))
