@@ -1,4 +1,4 @@
-"""What an install says where something is missing.
+"""What an install builds and brings, and what it says where something is missing.
 
 The extension is an empty one here, so that setup.py builds it in a second.
 """
@@ -11,6 +11,8 @@ import shutil
 import stat
 import subprocess
 import sys
+import tarfile
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -150,3 +152,53 @@ class TestWhatIsMissing:
         assert done.returncode == 1
         assert done.stderr.startswith(f"fastws needs Linux, for its epoll, and this is {platform}: use a container")
         assert done.stderr.count("\n") == 1
+
+
+# What is built
+
+
+def test_what_is_installed_is_stripped(tree: Tree) -> None:
+    tree.build_ext()
+    built = tree.built("build/lib*/fastws")
+    assert b"PyInit__speedups" in built
+    assert b".debug_info" not in built
+    assert b".symtab" not in built
+
+
+def test_who_develops_keeps_symbols(tree: Tree, tmp_path: Path) -> None:
+    """As sanitizers, perf and py-spy need them."""
+    tree.hook("build_editable", tmp_path)
+    assert b".symtab" in tree.built("fastws")
+    tree.build_ext("--inplace", "--force", CFLAGS="-g")
+    assert b".debug_info" in tree.built("fastws")
+    tree.build_ext("--force", CFLAGS="-g")
+    assert b".debug_info" in tree.built("build/lib*/fastws")
+
+
+def test_a_build_in_place_keeps_symbols(tree: Tree) -> None:
+    tree.build_ext("--inplace")
+    assert b".symtab" in tree.built("fastws")
+
+
+def test_the_core_that_is_tested_here() -> None:
+    core = Path(fastws._speedups.__file__)
+    assert (b".symtab" in core.read_bytes()) == (core.parent == ROOT / "fastws")
+
+
+def test_the_source_distribution_has_all_that_a_wheel_is_built_of(tree: Tree, tmp_path: Path) -> None:
+    with tarfile.open(tree.hook("build_sdist", tmp_path)) as archive:
+        names = {Path(*Path(one.name).parts[1:]) for one in archive if one.isfile()}
+    sources = {path.relative_to(tree.root) for path in tree.root.glob("fastws/**/*") if path.is_file()}
+    sources = {path for path in sources if path.suffix != ".pyc"}
+    made = {Path("PKG-INFO"), Path("setup.cfg")} | {name for name in names if name.parts[0].endswith(".egg-info")}
+    assert names - made == sources | {Path(name) for name in FILES}
+
+
+def test_a_wheel_has_what_is_imported_and_shown_and_nothing_else(tree: Tree, tmp_path: Path) -> None:
+    with zipfile.ZipFile(tree.hook("build_wheel", tmp_path)) as archive:
+        names = {name for name in archive.namelist() if ".dist-info/" not in name}
+    sources = [path.relative_to(tree.root) for path in tree.root.glob("fastws/**/*") if path.is_file()]
+    of_the_core = {".pyx", ".pxd", ".pxi", ".h", ".c", ".so", ".pyc"}
+    (extension,) = [name for name in names if name.endswith(".so")]
+    assert names - {extension} == {str(path) for path in sources if path.suffix not in of_the_core}
+    assert {"fastws/py.typed", "fastws/_speedups.pyi", "fastws/demo/index.html"} < names
