@@ -1,6 +1,7 @@
 """Builds the one compiled extension; everything declarative stands in pyproject.toml."""
 
 import os
+import re
 import shutil
 import sys
 import tempfile
@@ -79,4 +80,23 @@ extension = Extension(
     extra_compile_args=["-O3", "-fvisibility=hidden", "-Wall"] + (["-Werror"] if strict else []),
 )
 
-setup(ext_modules=cythonize([extension], build_dir="build/cython"), cmdclass={"build_ext": BuildExt})
+
+def description_for_the_index() -> str:
+    """README.md with links that lead into the repository: in a clone and on a branch they are relative."""
+    found = re.search(r'^Source = "(.+)"$', Path("pyproject.toml").read_text(), re.MULTILINE)
+    assert found, "pyproject.toml names no Source"
+
+    def absolute(link: re.Match[str]) -> str:
+        picture, label, target = link.groups()
+        where = "" if target.startswith("#") else "/raw/HEAD/" if picture else "/blob/HEAD/"
+        return f"{picture}[{label}]({found[1]}{where}{target})"
+
+    return re.sub(r"(!?)\[([^]]*)\]\((?!https?:)([^)\s]+)\)", absolute, Path("README.md").read_text())
+
+
+setup(
+    ext_modules=cythonize([extension], build_dir="build/cython"),
+    cmdclass={"build_ext": BuildExt},
+    long_description=description_for_the_index(),
+    long_description_content_type="text/markdown",
+)

@@ -1,10 +1,11 @@
-"""What an install builds and brings, and what it says where something is missing.
+"""What an install builds and brings, what it says where something is missing, and what the package index shows.
 
 The extension is an empty one here, so that setup.py builds it in a second.
 """
 
 from __future__ import annotations
 
+import email
 import os
 import re
 import shutil
@@ -202,3 +203,55 @@ def test_a_wheel_has_what_is_imported_and_shown_and_nothing_else(tree: Tree, tmp
     (extension,) = [name for name in names if name.endswith(".so")]
     assert names - {extension} == {str(path) for path in sources if path.suffix not in of_the_core}
     assert {"fastws/py.typed", "fastws/_speedups.pyi", "fastws/demo/index.html"} < names
+
+
+# What the index shows
+
+
+@pytest.fixture(scope="module")
+def metadata(tmp_path_factory: pytest.TempPathFactory) -> email.message.Message:
+    folder = tmp_path_factory.mktemp("metadata")
+    tree = Tree(folder)
+    return email.message_from_bytes((tree.hook("prepare_metadata_for_build_wheel", folder) / "METADATA").read_bytes())
+
+
+def test_who_and_where(metadata: email.message.Message) -> None:
+    assert metadata["Author"] == "fastws contributors"
+    urls = dict(url.split(", ") for url in metadata.get_all("Project-URL", ()))
+    assert set(urls) == {"Source", "Documentation", "Changelog", "Issues"}
+    assert all(url.startswith(urls["Source"]) for url in urls.values())
+    minors = {int(found) for found in re.findall(r"Python :: 3\.(\d+)", str(metadata.get_all("Classifier")))}
+    required = re.search(r"^REQUIRED_IN_CI := (.+)$", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    assert required
+    assert {f"3.{minor}" for minor in minors} == set(required[1].split()), "what CI tests is what we say"
+
+
+def test_every_link_of_the_index_leads_somewhere(metadata: email.message.Message) -> None:
+    """What was relative leads into the repository, to a file or heading that is there."""
+    shown = metadata.get_payload()
+    assert isinstance(shown, str)
+    (source,) = [url.partition(", ")[2] for url in metadata.get_all("Project-URL", ()) if url.startswith("Source")]
+    links = re.findall(r"(!?)\[[^]]*\]\(([^)]*)\)", shown)
+    assert len(links) == len(re.findall(r"\[[^]]*\]\([^)]*\)", README)) > 20
+    assert not re.search(r"<(?:img|a)\b|^\[[^]]+\]:", shown, re.MULTILINE), "other kinds of links"
+    ours = 0
+    for picture, url in links:
+        assert url.startswith("https://"), url
+        if url.startswith(source):
+            ours += 1
+            found = re.fullmatch(r"(?:/(raw|blob)/HEAD/([^#]+))?(?:#([\w-]+))?", url.removeprefix(source))
+            assert found, url
+            kind, path, heading = found.groups()
+            assert (kind == "raw") == bool(picture), url
+            assert path is None or (ROOT / path).is_file(), url
+            if heading:
+                headings = re.findall(r"^#+ (.+)$", (ROOT / (path or "README.md")).read_text(), re.MULTILINE)
+                assert heading in {re.sub(r"[^\w-]", "", one.lower().replace(" ", "-")) for one in headings}, url
+    assert ours > 20
+
+
+def test_the_index_shows_the_code_as_it_is(metadata: email.message.Message) -> None:
+    code = re.compile(r"^```.*?^```$", re.MULTILINE | re.DOTALL)
+    shown = metadata.get_payload()
+    assert isinstance(shown, str)
+    assert code.findall(shown) == code.findall(README) != []
