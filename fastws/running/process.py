@@ -1,6 +1,7 @@
 """What a process has for its servers: open files."""
 
 import logging
+import os
 import resource
 from contextlib import suppress
 
@@ -9,6 +10,8 @@ from fastws.serving.logs import write
 
 #: Connections in a process, and so open files, are never more than this.
 _MANY_FILES = 1 << 20
+#: The loop's, the server's and a connection's; uvloop with too few of them fails halfway, and hides why.
+_FEWEST_FILES = 16
 
 log = logging.getLogger("fastws")
 
@@ -40,3 +43,17 @@ def raise_open_files() -> None:
     if soft != resource.RLIM_INFINITY and soft < wanted:
         with suppress(OSError, ValueError):  # a sandbox may forbid it; then there is room for fewer
             resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
+def need_open_files() -> None:
+    """OSError where a loop and a server cannot open as many files as they need."""
+    opened: list[int] = []
+    try:
+        while len(opened) < _FEWEST_FILES:
+            opened.append(os.eventfd(0))
+    except OSError as error:
+        room = f"RLIMIT_NOFILE={_open_files()} leaves {len(opened)} files to open"
+        raise OSError(error.errno, f"{room}, and a server needs {_FEWEST_FILES}: raise it (ulimit -n)") from None
+    finally:
+        for descriptor in opened:
+            os.close(descriptor)

@@ -35,6 +35,7 @@ def run(start: Callable[[], Awaitable[Server]], loop: Loop, shutdown_timeout: fl
         logging.basicConfig(level=logging.INFO, format="%(levelname)s: %(message)s")
     _speedups.keep_freed_memory()
     process.raise_open_files()
+    process.need_open_files()
     keep_signals()
     try:
         _run(_new_loop(loop), lambda: _serve(start, shutdown_timeout))

@@ -420,6 +420,41 @@ app.run(port=0)
     assert process.wait() == 0
 
 
+FEW_FILES = """
+import os, resource, fastws
+first = os.open(os.devnull, os.O_RDONLY)
+os.close(first)
+resource.setrlimit(resource.RLIMIT_NOFILE, (first + {free}, first + {free}))
+app = fastws.App()
+app.websocket("/")(lambda ws, data: ws.send(data))
+app.run(port=0, loop="{loop}")
+"""
+
+
+@pytest.mark.parametrize("loop", ["uvloop", "asyncio"])
+@pytest.mark.parametrize("free", [4, 7, 12, 15])
+def test_too_few_open_files(free: int, loop: str) -> None:
+    """They are told before the loop is made: uvloop would fail halfway, and hide why."""
+    done = programs.python("-c", FEW_FILES.format(free=free, loop=loop))
+    assert done.returncode == 1
+    last = done.stderr.splitlines()[-1]
+    assert re.search(rf"RLIMIT_NOFILE=\d+ leaves {free} files to open, and a server needs 16: raise it", last)
+    assert done.stderr.count("Traceback") == 1
+
+
+@pytest.mark.parametrize("loop", ["uvloop", "asyncio"])
+def test_just_enough_open_files(start: Any, loop: str) -> None:
+    process = start(program=FEW_FILES.format(free=16, loop=loop))
+    client = RawClient.open(process.port)
+    client.send("hello")
+    assert client.recv() == "hello"
+    process.signal(signal.SIGTERM)
+    assert client.recv_frame().opcode == 8
+    client.send_close(1001)
+    client.close()
+    assert process.wait() == 0
+
+
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc is told what to keep")
 @pytest.mark.parametrize("told", [False, True])
 def test_large_messages_do_not_take_new_memory_each_time(
