@@ -1,11 +1,14 @@
 """The application: routes, their callbacks and options, and the ways to run it."""
 
+import importlib
 import inspect
+import pickle
 import socket
+import sys
 from collections.abc import Awaitable, Callable
 from functools import lru_cache, partial
 from types import EllipsisType
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar, cast
 
 from fastws import _speedups
 from fastws.compression import negotiate
@@ -49,6 +52,24 @@ class App:
         self._servers: list[Server] = []
         self._hub = _speedups.Hub()
         self._past = total(())  # what servers that have ended have counted
+
+    def __reduce__(self) -> tuple[Callable[[str, str], "App"], tuple[str, str]]:
+        """By its name, as functions are: `multiprocessing.Process(target=app.run)` has the child import the module.
+        pickle.PicklingError for one without a name at the top of a module."""
+        # Of the names in several modules rather one of an imported module, which is there in the child in any case.
+        for module in sorted(sys.modules.copy(), key=("__main__", "__mp_main__").__contains__):
+            for name, value in list(getattr(sys.modules.get(module), "__dict__", {}).items()):
+                if value is self:
+                    return _named, (module, name)
+        raise pickle.PicklingError(
+            "an App is pickled by its name: assign it to a name at the top of its module, or have the function that "
+            "the other process calls import or make it"
+        )
+
+    def __copy__(self, *_: object) -> NoReturn:
+        raise TypeError("an App cannot be copied: for another one, call a function that makes it with its routes")
+
+    __deepcopy__ = __copy__
 
     # routes
 
@@ -243,6 +264,17 @@ class App:
         past = total((self._past, server.stats()))
         self._servers.remove(server)
         self._past = past
+
+
+def _named(module: str, name: str) -> App:
+    """The App that was pickled."""
+    found = getattr(importlib.import_module(module), name, None)
+    if not isinstance(found, App):
+        raise pickle.UnpicklingError(
+            f"there is no App {module}.{name} in this process: assign it at the top of its module, outside of "
+            'functions and of `if __name__ == "__main__":`'
+        )
+    return found
 
 
 def _callbacks(handler: object) -> Callbacks:
