@@ -212,7 +212,9 @@ def describe(app: fastws.App, before: fastws.Options, context: click.Context, se
         lines += ["", f"# {section}"]
         for name, option in OF_THE_OPERATOR.items():
             if option.section == section:
-                by_app = "App()" if getattr(before, name) != option.default else "default"
+                by_app = "App()" if before.given.get(name, option.default) != option.default else "default"
+                if name not in app.options.given and getattr(app.options, name) != option.default:
+                    by_app = f"default, by {option.kind.below}"
                 lines.append(_line(name, getattr(app.options, name), source_of(context, name) or by_app))
     in_file = (context.default_map or {}).get("route", {})
     for path, own in app.routes.items():

@@ -251,7 +251,7 @@ def test_configure(serve: Serving) -> None:
         with pytest.raises(error):
             app.configure(**wrong)
     with pytest.raises(ValueError, match="low_water"):
-        app.configure(high_water=1)
+        app.configure(high_water=1, low_water=2)
     assert app.options.max_message_size == 5
     server = serve(app)
     assert len(made) == 1
