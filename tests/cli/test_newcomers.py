@@ -66,6 +66,26 @@ def test_port_of_other_programs_is_not_read(app_dir: Path, command: Command) -> 
     assert '\nhost = "127.0.0.1"  # default\nport = 8765  # default\n' in printed.stdout
 
 
+@pytest.mark.parametrize("given", ["660", "0660", "0o660"])
+def test_permissions_are_octal(app_dir: Path, command: Command, given: str) -> None:
+    printed = command("serve", "server:app", "--print-config", "--uds", "x", "--uds-permissions", given)
+    assert "\nuds_permissions = 0o660  # a flag\n" in printed.stdout
+    (app_dir / "our.toml").write_text(printed.stdout)
+    again = command("serve", "server:app", "--print-config", "--config", "our.toml")
+    assert "\nuds_permissions = 0o660  # our.toml\n" in again.stdout
+    for wrong, why in (("rw", "is no octal number"), ("980", "is no octal number"), ("1777", "is not in the range")):
+        told = mistake_of(command("serve", "server:app", "--check-config", FASTWS_UDS_PERMISSIONS=wrong))
+        assert why in told and "660" in told and "FASTWS_UDS_PERMISSIONS" in told
+
+
+@pytest.mark.parametrize("name", ["sockets", "\0abstract"])
+def test_permissions_without_a_path(app_dir: Path, command: Command, name: str) -> None:
+    uds = ["--uds", name] if name[0] == "\0" else []
+    ended = command("serve", "server:app", "--uds-permissions", "600", *uds)
+    assert ended.returncode == 2
+    assert "uds_permissions are those of a Unix socket's file: give its path in uds=" in ended.stderr
+
+
 # Where there is nothing to serve on, or no working directory
 
 
