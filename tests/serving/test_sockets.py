@@ -14,7 +14,7 @@ import ssl
 import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import Any
 
@@ -427,34 +427,33 @@ def test_unix_socket_of_another_kind_in_use(run: Any, tmp_path: Path, kind: int)
     run(main)
 
 
-def test_one_of_many_takes_a_stale_unix_socket(tmp_path: Path) -> None:
-    """Several servers are started at once where one was killed: one has the path, and the others are told."""
+def test_one_of_two_takes_a_stale_unix_socket(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two servers are started at once where one was killed. The second comes when the first has bound its socket and
+    does not listen yet, as when nobody listens."""
     path = str(tmp_path / "socket")
-    racers = 6
-    barrier = threading.Barrier(racers)
+    with socket.socket(socket.AF_UNIX) as stale:
+        stale.bind(path)
+    monkeypatch.setattr(sockets, "LOCK_TIMEOUT", 60.0)
+    chmod, bound_first = os.chmod, threading.Event()
 
-    def race(_: int) -> Any:
-        barrier.wait()
-        try:
-            return sockets.open_unix_socket(path, 10, 0o600)
-        except OSError as error:
-            assert error.errno == errno.EADDRINUSE, error
-            return None
+    def pausing(*arguments: Any) -> None:
+        bound_first.set()
+        wait([second], timeout=0.3)  # it has to wait for us
+        chmod(*arguments)
 
-    with ThreadPoolExecutor(racers) as pool:
-        for _ in range(100):
-            with socket.socket(socket.AF_UNIX) as stale:
-                stale.bind(path)
-            won = [one for one in pool.map(race, range(racers)) if one is not None]
-            assert len(won) == 1
-            sock, file = won[0]
-            assert os.lstat(path).st_mode & 0o777 == 0o600
-            with socket.socket(socket.AF_UNIX) as client:
-                client.connect(path)
-                sock.accept()[0].close()
-            file.remove()
-            sock.close()
-            assert os.listdir(tmp_path) == []
+    monkeypatch.setattr(os, "chmod", pausing)
+    with ThreadPoolExecutor() as pool:
+        second = pool.submit(lambda: bound_first.wait(10) and sockets.open_unix_socket(path, 10, None))
+        sock, file = sockets.open_unix_socket(path, 10, 0o600)
+        with pytest.raises(OSError, match="already in use"):
+            second.result(60)
+    with socket.socket(socket.AF_UNIX) as client:
+        client.connect(path)
+        sock.accept()[0].close()
+    assert file is not None
+    file.remove()
+    sock.close()
+    assert os.listdir(tmp_path) == []
 
 
 def test_a_folder_that_another_program_has_locked(run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
