@@ -20,7 +20,7 @@ from fastws.cli.loading import load_app
 from fastws.options import SECTIONS, TABLE, Kind
 from fastws.running import runner
 from fastws.serving.server import STOP_TIMEOUT
-from fastws.serving.sockets import LARGEST_BACKLOG, judge_permissions
+from fastws.serving.sockets import LARGEST_BACKLOG, judge_address, judge_permissions
 
 RUNNING = "Running"
 
@@ -245,6 +245,8 @@ def _serve(
     before = app.options
     with _blaming(lambda name: source_of(ctx, name)):
         judge_permissions(given["uds_permissions"], given["uds"])
+        if given["uds"] is None:
+            judge_address(given["host"], given["port"])
     _configure(ctx, app, {name: given[name] for name in OF_THE_OPERATOR if source_of(ctx, name)})
     if given["print_config"]:
         settings = {name: given[name] for name in (str(one.name) for one in _running())}

@@ -86,6 +86,19 @@ def test_permissions_without_a_path(app_dir: Path, command: Command, name: str) 
     assert "uds_permissions are those of a Unix socket's file: give its path in uds=" in ended.stderr
 
 
+@pytest.mark.parametrize(
+    ("host", "right"),
+    [
+        ("*", "write host='0.0.0.0', or host=None for every interface (in --host)"),
+        ("localhost:8000", "write host='localhost', port=8000 (in --host)"),
+        ("http://localhost", "write host='localhost' (in --host)"),
+        ("/run/socket", "for a Unix socket write uds='/run/socket' (in --host)"),
+    ],
+)
+def test_a_host_that_is_none(app_dir: Path, command: Command, host: str, right: str) -> None:
+    assert right in mistake_of(command("serve", "server:app", "--check-config", "--host", host))
+
+
 # Where there is nothing to serve on, or no working directory
 
 
