@@ -392,7 +392,7 @@ def host_mistake(host: str) -> str | None:
     meant = re.split("[/?#]", meant)[0].rpartition("@")[2].removesuffix(":*")
     meant = f"[{meant}]" if meant.count(":") > 1 and not meant.startswith("[") else meant
     meant = re.sub(r"^\*?\.|^\*(?=[^.])", "*.", meant)
-    what = 'a host is a name or an address, with a port or, for any port, without; "*.example.com" for subdomains; "*"'
+    what = 'a host is a name or an address, "name:port" for that port alone, "*.name" for subdomains, or "*"'
     return f'{what}: write "{meant}"' if meant not in ("", host) and host_mistake(meant) is None else what
 
 

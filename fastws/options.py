@@ -85,8 +85,13 @@ def judge_number(name: str, value: object, least: float, most: float) -> None:
 
 
 def _number(least: float, most: float, metavar: str) -> Kind:
+    def check(name: str, value: object, options: Mapping[str, Any]) -> None:
+        if value is None and least == 0:
+            raise TypeError(f"{name} is a number, got None: give 0, which is off")
+        judge_number(name, value, least, most)
+
     form = "a number, 20 say; 0 is off" if least == 0 else "a number, 20 say"
-    return Kind(lambda name, value, options: judge_number(name, value, least, most), float, metavar, form=form)
+    return Kind(check, float, metavar, form=form)
 
 
 def _whole(least: int, most: int | str, metavar: str = "N", example: int = 100) -> Kind:
@@ -145,7 +150,7 @@ def _choice(*choices: str | bool) -> Kind:
 def _compression() -> Kind:
     def check(name: str, value: object, options: Mapping[str, Any]) -> None:
         if not (value is None or isinstance(value, Deflate) or value == "deflate"):
-            raise ValueError(f"{name}={value!r} is not known: give None, 'deflate' or a fastws.Deflate")
+            raise ValueError(f"{name}={value!r} is not known: give None, 'deflate' or a fastws.Deflate(...)")
 
     def parse(text: str) -> str:
         if text != "deflate":

@@ -85,6 +85,8 @@ def judge_address(host: object, port: object) -> None:
         return
     if host == "*":
         raise ValueError("host='*' is no name: write host='0.0.0.0', or host=None for every interface")
+    if host.isdecimal():  # it would be 0.0.0.80
+        raise ValueError(f"host={host!r} is no name or address: write port={int(host)}")
     if of_unix := re.fullmatch("(?:unix:)?(/.+)", host):
         raise ValueError(f"host={host!r} is no name or address: for a Unix socket write uds={of_unix[1]!r}")
     if bracketed := re.fullmatch(r"\[([^\[\]]+)\]", host):

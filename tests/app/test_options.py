@@ -310,6 +310,13 @@ def test_numbers_of_other_types(value: Any) -> None:
         assert f"{name} is {what}, got {value!r} (of type {kind}): give 0 to " in str(caught.value)
 
 
+def test_none_for_off() -> None:
+    """As websockets and picows have it."""
+    wrong: dict[str, Any] = {"ping_interval": None}
+    with pytest.raises(TypeError, match=r"^ping_interval is a number, got None: give 0, which is off$"):
+        Options(**wrong)
+
+
 def test_a_number_for_a_choice() -> None:
     wrong: list[Any] = [1, 0, 1.0, None]
     for value in wrong:

@@ -68,6 +68,7 @@ def test_a_port_that_there_is_not(run: Any, port: int) -> None:
         (True, 0, TypeError, "host is a name or an address, or None for every interface, got True"),
         (b"127.0.0.1", 0, TypeError, "got b'127.0.0.1'"),
         (["127.0.0.1"], 0, TypeError, "got ['127.0.0.1']"),
+        ("80", 0, ValueError, "host='80' is no name or address: write port=80"),
         ("*", 0, ValueError, "host='*' is no name: write host='0.0.0.0', or host=None for every interface"),
         ("[::1]", 0, ValueError, "host='[::1]' is no name: write host='::1'"),
         ("localhost:8000", 0, ValueError, "write host='localhost', port=8000"),
