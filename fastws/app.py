@@ -1,27 +1,35 @@
 """The application: routes, their options, and the ways to run it."""
 
+import importlib
+import logging
+import os
+import pickle
 import socket
 import sys
 from collections.abc import Callable
 from functools import lru_cache, partial
 from types import EllipsisType
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, NoReturn, cast
 
 from fastws import _speedups
 from fastws.compression import negotiate
 from fastws.handlers import Callbacks, H, HttpCallback, P, callbacks_of, is_async, judge_http, judge_path
-from fastws.options import AppOptions, Options, RouteOptions
+from fastws.options import LONGEST, AppOptions, Options, RouteOptions, judge_number
 from fastws.routing import Router
 from fastws.running import process
 from fastws.running.runner import Loop, run
+from fastws.serving.logs import write
 from fastws.serving.server import STOP_TIMEOUT, Server
 from fastws.serving.sockets import (
     SocketFile,
     find_the_vanished,
+    given,
     judge_backlog,
-    listening,
+    judge_permissions,
+    judge_socket,
     open_sockets,
     open_unix_socket,
+    path_of,
     speaks_tcp,
     tells_of_acknowledgements,
 )
@@ -29,6 +37,8 @@ from fastws.serving.stats import Stats, total
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer, Unpack
+
+log = logging.getLogger("fastws")
 
 
 class App:
@@ -50,11 +60,30 @@ class App:
         self._hub = _speedups.Hub()
         self._past = total(())  # what servers that have ended have counted
 
+    def __reduce__(self) -> tuple[Callable[[str, str], "App"], tuple[str, str]]:
+        """By its name, as functions are: `multiprocessing.Process(target=app.run)` has the child import the module.
+        pickle.PicklingError for one without a name at the top of a module."""
+        # Of the names in several modules rather one of an imported module, which is there in the child in any case.
+        for module in sorted(sys.modules.copy(), key=("__main__", "__mp_main__").__contains__):
+            for name, value in list(getattr(sys.modules.get(module), "__dict__", {}).items()):
+                if value is self:
+                    return _named, (module, name)
+        raise pickle.PicklingError(
+            "an App is pickled by its name: assign it to a name at the top of its module, or have the function that "
+            "the other process calls import or make it"
+        )
+
+    def __copy__(self, *_: object) -> NoReturn:
+        raise TypeError("an App cannot be copied: for another one, call a function that makes it with its routes")
+
+    __deepcopy__ = __copy__
+
     # routes
 
     def websocket(self, path: str, **options: "Unpack[RouteOptions]") -> Callable[[H], H]:
         """Serve WebSocket connections at `path` with the decorated handler. In "/chat/{room}", the parameter is one
-        segment, decoded: a "%2F" in it is a slash of its value. "{rest:path}" at the end is all that remains.
+        segment, decoded: a "%2F" in it is a slash of its value. "{rest:path}" at the end is all that remains. The
+        path is written as in a URL, with "%20" for a space; what is not ASCII may stand as it is.
 
         The handler is a class, instantiated once without arguments, or any object, whose methods `upgrade`, `open`,
         `message`, `drain`, `ping`, `pong` and `close` are the callbacks, all of them optional; or a function or
@@ -124,7 +153,8 @@ class App:
         host: str | None = "127.0.0.1",
         port: int = 8765,
         *,
-        uds: str | None = None,
+        uds: str | os.PathLike[str] | None = None,
+        uds_permissions: int | None = None,
         sock: socket.socket | None = None,
         listen: EllipsisType | None = ...,
         backlog: int = 4096,
@@ -133,9 +163,18 @@ class App:
         """Start to serve on the running event loop.
 
         host: a name or address, all whose addresses are bound; None or "" is every interface. port: 0 picks a free
-        one, see `Server.port`. Or `uds`, the path of a Unix socket, or `sock`, a bound stream socket. `listen=None`: on
-        none of these; the server has the connections that `Server.adopt` gives it. OSError where an address cannot be
-        bound.
+        one, see `Server.port`. Or `uds`, the path of a Unix socket, or `sock`, a bound stream socket, which the server
+        closes at its end. `listen=None`: on none of these; the server has the connections that `Server.adopt` gives it.
+
+        uds_permissions: those of the Unix socket, 0o660 say. Who may not write to it cannot connect. None: what the
+        umask leaves, which is mostly that only this user connects. backlog: connections that wait to be accepted.
+
+        reuse_port: other processes of this user may listen on the same port, and the kernel deals new connections out
+        to them. `publish`, the limits and the stats are those of one process: a message to a topic reaches only the
+        subscribers whose connections this process has.
+
+        OSError where an address cannot be bound or is in use, also a Unix socket on which a program listens; TypeError
+        or ValueError for a host, port, path, socket or number that can be none.
 
         Servers of this app whose loop was closed without `Server.stop` are ended first: their sockets are closed, and
         no callback is called.
@@ -148,14 +187,20 @@ class App:
             raise TypeError(f"listen={listen!r}: None is for a server without a listener; leave it out otherwise")
         if listen is None and (sock is not None or uds is not None):
             raise ValueError("listen=None is for a server without a listener: leave out uds= and sock=, or listen=")
+        path = None if uds is None else path_of(uds)
         judge_backlog(backlog)
+        judge_permissions(uds_permissions, path)
+        if sock is not None:
+            judge_socket(sock)
+        if reuse_port and (path is not None or sock is not None or listen is None):
+            raise ValueError("reuse_port is for a host and a port: leave it out, or set SO_REUSEPORT on a sock")
         sockets: list[socket.socket] = []
         if listen is None:
             pass
         elif sock is not None:
-            sockets = [listening(sock, backlog)]
-        elif uds is not None:
-            opened, socket_file = open_unix_socket(uds, backlog)
+            sockets = [given(sock, backlog)]
+        elif path is not None:
+            opened, socket_file = open_unix_socket(path, backlog, uds_permissions)
             sockets = [opened]
         else:
             sockets = await open_sockets(host, port, backlog=backlog, reuse_port=reuse_port)
@@ -193,6 +238,9 @@ class App:
                 one.close()
             raise
         self._servers.append(server)
+        if reuse_port:
+            what = "reuse_port: other processes may share port %d; topics, limits and stats are of this one alone"
+            write(log, logging.INFO, what, server.port)
         return server
 
     def run(
@@ -200,13 +248,16 @@ class App:
         host: str | None = "127.0.0.1",
         port: int = 8765,
         *,
-        uds: str | None = None,
+        uds: str | os.PathLike[str] | None = None,
+        uds_permissions: int | None = None,
+        sock: socket.socket | None = None,
         loop: Loop = "auto",
         backlog: int = 4096,
+        reuse_port: bool = False,
         shutdown_timeout: float = STOP_TIMEOUT,
     ) -> None:
         """Serve until SIGINT or SIGTERM; then close all connections with 1001, by force those that have not closed
-        within `shutdown_timeout` seconds, and return. A second signal ends at once.
+        within `shutdown_timeout` seconds, and return. A second signal ends at once. What is listened on: as `start`.
 
         loop "auto" is uvloop where it is installed, else asyncio's own. For the main thread, where signals arrive, and
         outside of a running event loop: there `await app.start()`. For large messages, glibc's allocator is set to
@@ -214,14 +265,26 @@ class App:
         MALLOC_TRIM_THRESHOLD_, MALLOC_MMAP_THRESHOLD_ or GLIBC_TUNABLES is in the environment. The limit of open files
         is raised as far as the system lets the process raise it.
         """
-        run(partial(self.start, host, port, uds=uds, backlog=backlog), loop, shutdown_timeout)
+        judge_number("shutdown_timeout", shutdown_timeout, 0, LONGEST)
+        start = partial(
+            self.start,
+            host,
+            port,
+            uds=uds,
+            uds_permissions=uds_permissions,
+            sock=sock,
+            backlog=backlog,
+            reuse_port=reuse_port,
+        )
+        run(start, loop, shutdown_timeout)
 
     # topics
 
     def publish(
         self, topic: str, data: "str | Buffer | _speedups.PreparedMessage", *, compress: bool | None = None
     ) -> int:
-        """Send a message, as `WebSocket.send` takes it, to every subscriber of the topic, over all servers of this app.
+        """Send a message, as `WebSocket.send` takes it, to every subscriber of the topic, over all servers of this app
+        in this process. Those of other processes, with `reuse_port` say, do not get it.
 
         May be called from any thread; servers in other threads get it when their loop comes round. Returns how many
         connections of this thread's servers took it. For subscribers with compression it is compressed once;
@@ -230,7 +293,7 @@ class App:
         return self._hub.publish(topic, data, compress)
 
     def num_subscribers(self, topic: str) -> int:
-        """How many connections are subscribed to the topic."""
+        """How many connections of this process are subscribed to the topic."""
         return self._hub.num_subscribers(topic)
 
     # figures
@@ -247,6 +310,17 @@ class App:
         past = total((self._past, server.stats()))
         self._servers.remove(server)
         self._past = past
+
+
+def _named(module: str, name: str) -> App:
+    """The App that was pickled."""
+    found = getattr(importlib.import_module(module), name, None)
+    if not isinstance(found, App):
+        raise pickle.UnpicklingError(
+            f"there is no App {module}.{name} in this process: assign it at the top of its module, outside of "
+            'functions and of `if __name__ == "__main__":`'
+        )
+    return found
 
 
 def _route(path: str, callbacks: Callbacks, options: Options) -> _speedups.Route:

@@ -338,6 +338,64 @@ def origin_allowed(origin: str, host: str, allowed: Collection[str] | None) -> b
     return scheme in ("http", "https") and normal == f"{scheme}://{named[1]}:{port}"
 
 
+# What stands for the host in an origin whose scheme has hosts of its own is up to that: app://., file://.
+_LISTED_ORIGIN = re.compile(
+    r"""([a-z][a-z0-9+.-]*)://(\[[0-9a-f:.]+\]|[^\x00-\x20\x7f-\U0010ffff"#*,/:<>?@[\\\]^|]*)(?::([0-9]{1,5}))?"""
+)
+_NAMES_OF_THIS_MACHINE = re.compile(r"(localhost|127\.[0-9.]+|\[::1\]|0\.0\.0\.0)(:|$)")
+
+
+def origin_mistake(origin: str) -> str | None:
+    """What is wrong with one of the origins that are allowed, and what to write; None where a browser can send it."""
+    parts = _LISTED_ORIGIN.fullmatch(origin.lower())
+    if origin in ("*", "null") or (
+        parts is not None
+        and parts[1] not in ("ws", "wss")
+        and (parts[2] or parts[1] not in ("http", "https"))
+        and int(parts[3] or 0) <= 65_535
+    ):
+        return None
+    if not origin.strip():
+        return 'leave it out, as a client without Origin is let in; a page without an origin of its own sends "null"'
+    if origin.strip().lower() == "null":
+        return 'write "null"'
+    if "*" in origin:
+        return (
+            '"*" stands for all origins, and only by itself: list each one, or have `upgrade` look at request.origin, '
+            'with origins=["*"]'
+        )
+    if not origin.isascii():
+        return "write its name as a browser sends it, in ASCII (xn--...)"
+    if loose := re.fullmatch(r"\s*(?:(?:([A-Za-z][A-Za-z0-9+.-]*):)?//)?([^/?#\s]*)(?:[/?#].*)?\s*", origin):
+        scheme, rest = loose.groups()
+        scheme = {"ws": "http", "wss": "https"}.get((scheme or "").lower(), scheme)
+        if not scheme:
+            scheme = "http" if _NAMES_OF_THIS_MACHINE.match(rest.lower()) or rest.endswith(":80") else "https"
+        meant = f"{scheme}://{rest.rpartition('@')[2]}"
+        if meant != origin and origin_mistake(meant) is None:
+            return f'an origin is scheme://host or scheme://host:port, without a path: write "{meant}"'
+    return 'an origin is scheme://host or scheme://host:port, "*" or "null"'
+
+
+def host_mistake(host: str) -> str | None:
+    """What is wrong with one of the hosts that are served, and what to write; None where a Host header can be it."""
+    parts = _HOST.fullmatch(host.lower().removeprefix("*."))
+    if host == "*" or (
+        parts is not None and int(parts[2] or 0) <= 65_535 and not (host.startswith("*.") and parts[1][0] == "[")
+    ):
+        return None
+    if not host.strip():
+        return "leave it out: where hosts are listed, a request without one is refused"
+    if not host.isascii():
+        return "write its name as a client sends it, in ASCII (xn--...)"
+    meant = re.sub(r"^(?:[A-Za-z][A-Za-z0-9+.-]*:)?//", "", host.strip())
+    meant = re.split("[/?#]", meant)[0].rpartition("@")[2].removesuffix(":*")
+    meant = f"[{meant}]" if meant.count(":") > 1 and not meant.startswith("[") else meant
+    meant = re.sub(r"^\*?\.|^\*(?=[^.])", "*.", meant)
+    what = 'a host is a name or an address, "name:port" for that port alone, "*.name" for subdomains, or "*"'
+    return f'{what}: write "{meant}"' if meant not in ("", host) and host_mistake(meant) is None else what
+
+
 def is_host(value: bytes) -> bool:
     """Whether the value of a Host header is a name or address with or without a port (RFC 9112 3.2)."""
     return _HOST.fullmatch(value.decode("latin-1").lower()) is not None

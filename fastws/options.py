@@ -4,13 +4,17 @@
 all made from `TABLE`, which is made from the two TypedDicts.
 """
 
+import re
 import sys
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
+from functools import partial
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn, TypedDict, final, get_type_hints
 
 from fastws.compression import Deflate
+from fastws.http import host_mistake, origin_mistake
 
 if sys.version_info >= (3, 11):
     from typing import Unpack
@@ -20,7 +24,7 @@ elif TYPE_CHECKING:
 #: A Python bytes object can be no longer than this.
 _LARGEST = 2**63 - 1
 #: In milliseconds it must fit into 32 bits.
-_LONGEST = 1_000_000
+LONGEST = 1_000_000
 
 # Sections, in the order in which help and docs/options.md have them.
 HANDSHAKE = "The opening handshake"
@@ -46,6 +50,8 @@ class Kind:
     form: str = ""
     #: None is one of the values: "none" in a flag, a variable or a file.
     optional: bool = False
+    #: The option that it may be no larger than.
+    below: str = ""
 
     def means_none(self, value: object) -> bool:
         """Whether what a flag, a variable or a file has stands for None."""
@@ -64,16 +70,28 @@ class Option:
     of_the_code: bool = False
 
 
-def _judge_number(name: str, value: object, least: float, most: float) -> None:
+def shown(value: object) -> str:
+    """The value, and its type where that is not seen from it: a number of numpy's may look like an int."""
+    own = isinstance(value, bool | int | float | str | bytes | list | tuple | dict | set | frozenset | None)
+    return repr(value) if own else f"{value!r} (of type {type(value).__module__}.{type(value).__qualname__})"
+
+
+def judge_number(name: str, value: object, least: float, most: float) -> None:
+    """TypeError or ValueError for what is no int or float from `least` to `most`."""
     if isinstance(value, bool) or not isinstance(value, int | float):
-        raise TypeError(f"{name} is a number, got {value!r}: give {least} to {most}")
+        raise TypeError(f"{name} is a number, got {shown(value)}: give {least} to {most}")
     if not least <= value <= most:
         raise ValueError(f"{name}={value!r} is out of range: give {least} to {most}")
 
 
 def _number(least: float, most: float, metavar: str) -> Kind:
+    def check(name: str, value: object, options: Mapping[str, Any]) -> None:
+        if value is None and least == 0:
+            raise TypeError(f"{name} is a number, got None: give 0, which is off")
+        judge_number(name, value, least, most)
+
     form = "a number, 20 say; 0 is off" if least == 0 else "a number, 20 say"
-    return Kind(lambda name, value, options: _judge_number(name, value, least, most), float, metavar, form=form)
+    return Kind(check, float, metavar, form=form)
 
 
 def _whole(least: int, most: int | str, metavar: str = "N", example: int = 100) -> Kind:
@@ -82,24 +100,35 @@ def _whole(least: int, most: int | str, metavar: str = "N", example: int = 100) 
     def check(name: str, value: object, options: Mapping[str, Any]) -> None:
         limit = options[most] if isinstance(most, str) else most
         if not isinstance(value, int):
-            raise TypeError(f"{name} is a whole number, got {value!r}: give {least} to {limit}")
+            raise TypeError(f"{name} is a whole number, got {shown(value)}: give {least} to {limit}")
         if isinstance(most, str) and value > limit >= least:
-            raise ValueError(f"{name}={value!r} is above {most}={limit!r}: lower it, or raise {most}")
-        _judge_number(name, value, least, limit)
+            by_default = ", its default" if limit == TABLE[most].default else ""
+            raise ValueError(f"{name}={value!r} is above {most}={limit!r}{by_default}: lower {name}, or raise {most}")
+        judge_number(name, value, least, limit)
 
-    return Kind(check, int, metavar, form=f"a whole number, {example} say")
+    below = most if isinstance(most, str) else ""
+    return Kind(check, int, metavar, form=f"a whole number, {example} say", below=below)
 
 
 def _bytes(least: int, most: int | str) -> Kind:
     return _whole(least, most, "BYTES", 65_536)
 
 
-def _strings() -> Kind:
+def _strings(mistake: Callable[[str], str | None]) -> Kind:
+    """`mistake` says what is wrong with one of them."""
+
     def check(name: str, value: object, options: Mapping[str, Any]) -> None:
+        if value is None:
+            return
         if isinstance(value, str):
             raise TypeError(f"{name} is a collection of strings, not one string: write [{value!r}]")
-        if value is not None and not (isinstance(value, Collection) and all(isinstance(one, str) for one in value)):
+        if not isinstance(value, Collection) or isinstance(value, Mapping | bytes | bytearray | memoryview):
             raise TypeError(f"{name} is a collection of strings, or None, got {value!r}: write a list, say")
+        for one in value:
+            if not isinstance(one, str):
+                raise TypeError(f"{name} is a collection of strings, or None, got {value!r}: {one!r} is no string")
+            if (wrong := mistake(one)) is not None:
+                raise ValueError(f"{name} cannot have {one!r}: {wrong}")
 
     def parse(text: str) -> list[str]:
         names = [one.strip() for one in text.split(",")]
@@ -112,7 +141,7 @@ def _strings() -> Kind:
 
 def _choice(*choices: str | bool) -> Kind:
     def check(name: str, value: object, options: Mapping[str, Any]) -> None:
-        if value not in choices:
+        if not any(isinstance(value, type(one)) and value == one for one in choices):
             raise ValueError(f"{name}={value!r} is not known: give one of {', '.join(map(repr, choices))}")
 
     return Kind(check, str, choices=tuple(map(str, choices)))
@@ -121,7 +150,7 @@ def _choice(*choices: str | bool) -> Kind:
 def _compression() -> Kind:
     def check(name: str, value: object, options: Mapping[str, Any]) -> None:
         if not (value is None or isinstance(value, Deflate) or value == "deflate"):
-            raise ValueError(f"{name}={value!r} is not known: give None, 'deflate' or a fastws.Deflate")
+            raise ValueError(f"{name}={value!r} is not known: give None, 'deflate' or a fastws.Deflate(...)")
 
     def parse(text: str) -> str:
         if text != "deflate":
@@ -131,7 +160,7 @@ def _compression() -> Kind:
     return Kind(check, parse, "none|deflate", form="none or deflate", optional=True)
 
 
-_SECONDS = _number(0, _LONGEST, "SECONDS")
+_SECONDS = _number(0, LONGEST, "SECONDS")
 _RATE = _number(0, 1_000_000, "PER_SECOND")
 
 
@@ -143,7 +172,7 @@ class RouteOptions(TypedDict, total=False):
         Collection[str] | None,
         Option(
             None,
-            _strings(),
+            _strings(origin_mistake),
             HANDSHAKE,
             'Origins whose pages may connect, "*" for all; None is those of the same host. A request without Origin is '
             "not a browser's and is let in. On breach: 403.",
@@ -255,7 +284,8 @@ class RouteOptions(TypedDict, total=False):
             16 * 1024,
             _bytes(0, "high_water"),
             SENDING,
-            "At or below this, reading goes on and `drain` is called.",
+            "At or below this, reading goes on and `drain` is called. By default no more than a quarter of "
+            "`high_water`.",
         ),
     ]
     max_backpressure: Annotated[
@@ -317,7 +347,7 @@ class RouteOptions(TypedDict, total=False):
         float,
         Option(
             5.0,
-            _number(0.01, _LONGEST, "SECONDS"),
+            _number(0.01, LONGEST, "SECONDS"),
             LIFE,
             "For the peer to finish the close handshake, and for its async callbacks to end; begins anew whenever it "
             "has taken 4 KiB of what was sent before. On breach: terminated, cancelled.",
@@ -344,7 +374,12 @@ class AppOptions(RouteOptions, total=False):
     ]
     max_request_line: Annotated[
         int,
-        Option(8 * 1024, _bytes(16, "max_header_size"), HANDSHAKE, "Method, target and version. On breach: 414."),
+        Option(
+            8 * 1024,
+            _bytes(16, "max_header_size"),
+            HANDSHAKE,
+            "Method, target and version. By default no more than half of `max_header_size`. On breach: 414.",
+        ),
     ]
     max_headers: Annotated[
         int,
@@ -354,7 +389,7 @@ class AppOptions(RouteOptions, total=False):
         Collection[str] | None,
         Option(
             None,
-            _strings(),
+            _strings(host_mistake),
             HANDSHAKE,
             'Hosts that are served, "*.example.com" for subdomains; None is any. On breach: 403.',
         ),
@@ -425,11 +460,17 @@ class Options:
 
         def __getattr__(self, name: str) -> Any: ...
 
+    __slots__ = ("__dict__", "given")
+
+    given: "Mapping[str, Any]"
+    """What was set, by name: the others have their defaults."""
+
     def __init__(self, **values: "Unpack[AppOptions]") -> None:
         for name in values:
             if name not in TABLE:
                 raise TypeError(unknown(name, TABLE))
-        vars(self).update({name: option.default for name, option in TABLE.items()} | values)
+        object.__setattr__(self, "given", MappingProxyType(values))
+        vars(self).update({name: _default(option, values) for name, option in TABLE.items()} | values)
         for name, option in TABLE.items():
             option.kind.check(name, getattr(self, name), vars(self))
 
@@ -444,13 +485,17 @@ class Options:
 
     __hash__ = None  # type: ignore[assignment]
 
+    def __reduce__(self) -> "tuple[partial[Options], tuple[()]]":
+        return partial(Options, **self.given), ()
+
     def __repr__(self) -> str:
-        changed = [f"{name}={value!r}" for name, value in vars(self).items() if value != TABLE[name].default]
+        given = [(name, value) for name, value in vars(self).items() if name in self.given]
+        changed = [f"{name}={value!r}" for name, value in given if value != TABLE[name].default]
         return f"Options({', '.join(changed)})"
 
     def replaced(self, changes: Mapping[str, Any]) -> "Options":
         """These options with some changed. Errors as from `Options()`."""
-        return Options(**{**vars(self), **changes}) if changes else self
+        return Options(**{**self.given, **changes}) if changes else self
 
     def for_route(self, changes: Mapping[str, Any]) -> "Options":
         """These options with a route's own. TypeError for one that is not a route's to set."""
@@ -470,9 +515,57 @@ class Options:
         return min(duration for duration in durations if duration > 0)
 
 
+def _default(option: Option, given: Mapping[str, Any]) -> Any:
+    """What holds where the option is not set: where the option that it stays below is set to less than its default, as
+    much less in proportion."""
+    most = given.get(option.kind.below)
+    if not isinstance(most, int):
+        return option.default
+    return min(option.default, most * option.default // TABLE[option.kind.below].default)
+
+
+#: What other servers call our options, without prefixes "ws_" and "websocket_", and camelCase as snake_case.
+_FOREIGN = {
+    "allow_origins": "origins",
+    "auto_ping_idle_timeout": "ping_interval",
+    "auto_ping_reply_timeout": "ping_timeout",
+    "backpressure_limit": "max_backpressure",
+    "close_on_backpressure_limit": "slow_consumer",
+    "compress": "compression",
+    "cors_allowed_origins": "origins",
+    "enable_auto_ping": "ping_interval",
+    "h11_max_incomplete_event_size": "max_header_size",
+    "heartbeat": "ping_interval",
+    "idle_timeout": "ping_timeout",
+    "limit_concurrency": "max_connections",
+    "max_connections_per_host": "max_connections_per_ip",
+    "max_frame_size": "max_message_size",
+    "max_msg_size": "max_message_size",
+    "max_payload": "max_message_size",
+    "max_payload_length": "max_message_size",
+    "max_queue": "max_waiting",
+    "max_size": "max_message_size",
+    "open_timeout": "handshake_timeout",
+    "per_message_deflate": "compression",
+    "send_pings": "ping_interval",
+    "trusted_hosts": "allowed_hosts",
+    "write_limit": "low_water",
+}
+_RUNNING = ("host", "port", "uds", "uds_permissions", "sock", "loop", "backlog", "reuse_port", "shutdown_timeout")
+#: Where to say what is no option.
+_ELSEWHERE = {
+    **dict.fromkeys(_RUNNING, "give it to app.run() or app.start()"),
+    **dict.fromkeys(("ssl", "ssl_context", "tls", "ssl_certfile"), "there is no TLS yet: put a proxy in front"),
+    **dict.fromkeys(("process_request", "verify_client", "check_origin"), "write a callback `upgrade(request)`"),
+    **dict.fromkeys(("subprotocols", "protocols"), "return request.accept(subprotocol=...) from a callback `upgrade`"),
+}
+
+
 def unknown(name: str, known: Collection[str]) -> str:
     """What is said of a name that is none of the known ones."""
-    close = get_close_matches(name, known, 1)
-    return f"unknown option {name!r}: " + (
-        f"did you mean {close[0]}?" if close else f"the options are {', '.join(sorted(known))}"
-    )
+    snake = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name).lower()
+    snake = snake.removeprefix("ws_").removeprefix("websocket_")
+    close = [one for one in (snake, _FOREIGN.get(snake)) if one in known] or get_close_matches(name, known, 1)
+    if close and snake not in _ELSEWHERE:
+        return f"unknown option {name!r}: did you mean {close[0]}?"
+    return f"unknown option {name!r}: " + _ELSEWHERE.get(snake, f"the options are {', '.join(sorted(known))}")

@@ -20,7 +20,7 @@ from fastws.cli.loading import load_app
 from fastws.options import SECTIONS, TABLE, Kind
 from fastws.running import runner
 from fastws.serving.server import STOP_TIMEOUT
-from fastws.serving.sockets import LARGEST_BACKLOG
+from fastws.serving.sockets import LARGEST_BACKLOG, judge_address, judge_permissions
 
 RUNNING = "Running"
 
@@ -92,6 +92,20 @@ class _Path(click.ParamType):  # type: ignore[type-arg]  # it is generic only in
         return str(value)
 
 
+class _Octal(click.ParamType):  # type: ignore[type-arg]  # it is generic only in recent ones
+    name = "OCTAL"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        try:
+            mode = value if isinstance(value, int) else int(value, 8)  # TOML has octal numbers
+        except ValueError:
+            self.fail(f"{value!r} is no octal number: give 660, say", param, ctx)
+        if not 0 <= mode <= 0o777:
+            right = f"write 0o{value} or '{value}'" if value is mode else "give three digits, 660 say"
+            self.fail(f"{value!r} is not in the range: {right}", param, ctx)
+        return mode
+
+
 class _Command(click.Command):
     """Its help has the options in their sections."""
 
@@ -123,6 +137,14 @@ def _running() -> list[click.Parameter]:
             help="Port to listen on; 0 takes a free one.",
         ),
         _Flag("uds", RUNNING, type=_Path(), metavar="PATH", help="Unix socket to listen on instead."),
+        _Flag(
+            "uds_permissions",
+            RUNNING,
+            type=_Octal(),
+            metavar="OCTAL",
+            help="Who may connect to the Unix socket, 660 or 666 say: who may write. Without it what the umask leaves, "
+            "mostly your own user.",
+        ),
         _Flag(
             "loop",
             RUNNING,
@@ -164,7 +186,7 @@ def _running() -> list[click.Parameter]:
 SETTINGS: dict[str, type] = {
     "app": str,
     "app_dir": str,
-    **{str(one.name): {_Whole: int, _Seconds: float}.get(type(one.type), str) for one in _running()},
+    **{str(one.name): {_Whole: int, _Seconds: float, _Octal: object}.get(type(one.type), str) for one in _running()},
 }
 
 
@@ -221,6 +243,10 @@ def _serve(
 ) -> int:
     app = load(given)
     before = app.options
+    with _blaming(lambda name: source_of(ctx, name)):
+        judge_permissions(given["uds_permissions"], given["uds"])
+        if given["uds"] is None:
+            judge_address(given["host"], given["port"])
     _configure(ctx, app, {name: given[name] for name in OF_THE_OPERATOR if source_of(ctx, name)})
     if given["print_config"]:
         settings = {name: given[name] for name in (str(one.name) for one in _running())}
@@ -264,7 +290,8 @@ def _configure(ctx: click.Context, app: fastws.App, changes: dict[str, Any]) -> 
 
 def _run(app: fastws.App, greet: Callable[[fastws.Server], object], given: dict[str, Any]) -> int:
     async def start() -> fastws.Server:
-        server = await app.start(given["host"], given["port"], uds=given["uds"], backlog=given["backlog"])
+        names = ("host", "port", "uds", "uds_permissions", "backlog")
+        server = await app.start(**{name: given[name] for name in names})
         greet(server)
         return server
 

@@ -60,7 +60,12 @@ _LARGEST_FILE = 1024 * 1024
 _INTEGERS = range(-(2**63), 2**63)
 _DEEPEST = 4
 
-_TYPES_IN_A_FILE = {str: ("a string", (str,)), int: ("a whole number", (int,)), float: ("a number", (int, float))}
+_TYPES_IN_A_FILE = {
+    str: ("a string", (str,)),
+    int: ("a whole number", (int,)),
+    float: ("a number", (int, float)),
+    object: ("an octal number, 0o660 say", (int, str)),
+}
 
 
 def read_file(path: str, settings: Mapping[str, type]) -> dict[str, Any]:
@@ -212,7 +217,9 @@ def describe(app: fastws.App, before: fastws.Options, context: click.Context, se
         lines += ["", f"# {section}"]
         for name, option in OF_THE_OPERATOR.items():
             if option.section == section:
-                by_app = "App()" if getattr(before, name) != option.default else "default"
+                by_app = "App()" if before.given.get(name, option.default) != option.default else "default"
+                if name not in app.options.given and getattr(app.options, name) != option.default:
+                    by_app = f"default, by {option.kind.below}"
                 lines.append(_line(name, getattr(app.options, name), source_of(context, name) or by_app))
     in_file = (context.default_map or {}).get("route", {})
     for path, own in app.routes.items():
@@ -228,6 +235,8 @@ def _line(name: str, value: object, source: str) -> str:
     comment = repr(source)[1:-1]  # a file's name may have a newline
     if value is None and name not in TABLE:
         return f"# {name} is not set"
+    if name == "uds_permissions":
+        return f"{name} = {value:#o}  # {comment}"
     return f"{name} = {_toml(value)}  # {comment}"
 
 

@@ -2,14 +2,25 @@
 
 import asyncio
 import errno
+import fcntl
 import os
+import re
 import socket
 import stat
-from contextlib import suppress
+import time
+import weakref
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from typing import Any
 
 INTERNET = (socket.AF_INET, socket.AF_INET6)
 LARGEST_BACKLOG = 2**31 - 1  # listen(2) takes an int; the system has a limit of its own
+
+
+LOCK_TIMEOUT = 1.0  # seconds; a lock is held for a few system calls
+
+#: Sockets that were given and are served: they are closed at the end, so a socket that is open has no second server.
+_given: weakref.WeakSet[socket.socket] = weakref.WeakSet()
 
 
 class SocketFile:
@@ -21,15 +32,105 @@ class SocketFile:
 
     def _look(self) -> tuple[int, int] | None:
         try:
-            found = os.stat(self._path)
+            found = os.lstat(self._path)
         except FileNotFoundError:
             return None
         return found.st_dev, found.st_ino
 
     def remove(self) -> None:
         """Remove it, unless a server that was started since has put its own there."""
-        if self._look() == self._identity is not None:
-            os.unlink(self._path)
+        with _folder_locked(self._path):
+            if self._look() == self._identity is not None:
+                os.unlink(self._path)
+
+
+@contextmanager
+def _folder_locked(path: str) -> Iterator[None]:
+    """Between finding out whose a socket's file is and removing it, no other fastws puts its own there. The lock is the
+    folder's, so that no file is left behind. Without it where the folder cannot be read or locked, or where another
+    program holds the lock for longer than LOCK_TIMEOUT: then nobody could start a server."""
+    try:
+        folder = os.open(os.path.dirname(os.path.abspath(path)), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError:
+        yield
+        return
+    try:
+        until = time.monotonic() + LOCK_TIMEOUT
+        while True:
+            try:
+                fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError as error:
+                if error.errno == errno.EWOULDBLOCK and time.monotonic() < until:
+                    time.sleep(0.005)
+                    continue
+            break
+        yield
+    finally:
+        os.close(folder)
+
+
+def judge_address(host: object, port: object) -> None:
+    """TypeError or ValueError for what can be no host and port."""
+    if isinstance(host, int) and not isinstance(host, bool):
+        raise TypeError(f"host is a name or an address, got {host!r}: write port={host!r}")
+    if host is not None and not isinstance(host, str):
+        raise TypeError(f"host is a name or an address, or None for every interface, got {host!r}")
+    if isinstance(port, bool) or not isinstance(port, int):
+        meant = port.strip() if isinstance(port, str) else ""
+        right = f"write port={int(meant)}" if meant.isdecimal() else "give 0 to 65535, 0 for any that is free"
+        raise TypeError(f"port is a whole number, got {port!r}: {right}")
+    if not 0 <= port <= 65_535:  # getaddrinfo() would take it modulo 65,536
+        raise ValueError(f"port={port} is out of range: give 0 to 65535, 0 for any that is free")
+    if host is None:
+        return
+    if host == "*":
+        raise ValueError("host='*' is no name: write host='0.0.0.0', or host=None for every interface")
+    if host.isdecimal():  # it would be 0.0.0.80
+        raise ValueError(f"host={host!r} is no name or address: write port={int(host)}")
+    if of_unix := re.fullmatch("(?:unix:)?(/.+)", host):
+        raise ValueError(f"host={host!r} is no name or address: for a Unix socket write uds={of_unix[1]!r}")
+    if bracketed := re.fullmatch(r"\[([^\[\]]+)\]", host):
+        raise ValueError(f"host={host!r} is no name: write host={bracketed[1]!r}")
+    parts = re.fullmatch(r"(?:\w+://)?(?:\[([^\[\]]+)\]|([^:/]+))(?::(\d+))?(?:/.*)?", host)
+    if parts is not None and host not in parts.groups():
+        right = f"host={parts[1] or parts[2]!r}" + (f", port={parts[3]}" if parts[3] else "")
+        raise ValueError(f"host={host!r} is not a name or an address alone: write {right}")
+
+
+def judge_socket(sock: object) -> None:
+    """TypeError or ValueError for what is no bound stream socket, or is one that has a server already."""
+    if not isinstance(sock, socket.socket):
+        of_a_number = isinstance(sock, int) and not isinstance(sock, bool)
+        right = f"write socket.socket(fileno={sock})" if of_a_number else "give one that is bound"
+        raise TypeError(f"sock is a socket.socket, got {sock!r}: {right}")
+    if sock in _given and sock.fileno() >= 0:
+        raise ValueError(f"{sock!r} has a server already, which closes it at its end: for another one give sock.dup()")
+    if sock.fileno() < 0:
+        raise ValueError(f"{sock!r} is closed: open and bind another one")
+    if hasattr(sock, "do_handshake"):
+        raise ValueError(f"{sock!r} is a TLS socket: give a plain one, with a proxy in front for TLS")
+    if sock.getsockopt(socket.SOL_SOCKET, socket.SO_TYPE) != socket.SOCK_STREAM:
+        raise ValueError(f"{sock!r} is no stream socket: make it with socket.SOCK_STREAM")
+    with suppress(OSError):
+        sock.getpeername()
+        raise ValueError(f"{sock!r} is a connection: have a server adopt() it; sock= is for a listening socket")
+    name = sock.getsockname()
+    if (sock.family in INTERNET and not name[1]) or (sock.family == socket.AF_UNIX and not name):
+        raise ValueError(f"{sock!r} is bound to no address, and the system would choose one: bind() it first")
+
+
+def judge_permissions(permissions: object, uds: str | None) -> None:
+    """TypeError or ValueError for what can be no permissions of this Unix socket."""
+    if permissions is None:
+        return
+    if uds is None or uds.startswith("\0"):
+        raise ValueError("uds_permissions are those of a Unix socket's file: give its path in uds=, or leave them out")
+    octal = re.fullmatch("(?:0[oO]?)?([0-7]{3})", str(permissions))
+    right = f"write 0o{octal[1]}" if octal else "write 0o660 for yourself and your group, say"
+    if isinstance(permissions, bool) or not isinstance(permissions, int):
+        raise TypeError(f"uds_permissions is a whole number, got {permissions!r}: {right}")
+    if not 0 <= permissions <= 0o777:
+        raise ValueError(f"uds_permissions={permissions} is out of range: {right}")
 
 
 def judge_backlog(backlog: int) -> None:
@@ -40,31 +141,60 @@ def judge_backlog(backlog: int) -> None:
         raise ValueError(f"backlog={backlog} is out of range: give 1 to {LARGEST_BACKLOG}")
 
 
-def open_unix_socket(path: str, backlog: int) -> tuple[socket.socket, SocketFile | None]:
-    """A listening Unix socket and its file, in place of one that an earlier server left; OSError if something else is
-    there. A path that begins with a NUL is an abstract name, without a file (unix(7)). ValueError for an empty one, for
-    which the system would choose a name."""
-    if not path:
+def path_of(uds: object) -> str:
+    """The path of a Unix socket as a str. TypeError or ValueError for what can be none."""
+    if not isinstance(uds, str | os.PathLike) or not isinstance(path := os.fspath(uds), str):
+        raise TypeError(f"uds is the path of a Unix socket, a str or a Path, got {uds!r}")
+    if not path:  # the system would choose a name
         raise ValueError("uds is empty: give the path of a Unix socket")
+    if "\0" in path[1:] and path[0] != "\0":
+        raise ValueError(f"uds={path!r} has a NUL in it: only an abstract name has, in front (unix(7))")
+    return path
+
+
+def open_unix_socket(path: str, backlog: int, permissions: int | None) -> tuple[socket.socket, SocketFile | None]:
+    """A listening Unix socket and its file, with these permissions, in place of one that an earlier server left.
+
+    OSError with EADDRINUSE where a server listens there; with EEXIST where what is there is no socket. A path that
+    begins with a NUL is an abstract name, without a file (unix(7))."""
     if path.startswith("\0"):
         return open_socket(socket.AF_UNIX, path, backlog), None
+    sock: socket.socket | None = None
     try:
-        is_socket = stat.S_ISSOCK(os.stat(path).st_mode)
-    except FileNotFoundError:
-        pass
-    except OSError as error:
-        raise OSError(error.errno, f"cannot listen on {path}: {error.strerror}") from None
-    else:
-        if not is_socket:
-            raise FileExistsError(errno.EEXIST, f"cannot listen on {path}: a file that is no socket is there")
-        os.unlink(path)
-    return open_socket(socket.AF_UNIX, path, backlog), SocketFile(path)
+        sock = socket.socket(socket.AF_UNIX)
+        with _folder_locked(path):
+            with suppress(FileNotFoundError):
+                _remove_stale(path)
+            sock.bind(path)
+            try:
+                file = SocketFile(path)
+                if permissions is not None:
+                    os.chmod(path, permissions)  # before it listens: until then nobody can connect
+                return listening(sock, backlog), file
+            except BaseException:
+                os.unlink(path)
+                raise
+    except BaseException as error:
+        raise _not_opened(sock, path, error) from None
+
+
+def _remove_stale(path: str) -> None:
+    """Remove the file of a Unix socket on which nobody listens; OSError where anything else is there."""
+    if not stat.S_ISSOCK(os.lstat(path).st_mode):
+        raise OSError(errno.EEXIST, "a file that is no socket is there")
+    with socket.socket(socket.AF_UNIX) as probe:
+        probe.setblocking(False)
+        error = probe.connect_ex(path)
+    if error in (0, errno.EAGAIN, errno.EPROTOTYPE):  # it answers, its backlog is full, it is no stream socket
+        raise OSError(errno.EADDRINUSE, "the socket is already in use by a running program: stop that, or change uds")
+    if error not in (errno.ECONNREFUSED, errno.ENOENT):
+        raise OSError(error, f"cannot tell whether a program listens on the socket there: {os.strerror(error)}")
+    os.unlink(path)
 
 
 async def open_sockets(host: str | None, port: int, *, backlog: int, reuse_port: bool) -> list[socket.socket]:
     """Listening sockets on all addresses of a host; OSError, with the address in it, where one cannot be had."""
-    if not 0 <= port <= 65_535:  # getaddrinfo() would take it modulo 65,536
-        raise ValueError(f"port={port} is out of range: give 0 to 65535, 0 for any that is free")
+    judge_address(host, port)
     try:
         found = await asyncio.get_running_loop().getaddrinfo(
             host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
@@ -108,12 +238,24 @@ def open_socket(family: int, address: Any, backlog: int, reuse_port: bool = Fals
         sock.bind(address)
         return listening(sock, backlog)
     except BaseException as error:
-        if sock is not None:
-            sock.close()
-        if not isinstance(error, OSError):
-            raise
-        where = f"{address[0]} port {address[1]}" if isinstance(address, tuple) else address
-        raise OSError(error.errno, f"cannot listen on {where}: {error.strerror or error}") from None
+        raise _not_opened(sock, address, error) from None
+
+
+def _not_opened(sock: socket.socket | None, address: Any, error: BaseException) -> BaseException:
+    """Closes the socket. An OSError with the address in it, or what else was raised."""
+    if sock is not None:
+        sock.close()
+    if not isinstance(error, OSError):
+        return error
+    where = f"{address[0]} port {address[1]}" if isinstance(address, tuple) else address
+    return OSError(error.errno, f"cannot listen on {where}: {error.strerror or error}")
+
+
+def given(sock: socket.socket, backlog: int) -> socket.socket:
+    """The socket of the application, which judge_socket() has found right, ready to accept."""
+    listening(sock, backlog)
+    _given.add(sock)
+    return sock
 
 
 def listening(sock: socket.socket, backlog: int) -> socket.socket:

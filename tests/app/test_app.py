@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
+import sys
 from typing import Any
 
 import pytest
@@ -97,7 +100,7 @@ def test_configure(serve: Serving) -> None:
         with pytest.raises(error):
             app.configure(**wrong)
     with pytest.raises(ValueError, match="low_water"):
-        app.configure(high_water=1)
+        app.configure(high_water=1, low_water=2)
     assert app.options.max_message_size == 5
     server = serve(app)
     assert len(made) == 1
@@ -109,6 +112,32 @@ def test_configure(serve: Serving) -> None:
         client.expect_close(1009)
     with pytest.raises(RuntimeError, match="stop the server first"):
         app.configure(max_message_size=1)
+
+
+module_level = fastws.App()
+
+
+def test_an_app_is_pickled_by_its_name() -> None:
+    assert pickle.loads(pickle.dumps(module_level)) is module_level
+    assert pickle.loads(pickle.dumps(module_level.run)) == module_level.run
+
+
+def test_an_app_without_a_name_is_not_pickled() -> None:
+    with pytest.raises(pickle.PicklingError, match="pickled by its name: assign it to a name at the top of its module"):
+        pickle.dumps(fastws.App())
+
+
+def test_an_app_that_is_not_there_where_it_is_wanted(monkeypatch: pytest.MonkeyPatch) -> None:
+    pickled = pickle.dumps(module_level)
+    monkeypatch.delattr(sys.modules[__name__], "module_level")
+    with pytest.raises(pickle.UnpicklingError, match=rf"there is no App {__name__}\.module_level in this process: "):
+        pickle.loads(pickled)
+
+
+@pytest.mark.parametrize("copied", [copy.copy, copy.deepcopy, lambda app: copy.deepcopy({"app": app})])
+def test_an_app_is_not_copied(copied: Any) -> None:
+    with pytest.raises(TypeError, match="an App cannot be copied: for another one, call a function that makes it"):
+        copied(module_level)
 
 
 def test_stats(serve: Serving) -> None:

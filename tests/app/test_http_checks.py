@@ -1,13 +1,19 @@
 """What a request is checked for: its target, its origin, its host."""
 
+import re
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import fastws
 from fastws.http import (
     host_allowed,
+    host_mistake,
+    is_host,
     normalize_origin,
     origin_allowed,
+    origin_mistake,
     split_target,
 )
 
@@ -183,6 +189,122 @@ def test_other_host(origin: str, host: str) -> None:
 )
 def test_h14_listed_origins(origin: str, allowed: bool) -> None:
     assert origin_allowed(origin, "host.example", ["https://good.example", "HTTP://other.example:8080"]) is allowed
+
+
+LISTED = [
+    "*",
+    "null",
+    "https://good.example",
+    "HTTPS://Good.Example",
+    "http://localhost:3000",
+    "http://[::1]:3000",
+    "http://127.0.0.1",
+    "https://xn--bcher-kva.example",
+    "https://a.example.",
+    "http://a_b.example",
+    "http://a!b.example",
+    "file://",
+    "app://.",
+    "qrc://",
+    "capacitor://localhost",
+    "ionic://localhost",
+    "tauri://localhost",
+    "http://tauri.localhost",
+    "chrome-extension://gpblpnkmfgbnbgflgjpffdbhilcmbagb",
+    "moz-extension://5b1f0e2a-1f4c-4a60-8a36-0d9a1c7b3c55",
+    "safari-web-extension://5B1F0E2A-1F4C-4A60-8A36-0D9A1C7B3C55",
+    "vscode-webview://1a2b3c",
+]
+
+
+@pytest.mark.parametrize("origin", LISTED)
+def test_what_a_browser_sends_can_be_listed(origin: str) -> None:
+    assert origin_mistake(origin) is None
+    assert fastws.Options(origins=[origin]).origins == [origin]
+    assert origin_allowed(origin, "host.example", [origin])
+
+
+FORM = "an origin is scheme://host or scheme://host:port, "
+
+
+@pytest.mark.parametrize(
+    ("origin", "right"),
+    [
+        ("localhost:3000", 'write "http://localhost:3000"'),
+        ("localhost", 'write "http://localhost"'),
+        ("127.0.0.1:80", 'write "http://127.0.0.1:80"'),
+        ("example.com", 'write "https://example.com"'),
+        ("//example.com", 'write "https://example.com"'),
+        ("http://localhost:3000/", 'write "http://localhost:3000"'),
+        ("https://a.example/chat?x#y", 'write "https://a.example"'),
+        ("https://a.example#y", 'write "https://a.example"'),
+        (" https://a.example ", 'write "https://a.example"'),
+        ("https://user:pass@a.example", 'write "https://a.example"'),
+        ("ws://localhost:3000", 'write "http://localhost:3000"'),
+        ("wss://a.example/", 'write "https://a.example"'),
+        ("file:///", 'write "file://"'),
+        ("Null", 'write "null"'),
+        ("", "leave it out"),
+        (" ", "leave it out"),
+        ("http://localhost:*", 'have `upgrade` look at request.origin, with origins=["*"]'),
+        ("https://*.example.com", '"*" stands for all origins, and only by itself: list each one'),
+        ("*.example.com", '"*" stands for all origins, and only by itself'),
+        ("https://b\xfccher.example", "in ASCII (xn--...)"),
+        ("http://a.example:65536", FORM),
+        ("http://a.example:", FORM),
+        ("http://", FORM),
+        ("http:localhost", FORM),
+        ("http://::1:3000", FORM),
+        ("https://a.example,https://b.example", FORM),
+        ("https://a.example\n", 'write "https://a.example"'),
+    ],
+)
+def test_what_was_meant_by_an_origin(origin: str, right: str) -> None:
+    for give in (lambda: fastws.Options(origins=["*", origin]), lambda: fastws.App().websocket("/", origins={origin})):
+        with pytest.raises(ValueError, match=r"^origins cannot have ") as caught:
+            give()
+        assert str(caught.value).startswith(f"origins cannot have {origin!r}: ") and right in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "host", ["*", "localhost", "Example.COM:8765", "*.example.com", "*.example.com:81", "127.0.0.1", "[::1]:80", "a_b."]
+)
+def test_what_a_host_can_be(host: str) -> None:
+    assert fastws.Options(allowed_hosts=[host]).allowed_hosts == [host]
+    named = host.replace("*.", "a.") if host != "*" else "a"
+    assert is_host(named.encode()) and host_allowed(named, [host])
+
+
+@pytest.mark.parametrize(
+    ("host", "right"),
+    [
+        ("http://example.com", 'write "example.com"'),
+        ("https://user@example.com:81/x?y", 'write "example.com:81"'),
+        ("example.com/", 'write "example.com"'),
+        ("example.com:*", 'write "example.com"'),
+        (".example.com", 'write "*.example.com"'),
+        ("*example.com", 'write "*.example.com"'),
+        ("::1", 'write "[::1]"'),
+        (" a.example", 'write "a.example"'),
+        ("*.*.com", "a host is a name or an address"),
+        ("a.example:65536", "a host is a name or an address"),
+        ("a.example,b.example", "a host is a name or an address"),
+        ("*.[::1]", "a host is a name or an address"),
+        ("b\xfccher.example", "in ASCII (xn--...)"),
+        ("", "leave it out"),
+    ],
+)
+def test_what_was_meant_by_a_host(host: str, right: str) -> None:
+    with pytest.raises(ValueError, match=r"^allowed_hosts cannot have ") as caught:
+        fastws.App(allowed_hosts=[host])
+    assert str(caught.value).startswith(f"allowed_hosts cannot have {host!r}: ") and right in str(caught.value)
+
+
+@given(st.text(st.sampled_from("htps:/.*@?#[]a1 \xfc\n")))
+def test_whatever_is_meant_is_right(text: str) -> None:
+    for mistake in (origin_mistake, host_mistake):
+        if (said := mistake(text)) is not None and (meant := re.search('write "(.+)"$', said)):
+            assert mistake(meant[1]) is None
 
 
 def test_special_origins() -> None:

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import copy
+import inspect
 import math
+import pickle
+from decimal import Decimal
+from fractions import Fraction
 from typing import Any
 
 import pytest
 
 import fastws
+from fastws import options
 from fastws.options import OF_A_ROUTE, TABLE, TIMEOUTS, Options
 
 DEFAULTS = {
@@ -91,7 +97,9 @@ def test_sizes_and_counts(name: str) -> None:
             Options(**{**others, name: value})
         above = {"low_water": "high_water", "max_request_line": "max_header_size"}.get(name)
         if above and value > most:
-            assert str(caught.value) == f"{name}={value} is above {above}={most}: lower it, or raise {above}"
+            assert str(caught.value) == (
+                f"{name}={value} is above {above}={most}, its default: lower {name}, or raise {above}"
+            )
         else:
             assert str(caught.value) == f"{name}={value} is out of range: give {least} to {most}"
     wrong: list[Any] = [1.0, float(most), math.nan, "1", None, True, b"1"]
@@ -152,12 +160,13 @@ def test_keep_request_is_a_bool() -> None:
 
 @pytest.mark.parametrize("name", ["origins", "allowed_hosts"])
 def test_collections_of_strings(name: str) -> None:
-    accepted: list[Any] = [None, [], ["*"], ("a", "b"), {"a"}, frozenset("a"), {"a": 1}.keys()]
+    one, other = ("http://a", "https://b:81") if name == "origins" else ("a", "*.b:81")
+    accepted: list[Any] = [None, [], ["*"], (one, other), {one}, frozenset([one]), {one: 1}.keys()]
     for value in accepted:
         assert getattr(Options(**{name: value}), name) is value
     with pytest.raises(TypeError, match=rf"^{name} is a collection of strings, not one string: write \['x'\]$"):
         Options(**{name: "x"})  # type: ignore[arg-type]
-    wrong: list[Any] = [b"x", [b"x"], 5, [None], iter(["x"]), True]
+    wrong: list[Any] = [b"x", b"", bytearray(), [b"x"], 5, [None], iter([one]), (x for x in [one]), True, {one: 1}]
     for value in wrong:
         with pytest.raises(TypeError, match=f"^{name} is a collection of strings, or None, got "):
             Options(**{name: value})
@@ -165,10 +174,41 @@ def test_collections_of_strings(name: str) -> None:
 
 def test_limits_that_depend_on_each_other() -> None:
     assert Options(high_water=5, low_water=5).low_water == 5
-    with pytest.raises(ValueError, match="low_water=6 is above high_water=5: lower it, or raise high_water"):
+    with pytest.raises(ValueError, match="low_water=6 is above high_water=5: lower low_water, or raise high_water"):
         Options(high_water=5, low_water=6)
-    with pytest.raises(ValueError, match="max_request_line=301 is above max_header_size=300: lower it"):
+    with pytest.raises(ValueError, match="max_request_line=301 is above max_header_size=300: lower max_"):
         Options(max_header_size=300, max_request_line=301)
+
+
+@pytest.mark.parametrize(
+    ("name", "most", "values"),
+    [
+        ("low_water", "high_water", {0: 0, 10: 2, 20_000: 5000, 65_536: 16_384, 1 << 30: 16_384}),
+        ("max_request_line", "max_header_size", {256: 128, 10_000: 5000, 16_384: 8192, 131_072: 8192}),
+    ],
+)
+def test_a_limit_of_which_only_the_larger_one_is_set(name: str, most: str, values: dict[int, int]) -> None:
+    """Nothing is said about an option that was not set: it keeps its proportion."""
+    for value, expected in values.items():
+        given: dict[str, Any] = {most: value}
+        assert getattr(Options(**given), name) == expected
+        fastws.App(**given).websocket("/")(print)
+    wrong: list[Any] = [-1, "1", None, 2**70]
+    for value in wrong:
+        with pytest.raises((TypeError, ValueError), match=f"^{most}.* (is out of range|is a whole number)"):
+            Options(**{most: value})
+
+
+def test_what_is_not_set_stays_so() -> None:
+    options = Options(high_water=1000, max_topics=5)
+    assert options.given == {"high_water": 1000, "max_topics": 5}
+    assert (options.low_water, repr(options)) == (250, "Options(high_water=1000, max_topics=5)")
+    assert options.for_route({"high_water": 2000}).low_water == 500
+    assert options.replaced({"high_water": 1 << 20}).low_water == 16_384
+    with pytest.raises(ValueError, match="low_water=300 is above high_water=100: "):
+        options.replaced({"low_water": 300}).for_route({"high_water": 100})
+    for same in (copy.copy(options), copy.deepcopy(options), pickle.loads(pickle.dumps(options))):
+        assert (same, same.given) == (options, options.given)
 
 
 def test_options_do_not_change() -> None:
@@ -210,6 +250,82 @@ def test_unknown_names(change: Any) -> None:
     assert str(caught.value) == f"unknown option 'colour': the options are {', '.join(sorted(DEFAULTS))}"
 
 
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("max_size", "did you mean max_message_size?"),
+        ("max_msg_size", "did you mean max_message_size?"),
+        ("ws_max_size", "did you mean max_message_size?"),
+        ("websocket_max_message_size", "did you mean max_message_size?"),
+        ("maxPayloadLength", "did you mean max_message_size?"),
+        ("maxMessageSize", "did you mean max_message_size?"),
+        ("max_frame_size", "did you mean max_message_size?"),
+        ("max_queue", "did you mean max_waiting?"),
+        ("ws_max_queue", "did you mean max_waiting?"),
+        ("open_timeout", "did you mean handshake_timeout?"),
+        ("heartbeat", "did you mean ping_interval?"),
+        ("ws_ping_interval", "did you mean ping_interval?"),
+        ("enable_auto_ping", "did you mean ping_interval?"),
+        ("idleTimeout", "did you mean ping_timeout?"),
+        ("backpressureLimit", "did you mean max_backpressure?"),
+        ("perMessageDeflate", "did you mean compression?"),
+        ("limit_concurrency", "did you mean max_connections?"),
+        ("cors_allowed_origins", "did you mean origins?"),
+        ("port", "give it to app.run() or app.start()"),
+        ("uds_permissions", "give it to app.run() or app.start()"),
+        ("ssl", "there is no TLS yet: put a proxy in front"),
+        ("subprotocols", "return request.accept(subprotocol=...) from a callback `upgrade`"),
+        ("process_request", "write a callback `upgrade(request)`"),
+    ],
+)
+def test_names_of_other_servers(name: str, said: str) -> None:
+    wrong: dict[str, Any] = {name: 5}
+    for give in (fastws.App, fastws.App().configure, lambda **options: fastws.App().websocket("/", **options)):
+        with pytest.raises(TypeError) as caught:
+            give(**wrong)
+        assert str(caught.value) == f"unknown option {name!r}: {said}"
+
+
+def test_names_of_others_lead_to_ours() -> None:
+    assert not options._FOREIGN.keys() & TABLE.keys() and set(options._FOREIGN.values()) <= TABLE.keys()
+    assert not options._ELSEWHERE.keys() & TABLE.keys()
+    running = inspect.signature(fastws.App.run).parameters.keys() - {"self"}
+    assert running <= options._ELSEWHERE.keys()
+
+
+class LikeAnInt:
+    """As a number of numpy's, which is no int and may look like one."""
+
+    def __index__(self) -> int:
+        return 5
+
+    def __repr__(self) -> str:
+        return "5"
+
+
+@pytest.mark.parametrize("value", [LikeAnInt(), Decimal(5), Fraction(5), 5j])
+def test_numbers_of_other_types(value: Any) -> None:
+    kind = f"{type(value).__module__}.{type(value).__qualname__}"
+    for name, what in (("max_topics", "a whole number"), ("ping_interval", "a number")):
+        with pytest.raises(TypeError) as caught:
+            Options(**{name: value})
+        assert f"{name} is {what}, got {value!r} (of type {kind}): give 0 to " in str(caught.value)
+
+
+def test_none_for_off() -> None:
+    """As websockets and picows have it."""
+    wrong: dict[str, Any] = {"ping_interval": None}
+    with pytest.raises(TypeError, match=r"^ping_interval is a number, got None: give 0, which is off$"):
+        Options(**wrong)
+
+
+def test_a_number_for_a_choice() -> None:
+    wrong: list[Any] = [1, 0, 1.0, None]
+    for value in wrong:
+        with pytest.raises(ValueError, match=f"keep_request={value} is not known: give one of False, True"):
+            Options(keep_request=value)
+
+
 def test_type_checkers_know_the_names() -> None:
     """mypy, which checks the tests, complains about an ignored error that is none: it must find these three."""
     app = fastws.App(max_message_size=1)
@@ -224,8 +340,8 @@ def test_type_checkers_know_the_names() -> None:
 
 
 def test_a_route_is_judged_like_the_app() -> None:
-    with pytest.raises(ValueError, match="low_water=16384 is above high_water=10: lower it"):
-        Options().for_route({"high_water": 10})
+    with pytest.raises(ValueError, match="low_water=16384 is above high_water=10: lower low_water"):
+        Options(low_water=16_384).for_route({"high_water": 10})
 
 
 def test_shortest_timeout() -> None:

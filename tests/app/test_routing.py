@@ -1,5 +1,6 @@
 import time
 from collections.abc import Mapping
+from typing import Any
 from urllib.parse import quote, unquote
 
 import pytest
@@ -81,10 +82,12 @@ def test_order() -> None:
 
 
 def test_patterns_are_no_regular_expressions() -> None:
-    router = make("/a.b/{x}", "/(.*)/{x}")
+    router = make("/a.b/{x}", "/(.+)/{x}", "/%5Cd%2A/{x}")
     assert found(router, "/a.b/1")[1] == {"x": "1"}
     assert router.find("/acb/1") is None
-    assert found(router, "/(.*)/1")[1] == {"x": "1"}
+    assert found(router, "/(.+)/1")[1] == {"x": "1"}
+    assert found(router, "/\\d*/1")[1] == {"x": "1"}
+    assert router.find("/5/1") is None
 
 
 @pytest.mark.parametrize(
@@ -108,6 +111,7 @@ def test_patterns_are_no_regular_expressions() -> None:
         ("/{a:}", "path"),
         ("/{a:path}/b", "at the end"),
         ("/a\0b", "NUL"),
+        ("/a%00b", "NUL"),
     ],
 )
 def test_malformed(pattern: str, message: str) -> None:
@@ -116,7 +120,87 @@ def test_malformed(pattern: str, message: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "patterns", [("/a", "/a"), ("/{a}", "/{b}"), ("/x/{a}/{b:path}", "/x/{c}/{d:path}"), ("/x/{a}", "/y", "/x/{a}")]
+    ("pattern", "right"),
+    [
+        ("", "write '/'"),
+        ("chat/{room}", "write '/chat/{room}'"),
+        ("ws://example.com/chat", "write '/chat'"),
+        ("^/chat", "write '/chat'"),
+        ("/*", "'{rest:path}' at the end for all that remains, or '%2A' for the character"),
+        ("/static/*.js", "write '{name}' for any one segment"),
+        ("/room/(\\d+)", "is no wildcard or regular expression: write '{name}' for any one segment"),
+        ("/chat/<room>", "write '/chat/{room}', or '%3Croom%3E' for these very characters"),
+        ("/chat/<int:room>/x", "write '/chat/{room}/x'"),
+        ("/files/<path:rest>", "write '/files/{rest:path}'"),
+        ("/chat/:room", "write '/chat/{room}', or '%3Aroom' for these very characters"),
+        ("/chat/:room?", "write '/chat/{room}'"),
+        ("/chat/[room]", "write '/chat/{room}'"),
+        ("/files/[...rest]", "write '/files/{rest:path}'"),
+        ("/chat/{room:int}", "write '/chat/{room}', and convert its value"),
+        ("/a b", "write '%20' for ' '"),
+        ("/chat\n", "write '%0A' for '\\n'"),
+        ("/x?y=1", "write '/x' and look at the query_string, or '%3F' for '?'"),
+        ("/a#b", "write '/a', as clients do not send a fragment, or '%23' for '#'"),
+        ("/100%", "write '%25' for '%'"),
+        ("/%zz", "write '%25' for '%'"),
+        ("/%ff", "is no UTF-8 in percent-encoding"),
+        ("/\udcff", "is no UTF-8 in percent-encoding"),
+    ],
+)
+def test_what_was_meant(pattern: str, right: str) -> None:
+    with pytest.raises(ValueError, match="pattern") as caught:
+        make(pattern)
+    assert right in str(caught.value) and repr(pattern) in str(caught.value)
+
+
+@pytest.mark.parametrize("wrong", [None, b"/x", 5, print, ["/x"]])
+def test_a_path_is_a_string(wrong: Any) -> None:
+    with pytest.raises(TypeError) as caught:
+        make(wrong)
+    assert str(caught.value) == f"a path is a string, got {wrong!r}: write '/chat', say"
+
+
+@pytest.mark.parametrize(
+    ("pattern", "target"),
+    [
+        ("/a%20b", "/a%20b"),
+        ("/%61", "/a"),
+        ("/\xfc", "/%C3%BC"),
+        ("/%C3%BC", "/%c3%bc"),
+        ("/a%2Fb", "/a%2fb"),
+        ("/%7Bx%7D", "/{x}"),
+        ("/%2A", "/*"),
+        ("/%3Aroom", "/:room"),
+        ("/x%3Fy%23", "/x%3Fy%23?z"),
+        ("/%2525", "/%2525"),
+        ("/{x}/%20", "/1/%20"),
+        ("//", "//"),
+        ("/a:b,c;d=e@!$&'()+~-._", "/a:b,c;d=e@!$&'()+~-._"),
+    ],
+)
+def test_patterns_are_written_as_in_a_url(pattern: str, target: str) -> None:
+    router = make(pattern)
+    assert found(router, split_target(target.encode())[2])[0] == pattern
+    with pytest.raises(ValueError, match="already"):
+        router.add(pattern.replace("{x}", "{y}"), "again")
+
+
+def test_what_only_looks_like_a_parameter_is_no_duplicate() -> None:
+    router = make("/{a}/{b}", "/%7B%7D/{b}", "/None/{b}", "/{a}", "/%7B%7D", "/None")
+    assert found(router, "/None")[0] == "/None"
+    assert make("/a/b", "/a%2Fb").find("/a/b") == ("/a/b", {})
+
+
+@pytest.mark.parametrize(
+    "patterns",
+    [
+        ("/a", "/a"),
+        ("/a%20", "/%61%20"),
+        ("/\xfc", "/%C3%BC"),
+        ("/{a}", "/{b}"),
+        ("/x/{a}/{b:path}", "/x/{c}/{d:path}"),
+        ("/x/{a}", "/y", "/x/{a}"),
+    ],
 )
 def test_duplicates(patterns: tuple[str, ...]) -> None:
     with pytest.raises(ValueError, match="already"):

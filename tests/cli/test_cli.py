@@ -209,7 +209,8 @@ def test_an_address_that_is_not_here(app_dir: Path) -> None:
         (["serve", "served_app:app", "--ping-interval", "nan"], "ping_interval=nan is out of range: give 0 to 1000000"),
         (
             ["serve", "served_app:app", "--low-water", "70000"],
-            "low_water=70000 is above high_water=65536: lower it, or raise high_water (in --low-water)",
+            "low_water=70000 is above high_water=65536, its default: lower low_water, or raise high_water "
+            "(in --low-water)",
         ),
         (["serve", "served_app:app", "--slow-consumer", "shoot"], "'--slow-consumer': 'shoot' is not one of"),
         (["serve", "served_app:app", "--text", "utf8"], "No such option '--text'"),

@@ -92,6 +92,13 @@ def mistake(command: Command, app_dir: Path) -> Mistake:
         ('origins = { "*" = 1 }', "origins is not a table, got {'*': 1} (in our.toml)"),
         ('[route."/echo"]\nmax_topics = "5"', "got '5': give 0 to 65536 (in our.toml, [route.\"/echo\"])"),
         ('[route."/echo"]\ncompression = { level = 90 }', 'our.toml, [route."/echo"], compression: level=90'),
+        ("uds_permissions = 660", "660 is not in the range: write 0o660 or '660' (in our.toml)"),
+        ("uds_permissions = 0o1000", "512 is not in the range: "),
+        ('uds_permissions = "rw"', "'rw' is no octal number: give 660, say (in our.toml)"),
+        ("uds_permissions = true", "uds_permissions is an octal number, 0o660 say, got True (in our.toml)"),
+        ("max_size = 5", "our.toml: unknown option 'max_size': did you mean max_message_size?"),
+        ("origins = ['a.example']", "write \"https://a.example\" (in our.toml)"),
+        ("allowed_hosts = ['http://a.example']", "write \"a.example\" (in our.toml)"),
         ('uds = "a\\u0000b"', "uds cannot have a NUL in it, got 'a\\x00b' (in our.toml)"),
         ('host = "\\u0000"', "host cannot have a NUL in it, got '\\x00' (in our.toml)"),
         ('app_dir = "a\\u0000b"', "app_dir cannot have a NUL in it"),
@@ -160,7 +167,7 @@ def test_a_routes_table_is_to_blame(app_dir: Path, mistake: Mistake) -> None:
 def test_the_code_of_a_route_is_to_blame(mistake: Mistake) -> None:
     told = mistake("--low-water", "100", "--high-water", "1000")
     assert told == (
-        "fastws: low_water=16000 is above high_water=1000: lower it, or raise high_water "
+        "fastws: low_water=16000 is above high_water=1000: lower low_water, or raise high_water "
         "(low_water in websocket(), high_water in --high-water, for the route '/echo')\n"
     )
 
@@ -206,6 +213,7 @@ def test_an_output_that_is_full(app_dir: Path, arguments: list[str]) -> None:
 
 
 STRANGE = "\U0001f600\x7f\x01\t\\\"'\xe4\u2028"
+STRANGE_PATH = "\U0001f600'\xe4\u2028\x85%5C"
 
 
 def values(told: str) -> list[str]:
@@ -216,8 +224,7 @@ def values(told: str) -> list[str]:
 def test_strange_characters_are_printed_as_toml(app_dir: Path) -> None:
     """Also where the standard output is said not to be UTF-8, and from a file with a strange name."""
     (app_dir / "served_app.py").write_text(
-        f"import fastws\napp = fastws.App(origins=[{STRANGE!r}])\n"
-        f"app.websocket({'/' + STRANGE!r}, origins=[{STRANGE!r}])(print)\n"
+        f"import fastws\napp = fastws.App()\napp.websocket({'/' + STRANGE_PATH!r}, origins=['null'])(print)\n"
     )
     ascii_only = {"PYTHONIOENCODING": "ascii"}
     told = run("serve", "served_app:app", "--print-config", "--uds", STRANGE, cwd=app_dir, variables=ascii_only)

@@ -37,10 +37,66 @@ def app_dir(tmp_path: Path) -> Path:
 
 
 def test_both_options_and_what_set_them_are_named(app_dir: Path, command: Command) -> None:
-    told = mistake_of(command("serve", "server:app", "--check-config", FASTWS_HIGH_WATER="8000"))
+    arguments = ["serve", "server:app", "--check-config", "--low-water", "8001"]
+    told = mistake_of(command(*arguments, FASTWS_HIGH_WATER="8000"))
     assert told == (
-        "low_water=16384 is above high_water=8000: lower it, or raise high_water (high_water in FASTWS_HIGH_WATER)"
+        "low_water=8001 is above high_water=8000: lower low_water, or raise high_water "
+        "(low_water in --low-water, high_water in FASTWS_HIGH_WATER)"
     )
+
+
+def test_an_option_that_was_not_set_is_not_named(app_dir: Path, command: Command) -> None:
+    """It follows the one that was. What is printed says so, and says the same when it is read."""
+    printed = command("serve", "server:app", "--print-config", "--high-water", "10", FASTWS_MAX_HEADER_SIZE="256")
+    assert "\nhigh_water = 10  # a flag\nlow_water = 2  # default, by high_water\n" in printed.stdout
+    assert "\nmax_request_line = 128  # default, by max_header_size\n" in printed.stdout
+    assert (printed.returncode, printed.stderr) == (0, "")
+    (app_dir / "our.toml").write_text(printed.stdout)
+    again = command("serve", "server:app", "--print-config", "--config", "our.toml")
+    assert "\nlow_water = 2  # our.toml\n" in again.stdout
+    (app_dir / "server.py").write_text(APP.replace("App(", "App(high_water=400, low_water=399, max_header_size=1000, "))
+    printed = command("serve", "server:app", "--print-config")
+    assert "\nlow_water = 399  # App()\n" in printed.stdout
+    assert "\nmax_request_line = 500  # default, by max_header_size\n" in printed.stdout
+
+
+def test_port_of_other_programs_is_not_read(app_dir: Path, command: Command) -> None:
+    """As a host of containers sets it."""
+    printed = command("serve", "server:app", "--print-config", PORT="1234", HOST="10.0.0.1")
+    assert '\nhost = "127.0.0.1"  # default\nport = 8765  # default\n' in printed.stdout
+
+
+@pytest.mark.parametrize("given", ["660", "0660", "0o660"])
+def test_permissions_are_octal(app_dir: Path, command: Command, given: str) -> None:
+    printed = command("serve", "server:app", "--print-config", "--uds", "x", "--uds-permissions", given)
+    assert "\nuds_permissions = 0o660  # a flag\n" in printed.stdout
+    (app_dir / "our.toml").write_text(printed.stdout)
+    again = command("serve", "server:app", "--print-config", "--config", "our.toml")
+    assert "\nuds_permissions = 0o660  # our.toml\n" in again.stdout
+    for wrong, why in (("rw", "is no octal number"), ("980", "is no octal number"), ("1777", "is not in the range")):
+        told = mistake_of(command("serve", "server:app", "--check-config", FASTWS_UDS_PERMISSIONS=wrong))
+        assert why in told and "660" in told and "FASTWS_UDS_PERMISSIONS" in told
+
+
+@pytest.mark.parametrize("name", ["sockets", "\0abstract"])
+def test_permissions_without_a_path(app_dir: Path, command: Command, name: str) -> None:
+    uds = ["--uds", name] if name[0] == "\0" else []
+    ended = command("serve", "server:app", "--uds-permissions", "600", *uds)
+    assert ended.returncode == 2
+    assert "uds_permissions are those of a Unix socket's file: give its path in uds=" in ended.stderr
+
+
+@pytest.mark.parametrize(
+    ("host", "right"),
+    [
+        ("*", "write host='0.0.0.0', or host=None for every interface (in --host)"),
+        ("localhost:8000", "write host='localhost', port=8000 (in --host)"),
+        ("http://localhost", "write host='localhost' (in --host)"),
+        ("/run/socket", "for a Unix socket write uds='/run/socket' (in --host)"),
+    ],
+)
+def test_a_host_that_is_none(app_dir: Path, command: Command, host: str, right: str) -> None:
+    assert right in mistake_of(command("serve", "server:app", "--check-config", "--host", host))
 
 
 # Where there is nothing to serve on, or no working directory

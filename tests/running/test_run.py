@@ -7,6 +7,7 @@ import os
 import platform
 import re
 import resource
+import shlex
 import signal
 import subprocess
 import sys
@@ -18,6 +19,8 @@ from typing import Any
 
 import pytest
 from harness import PATIENCE, TEXT, RawClient, build, eventually, programs, request_bytes
+
+import fastws
 
 APP = """\
 import asyncio, contextlib, sys
@@ -58,8 +61,17 @@ def start(tmp_path: Path) -> Iterator[Any]:
     (tmp_path / "served.py").write_text(APP)
     started: list[Process] = []
 
-    def start(way: str = "app.run", loop: str = "auto", timeout: float = 5, *, program: str | None = None) -> Process:
-        if program is not None:
+    def start(
+        way: str = "app.run",
+        loop: str = "auto",
+        timeout: float = 5,
+        *,
+        program: str | None = None,
+        arguments: list[str] | None = None,
+    ) -> Process:
+        if arguments is not None:
+            command = arguments
+        elif program is not None:
             command = ["-c", program]
         elif way == "app.run":
             command = ["served.py", loop, str(timeout)]
@@ -157,6 +169,104 @@ def test_a_signal_closes_with_1001(start: Any, way: str, loop: str, number: int)
         f"fastws listening on http://127.0.0.1:{process.port} ({loop})",
         "stopping: 4 connections to close",
     ]
+
+
+ELSEWHERE = """\
+import multiprocessing, signal, sys
+from served import app
+
+if __name__ == "__main__":
+    context = multiprocessing.get_context(sys.argv[1])
+    process = context.Process(target=app.run, kwargs={"port": 0})
+    process.start()
+    signal.signal(signal.SIGTERM, lambda *_: process.terminate())
+    process.join()
+    sys.exit(process.exitcode)
+"""
+
+
+@pytest.mark.parametrize("imported", [True, False])
+@pytest.mark.parametrize("method", ["spawn", "forkserver", "fork"])
+def test_in_a_process_of_multiprocessing(start: Any, tmp_path: Path, method: str, imported: bool) -> None:
+    """app.run() is the target, for an App of another module, or of the one that is run."""
+    program = ELSEWHERE if imported else ELSEWHERE.replace("from served import app", APP.partition("if __name__")[0])
+    (tmp_path / "parent.py").write_text(program)
+    process = start(arguments=["parent.py", method])
+    client = RawClient.open(process.port)
+    client.send("hello")
+    assert client.recv() == "hello"
+    client.close()
+    process.signal(signal.SIGTERM)
+    assert process.wait() == 0
+    assert process.lines()[-1].startswith("stopping: ")
+
+
+def test_an_app_that_another_process_cannot_have(tmp_path: Path) -> None:
+    (tmp_path / "parent.py").write_text(
+        "import multiprocessing, fastws\n"
+        "def main():\n"
+        "    app = fastws.App()\n"
+        "    multiprocessing.get_context('spawn').Process(target=app.run).start()\n"
+        "if __name__ == '__main__':\n"
+        "    main()\n"
+    )
+    ended = programs.python("parent.py", cwd=tmp_path)
+    assert ended.returncode == 1
+    assert "PicklingError: an App is pickled by its name: assign it to a name at the top of its" in ended.stderr
+
+
+def test_run_takes_what_start_takes(start: Any) -> None:
+    """A socket, and a port for two."""
+    head = "import socket\nfrom served import app\n"
+    sock = f"{head}sock = socket.create_server(('127.0.0.1', 0))\napp.run(sock=sock)"
+    shared = f"{head}app.run(port={{}}, reuse_port=True)"
+    first = start(program=shared.format(0))
+    processes = [start(program=sock), first, start(program=shared.format(first.port))]
+    assert first.port == processes[2].port != processes[0].port
+    for process in processes:
+        client = RawClient.open(process.port)
+        client.send("hello")
+        assert client.recv() == "hello"
+        client.close()
+    assert sum("reuse_port: other processes may share port" in process.stderr for process in processes) == 2
+    for process in processes:
+        process.signal(signal.SIGTERM)
+        assert process.wait() == 0
+
+
+@pytest.mark.parametrize("way", ["app.run", "fastws serve"])
+def test_permissions_of_a_unix_socket(tmp_path: Path, way: str) -> None:
+    (tmp_path / "served.py").write_text(APP)
+    program = "from served import app; app.run(uds='socket', uds_permissions=0o660)"
+    command = (
+        ["-c", program]
+        if way == "app.run"
+        else shlex.split("-m fastws serve served:app --uds socket --uds-permissions 660")
+    )
+    path = tmp_path / "socket"
+    served = subprocess.Popen(
+        [sys.executable, *command],
+        cwd=tmp_path,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+    )
+    try:
+        assert served.stderr and "listening on unix:" in served.stderr.readline()
+        assert path.stat().st_mode & 0o777 == 0o660
+        second = programs.python(*command, cwd=tmp_path)
+        assert second.returncode == 1
+        assert "cannot listen on socket: the socket is already in use by a running program" in second.stderr
+    finally:
+        served.terminate()
+        served.communicate(timeout=10 * PATIENCE)
+    assert served.returncode == 0 and not path.exists()
+
+
+@pytest.mark.parametrize("timeout", [-1, float("nan"), float("inf"), "5", None, True])
+def test_a_shutdown_timeout_that_is_none(timeout: Any) -> None:
+    with pytest.raises((TypeError, ValueError), match=r"^shutdown_timeout"):
+        fastws.App().run(port=0, shutdown_timeout=timeout)
 
 
 @pytest.mark.parametrize("way", WAYS)

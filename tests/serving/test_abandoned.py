@@ -141,6 +141,9 @@ def test_a_path_that_another_server_has_taken_over(run: Any, tmp_path: Path) -> 
         await app.start(uds=path)
 
     async def other() -> None:
+        with pytest.raises(OSError, match="already in use"):
+            await echo_app().start(uds=path)
+        os.unlink(path)
         async with await echo_app().start(uds=path):
             app.configure()
             await unix_echoes(path)

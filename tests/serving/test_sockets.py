@@ -5,11 +5,16 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import fcntl
 import os
 import re
 import resource
 import socket
+import ssl
+import threading
 import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +51,106 @@ def test_a_port_that_there_is_not(run: Any, port: int) -> None:
     async def main() -> None:
         with pytest.raises(ValueError, match=f"port={port} is out of range: give 0 to 65535"):
             await echo_app().start("127.0.0.1", port)
+
+    run(main)
+
+
+@pytest.mark.parametrize(
+    ("host", "port", "error", "said"),
+    [
+        ("127.0.0.1", "80", TypeError, "port is a whole number, got '80': write port=80"),
+        ("127.0.0.1", "http", TypeError, "port is a whole number, got 'http': give 0 to 65535"),
+        ("127.0.0.1", True, TypeError, "port is a whole number, got True"),
+        ("127.0.0.1", None, TypeError, "port is a whole number, got None"),
+        ("127.0.0.1", 80.0, TypeError, "port is a whole number, got 80.0"),
+        ("127.0.0.1", 80_808, ValueError, "port=80808 is out of range: give 0 to 65535, 0 for any that is free"),
+        (8000, 8765, TypeError, "host is a name or an address, got 8000: write port=8000"),
+        (True, 0, TypeError, "host is a name or an address, or None for every interface, got True"),
+        (b"127.0.0.1", 0, TypeError, "got b'127.0.0.1'"),
+        (["127.0.0.1"], 0, TypeError, "got ['127.0.0.1']"),
+        ("80", 0, ValueError, "host='80' is no name or address: write port=80"),
+        ("*", 0, ValueError, "host='*' is no name: write host='0.0.0.0', or host=None for every interface"),
+        ("[::1]", 0, ValueError, "host='[::1]' is no name: write host='::1'"),
+        ("localhost:8000", 0, ValueError, "write host='localhost', port=8000"),
+        ("[::1]:8000", 0, ValueError, "write host='::1', port=8000"),
+        ("http://localhost:8000/chat", 0, ValueError, "write host='localhost', port=8000"),
+        ("ws://localhost", 0, ValueError, "write host='localhost'"),
+        ("unix:/run/socket", 0, ValueError, "for a Unix socket write uds='/run/socket'"),
+        ("/run/socket", 0, ValueError, "for a Unix socket write uds='/run/socket'"),
+    ],
+)
+def test_what_is_no_host_or_port(run: Any, host: Any, port: Any, error: type[Exception], said: str) -> None:
+    async def main() -> None:
+        with pytest.raises(error) as caught:
+            await echo_app().start(host, port)
+        assert said in str(caught.value)
+
+    run(main)
+
+
+def closed() -> socket.socket:
+    sock = socket.socket()
+    sock.close()
+    return sock
+
+
+def bound(kind: int) -> socket.socket:
+    sock = socket.socket(socket.AF_INET, kind)
+    sock.bind(("127.0.0.1", 0))
+    return sock
+
+
+def encrypted() -> socket.socket:
+    return ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).wrap_socket(bound(socket.SOCK_STREAM), server_side=True)
+
+
+@pytest.mark.parametrize(
+    ("make", "error", "said"),
+    [
+        (lambda: 5, TypeError, "sock is a socket.socket, got 5: write socket.socket(fileno=5)"),
+        (lambda: True, TypeError, "sock is a socket.socket, got True: give one that is bound"),
+        (lambda: ("127.0.0.1", 80), TypeError, "sock is a socket.socket, got ('127.0.0.1', 80)"),
+        (closed, ValueError, "is closed: open and bind another one"),
+        (socket.socket, ValueError, "is bound to no address, and the system would choose one: bind() it first"),
+        (lambda: socket.socket(socket.AF_INET6), ValueError, "is bound to no address"),
+        (lambda: socket.socket(socket.AF_UNIX), ValueError, "is bound to no address"),
+        (lambda: bound(socket.SOCK_DGRAM), ValueError, "is no stream socket: make it with socket.SOCK_STREAM"),
+        (lambda: socket.socketpair()[0], ValueError, "is a connection: have a server adopt() it"),
+        (encrypted, ValueError, "is a TLS socket: give a plain one"),
+    ],
+)
+def test_what_is_no_socket_to_listen_on(run: Any, make: Callable[[], Any], error: type[Exception], said: str) -> None:
+    """It is left as it was."""
+    sock = make()
+    open_before = isinstance(sock, socket.socket) and sock.fileno() >= 0
+
+    async def main() -> None:
+        with pytest.raises(error) as caught:
+            await echo_app().start(sock=sock)
+        assert said in str(caught.value)
+
+    run(main)
+    if isinstance(sock, socket.socket):
+        assert (sock.fileno() >= 0) is open_before
+        if open_before:
+            assert not sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)
+        sock.close()
+
+
+def test_a_socket_has_one_server(run: Any) -> None:
+    async def main() -> None:
+        app = echo_app()
+        sock = bound(socket.SOCK_STREAM)
+        other = sock.dup()
+        async with await app.start(sock=sock) as server:
+            for one in (app, echo_app()):
+                with pytest.raises(ValueError, match=r"has a server already, .* give sock\.dup\(\)"):
+                    await one.start(sock=sock)
+            await serves(server.port)
+        with pytest.raises(ValueError, match="is closed"):
+            await app.start(sock=sock)
+        async with await app.start(sock=other) as server:
+            await serves(server.port)
 
     run(main)
 
@@ -260,6 +365,7 @@ def test_unix_socket_that_another_server_took_over(run: Any, tmp_path: Path) -> 
 
     async def main() -> None:
         old = await echo_app().start(uds=str(path))
+        path.unlink()  # as somebody does who knows what comes
         async with await echo_app().start(uds=str(path)):
             await old.stop()
             await unix_echoes(str(path))
@@ -278,10 +384,178 @@ def test_unix_socket_that_another_server_took_over(run: Any, tmp_path: Path) -> 
     run(main)
 
 
-@pytest.mark.parametrize("kind", ["file", "directory"])
+def test_unix_socket_in_use(run: Any, tmp_path: Path) -> None:
+    """Also under another name, and while the server is too busy to accept."""
+    path = tmp_path / "socket"
+
+    async def main() -> None:
+        app = echo_app()
+        async with await app.start(uds=path, backlog=1) as server:
+            mine = path.stat()
+            (tmp_path / "other").hardlink_to(path)
+            for busy in (False, True):
+                waiting = [unix_client(str(path)) for _ in range(2)] if busy else []
+                for name in ("socket", "other"):
+                    for one in (app, echo_app()):
+                        with pytest.raises(OSError) as caught:
+                            await one.start(uds=str(tmp_path / name))
+                        assert caught.value.errno == errno.EADDRINUSE
+                        said = f"cannot listen on {tmp_path / name}: the socket is already in use by a running program"
+                        assert said in str(caught.value)
+                for client in waiting:
+                    client.close()
+                assert os.path.samestat(path.stat(), mine)
+                await unix_echoes(str(path))
+            assert server.stats()["refused"]["error"] == 0
+        assert not path.exists()
+
+    run(main)
+
+
+@pytest.mark.parametrize("kind", [socket.SOCK_DGRAM, socket.SOCK_SEQPACKET])
+def test_unix_socket_of_another_kind_in_use(run: Any, tmp_path: Path, kind: int) -> None:
+    path = tmp_path / "socket"
+
+    async def main() -> None:
+        with socket.socket(socket.AF_UNIX, kind) as other:
+            other.bind(str(path))
+            with pytest.raises(OSError, match="already in use") as caught:
+                await echo_app().start(uds=path)
+            assert caught.value.errno == errno.EADDRINUSE and path.is_socket()
+        async with await echo_app().start(uds=path):  # once it is gone
+            await unix_echoes(str(path))
+
+    run(main)
+
+
+def test_one_of_two_takes_a_stale_unix_socket(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two servers are started at once where one was killed. The second comes when the first has bound its socket and
+    does not listen yet, as when nobody listens."""
+    path = str(tmp_path / "socket")
+    with socket.socket(socket.AF_UNIX) as stale:
+        stale.bind(path)
+    monkeypatch.setattr(sockets, "LOCK_TIMEOUT", 60.0)
+    chmod, bound_first = os.chmod, threading.Event()
+
+    def pausing(*arguments: Any) -> None:
+        bound_first.set()
+        wait([second], timeout=0.3)  # it has to wait for us
+        chmod(*arguments)
+
+    monkeypatch.setattr(os, "chmod", pausing)
+    with ThreadPoolExecutor() as pool:
+        second = pool.submit(lambda: bound_first.wait(10) and sockets.open_unix_socket(path, 10, None))
+        sock, file = sockets.open_unix_socket(path, 10, 0o600)
+        with pytest.raises(OSError, match="already in use"):
+            second.result(60)
+    with socket.socket(socket.AF_UNIX) as client:
+        client.connect(path)
+        sock.accept()[0].close()
+    assert file is not None
+    file.remove()
+    sock.close()
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_folder_that_another_program_has_locked(run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sockets, "LOCK_TIMEOUT", 0.05)
+
+    async def main() -> None:
+        folder = os.open(tmp_path, os.O_RDONLY)
+        fcntl.flock(folder, fcntl.LOCK_EX)
+        async with await echo_app().start(uds=tmp_path / "socket"):
+            await unix_echoes(str(tmp_path / "socket"))
+        os.close(folder)
+        assert os.listdir(tmp_path) == []
+
+    run(main)
+
+
+@pytest.mark.parametrize("permissions", [0o600, 0o660, 0o666, 0o777, 0, None])
+def test_permissions_of_a_unix_socket(
+    run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, permissions: int | None
+) -> None:
+    """They are there before anybody can connect, whatever the umask is."""
+    path = tmp_path / "socket"
+    seen: list[int] = []
+    chmod = os.chmod
+
+    def watched(*arguments: Any) -> None:
+        with socket.socket(socket.AF_UNIX) as client:
+            seen.append(client.connect_ex(str(path)))
+        chmod(*arguments)
+
+    monkeypatch.setattr(os, "chmod", watched)
+
+    async def main() -> None:
+        before = os.umask(0o027)
+        try:
+            server = await echo_app().start(uds=path, uds_permissions=permissions)
+        finally:
+            os.umask(before)
+        async with server:
+            assert path.stat().st_mode & 0o777 == (0o750 if permissions is None else permissions)
+        assert not path.exists()
+        assert seen == ([] if permissions is None else [errno.ECONNREFUSED])
+
+    run(main)
+
+
+@pytest.mark.parametrize(
+    ("permissions", "error", "said"),
+    [
+        (666, ValueError, "uds_permissions=666 is out of range: write 0o666"),
+        (0o1777, ValueError, "uds_permissions=1023 is out of range: write 0o660 for yourself and your group, say"),
+        (-1, ValueError, "uds_permissions=-1 is out of range"),
+        ("660", TypeError, "uds_permissions is a whole number, got '660': write 0o660"),
+        ("0o660", TypeError, "got '0o660': write 0o660"),
+        ("rw", TypeError, "got 'rw': write 0o660 for yourself and your group, say"),
+        (True, TypeError, "got True"),
+        (6.5, TypeError, "got 6.5"),
+    ],
+)
+def test_permissions_that_are_none(
+    run: Any, tmp_path: Path, permissions: Any, error: type[Exception], said: str
+) -> None:
+    async def main() -> None:
+        with pytest.raises(error) as caught:
+            await echo_app().start(uds=tmp_path / "socket", uds_permissions=permissions)
+        assert said in str(caught.value)
+        for where in ({}, {"uds": "\0abstract"}, {"listen": None}):
+            with pytest.raises(ValueError, match="uds_permissions are those of a Unix socket's file"):
+                await echo_app().start(uds_permissions=0o600, **where)
+
+    run(main)
+    assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    ("path", "error", "said"),
+    [
+        (b"socket", TypeError, "uds is the path of a Unix socket, a str or a Path, got b'socket'"),
+        (5, TypeError, "got 5"),
+        (True, TypeError, "got True"),
+        ("a\0b", ValueError, "uds='a\\x00b' has a NUL in it"),
+    ],
+)
+def test_paths_that_are_none(run: Any, path: Any, error: type[Exception], said: str) -> None:
+    async def main() -> None:
+        with pytest.raises(error) as caught:
+            await echo_app().start(uds=path)
+        assert said in str(caught.value)
+
+    run(main)
+
+
+@pytest.mark.parametrize("kind", ["file", "directory", "link"])
 def test_something_else_in_the_place_of_a_unix_socket(run: Any, tmp_path: Path, kind: str) -> None:
     path = tmp_path / "precious"
-    path.mkdir() if kind == "directory" else path.write_text("data")
+    live = socket.socket(socket.AF_UNIX)
+    if kind == "link":
+        live.bind(str(tmp_path / "live"))
+        path.symlink_to("live")
+    else:
+        path.mkdir() if kind == "directory" else path.write_text("data")
 
     async def main() -> None:
         with pytest.raises(FileExistsError) as caught:
@@ -289,7 +563,11 @@ def test_something_else_in_the_place_of_a_unix_socket(run: Any, tmp_path: Path, 
         assert caught.value.strerror == f"cannot listen on {path}: a file that is no socket is there"
 
     run(main)
-    assert path.is_dir() if kind == "directory" else path.read_text() == "data"
+    live.close()
+    if kind == "link":
+        assert path.readlink() == Path("live") and path.is_socket()
+    else:
+        assert path.is_dir() if kind == "directory" else path.read_text() == "data"
 
 
 def test_a_start_that_fails_leaves_no_file(run: Any, tmp_path: Path) -> None:
@@ -424,6 +702,25 @@ def test_reuse_port(run: Any) -> None:
                     client.close()
 
     run(main)
+
+
+def test_reuse_port_is_told(run: Any, caplog: pytest.LogCaptureFixture, tmp_path: Path) -> None:
+    caplog.set_level("INFO", "fastws")
+
+    async def main() -> None:
+        async with await echo_app().start("127.0.0.1", 0, reuse_port=True) as server:
+            told = f"other processes may share port {server.port}; topics, limits and stats are of this one alone"
+            assert [line for line in caplog.messages if "reuse_port" in line] == [f"reuse_port: {told}"]
+        caplog.clear()
+        async with await echo_app().start("127.0.0.1", 0):
+            assert not caplog.messages
+        with bound(socket.SOCK_STREAM) as sock:
+            for where in ({"sock": sock}, {"uds": tmp_path / "socket"}, {"listen": None}):
+                with pytest.raises(ValueError, match="reuse_port is for a host and a port"):
+                    await echo_app().start(reuse_port=True, **where)
+
+    run(main)
+    assert os.listdir(tmp_path) == []
 
 
 @pytest.mark.parametrize(
