@@ -64,7 +64,9 @@ class WebSocket:
     def send_text(self, data: Buffer, *, compress: bool | None = None) -> SendStatus:
         """Sends encoded text: a bytes-like object that must hold valid UTF-8 (not checked). Otherwise as `send`."""
     def ping(self, data: str | Buffer = b"") -> None:
-        """Sends a Ping with at most 125 bytes (bytes-like, or str as UTF-8). The answer comes to `pong`."""
+        """Sends a Ping with at most 125 bytes (bytes-like, or str as UTF-8). The answer comes to `pong`.
+
+        ValueError for more bytes, TypeError for what is neither str nor bytes-like."""
     def close(self, code: int = 1000, reason: str = "") -> None:
         """Starts the close handshake (RFC 6455 section 7.1.2). 1005 sends an empty Close.
 

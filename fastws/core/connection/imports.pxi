@@ -17,6 +17,8 @@ cdef extern from "Python.h":
     bint PyCoro_CheckExact(object)
     long long PyLong_AsLongLongAndOverflow(object, int *) except? -1
     enum:
+    bint PyIndex_Check(object)
+    bint PyObject_CheckBuffer(object)
         PY_VECTORCALL_ARGUMENTS_OFFSET
     PyObject *PyObject_Vectorcall(object, PyObject **, size_t, PyObject *)
     Py_ssize_t refcount "Py_REFCNT" (PyObject *)

@@ -20,13 +20,14 @@ cdef class Topic:
 cdef object topic_name(name):
     """A topic's name, checked, as a str that runs no Python code of a subclass when it is looked up."""
     if not isinstance(name, str):
-        raise TypeError(f"a topic is a str, got {type(name).__name__}")
+        raise TypeError(f"a topic is a str, got {type(name).__name__}: give its name, 'chat/1' say")
     cdef Py_ssize_t size = PyUnicode_GET_LENGTH(name)
     name = PyUnicode_FromObject(name)
     if not PyUnicode_IS_COMPACT_ASCII(name):
         size = PyBytes_GET_SIZE(PyUnicode_AsUTF8String(name))
     if not 0 < size <= MAX_TOPIC_NAME:
-        raise ValueError(f"a topic's name is 1 to {MAX_TOPIC_NAME} bytes of UTF-8, got {size}: {name[:40]!r}")
+        advice = f"shorten {name[:40]!r}" if size else "give it a name"
+        raise ValueError(f"a topic's name is 1 to {MAX_TOPIC_NAME} bytes of UTF-8, got {size}: {advice}")
     return name
 
 

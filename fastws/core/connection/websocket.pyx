@@ -173,10 +173,11 @@ cdef class WebSocket(Socket):
         return SEND_STATUS[sending_data(self, data, True, compress)]
 
     def ping(self, data=b""):
-        """Sends a Ping with at most 125 bytes (bytes-like, or str as UTF-8). The answer comes to `pong`."""
-        body = data.encode() if isinstance(data, str) else bytes(memoryview(data))
-        if len(body) > MAX_CONTROL_PAYLOAD:
-            raise ValueError(f"a ping carries at most 125 bytes, got {len(body)}")
+        """Sends a Ping with at most 125 bytes (bytes-like, or str as UTF-8). The answer comes to `pong`.
+
+        ValueError for more bytes, TypeError for what is neither str nor bytes-like.
+        """
+        body = ping_body(data)
         if self.phase == PHASE_OPEN and not self.broken:
             check_thread(self)
             sending_control(self, OPCODE_PING, body)
