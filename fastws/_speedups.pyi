@@ -185,6 +185,8 @@ class Hub:
         """As publish(), but tells no watcher: for what has come from elsewhere."""
     def num_subscribers(self, topic: str) -> int:
         """How many connections are subscribed, of all servers."""
+    def subscribers(self, topic: str) -> list[WebSocket]:
+        """The connections that are subscribed, of all servers of this process, in no order."""
     def watch(self, watcher: Watcher) -> None:
         """Tells `watcher` of changes from now on. Any thread of a server may call it.
 

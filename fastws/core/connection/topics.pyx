@@ -57,6 +57,18 @@ cdef Py_ssize_t topics_publish(
     return handed
 
 
+cdef int topics_list(Service service, name, list found) except -1:
+    """Appends the subscribers. In another thread than the server's, and where a collection of garbage runs destructors,
+    the array may change between two of them."""
+    cdef Topic topic = service.topics.get(name)
+    cdef uint32_t i = 0
+    while topic is not None and i < topic.count:
+        if topic.slots[i].ws != NULL:
+            found.append(<WebSocket>topic.slots[i].ws)
+        i += 1
+    return 0
+
+
 cdef Py_ssize_t _find(WebSocket ws, Topic topic) noexcept:
     """Which of its subscriptions is to the topic; -1 if none."""
     cdef uint32_t i
