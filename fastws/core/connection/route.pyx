@@ -49,3 +49,4 @@ cdef inline Service service_of(WebSocket ws):
 cdef uint32_t milliseconds(double seconds) noexcept:
     """At least 1 where it is not 0."""
     return 0 if seconds <= 0 else max(<uint32_t>1, <uint32_t>(seconds * 1000))
+        self.cancel_on_disconnect = options.cancel_on_disconnect
