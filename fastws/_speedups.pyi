@@ -286,6 +286,9 @@ def count_connections(service: Service) -> int:
 def list_connections(service: Service) -> list[WebSocket]:
     """The open connections, newest first."""
 
+def busy_callbacks(service: Service) -> list[str]:
+    """What the log calls the async callbacks that have not ended."""
+
 def is_connection(service: Service, ws: object) -> bool:
     """Whether it is one of those that list_connections() lists."""
 

@@ -77,8 +77,19 @@ cdef class Service(Crowd):      # what the connections of a server are for
     cdef bint stopping
     cdef uint32_t handshake_timeout, close_timeout, quarter_user_timeout    # milliseconds; 0 is off
 
+cdef enum Callback:             # in the order of CALLBACK_NAMES; 0 is none
+    CALLBACK_UPGRADE = 1
+    CALLBACK_OPEN
+    CALLBACK_MESSAGE
+    CALLBACK_DRAIN
+    CALLBACK_PING
+    CALLBACK_PONG
+    CALLBACK_CLOSE
+
 cdef class Route:               # the callbacks and limits of one WebSocket route
     cdef readonly str path      # its pattern
+    cdef tuple callbacks        # by Callback
+    cdef tuple titles           # likewise, what the log calls them
     cdef readonly object upgrade, open, message, drain, ping, pong, close
     cdef readonly object origins
     cdef object agree           # negotiates compression; None without
@@ -115,13 +126,15 @@ cdef enum:                      # reasons for Socket.pauses
 
 cdef class Asides:              # what few connections need, and only for a while
     cdef object task            # of the async callback that runs
-    cdef object waiting         # a deque of (callback, arguments, is_text, size), what comes behind it; () for nothing
+    cdef object waiting         # a deque of (Callback, arguments, is_text, size), what comes behind it; () for nothing
     cdef size_t waiting_size    # in bytes, of the messages among them
     cdef list drain_waiters
     cdef bytes pong             # owed to a peer that takes nothing: the latest only
-    cdef flag busy              # an async callback has begun and not ended
+    cdef uint8_t busy           # a Callback: the async one that has begun and not ended, 0 for none
     cdef flag stepping          # its first step runs just now
     cdef flag cancel_due        # `task` is to be cancelled when the turn ends
+    cdef flag told_of           # the log says that it has run for long
+    cdef uint32_t began_at      # when it has begun, in milliseconds like Reactor.now
 
 cdef struct Deadlines:          # what they are reckoned from; times are in milliseconds like Reactor.now
     uint32_t heard_at           # when the last byte came

@@ -44,10 +44,13 @@ cdef class WebSocket(Socket):
     cdef Py_ssize_t on_input(self, uint8_t *data, size_t n) except -1:
         cdef Py_ssize_t used = 0
         deadline_heard(self)
-        if self.phase == PHASE_HANDSHAKE:
-            used = opening_read(self, data, n)
-        if phase_is_connected(self.phase) and not self.pauses:
-            used += self.read_frames(data + used, n - <size_t>used)
+        try:
+            if self.phase == PHASE_HANDSHAKE:
+                used = opening_read(self, data, n)
+            if phase_is_connected(self.phase) and not self.pauses:
+                used += self.read_frames(data + used, n - <size_t>used)
+        finally:
+            callback_timed(self, 0)
         return used
 
     cdef Py_ssize_t read_frames(self, uint8_t *data, size_t n) except -1:
@@ -91,7 +94,10 @@ cdef class WebSocket(Socket):
         cdef EventKind kind = inbox_received(&self.inbox, n, &event)
         deadline_heard(self)
         if kind != EVENT_NONE:
-            self.handle(kind, &event)
+            try:
+                self.handle(kind, &event)
+            finally:
+                callback_timed(self, 0)
         return self.received(kind == EVENT_MESSAGE, False)
 
     cdef int received(self, bint finished, bint rest) except -1:
@@ -119,9 +125,9 @@ cdef class WebSocket(Socket):
                 body = control_body(event)
                 sending_pong(self, body)        # RFC 6455 section 5.5.3
                 if self.route.ping is not None:
-                    callback_event(self, self.route.ping, (self, body))
+                    callback_event(self, CALLBACK_PING, (self, body))
             elif self.route.pong is not None:
-                callback_event(self, self.route.pong, (self, control_body(event)))
+                callback_event(self, CALLBACK_PONG, (self, control_body(event)))
         return 0
 
     cdef int on_end(self) except -1:
