@@ -51,8 +51,7 @@ class Log:
         self._write(logging.ERROR, (form, type(exc_info)), form, args, exc_info)
 
     def raised(self, form: str, *args: object, exc_info: BaseException) -> None:
-        """What the application has raised. The traceback begins with the application's first frame, unless there is none
-        of it."""
+        """What the application has raised. The traceback begins with the application's first frame, if it has one."""
         trace = exc_info.__traceback__
         while trace is not None and trace.tb_frame.f_globals.get("__name__") in OUR_CALLERS:
             trace = trace.tb_next
