@@ -71,8 +71,8 @@ class WebSocket:
         """Starts the close handshake (RFC 6455 section 7.1.2). 1005 sends an empty Close.
 
         ValueError for a code that may not be sent or a reason of more than 123 bytes, TypeError for a code that is no
-        int or a reason that is no str. If the peer does not answer within `close_timeout`, which begins anew while it
-        takes what was sent before, the connection is terminated."""
+        int, or a bool, or a reason that is no str. If the peer does not answer within `close_timeout`, which begins
+        anew while it takes what was sent before, the connection is terminated."""
     def terminate(self) -> None:
         """Ends the connection at once, without a close handshake; unsent bytes are lost."""
     def subscribe(self, topic: str) -> bool:

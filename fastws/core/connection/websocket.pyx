@@ -255,8 +255,8 @@ cdef class WebSocket(Socket):
         """Starts the close handshake (RFC 6455 section 7.1.2). 1005 sends an empty Close.
 
         ValueError for a code that may not be sent or a reason of more than 123 bytes, TypeError for a code that is no
-        int or a reason that is no str. If the peer does not answer within `close_timeout`, which begins anew while it
-        takes what was sent before, the connection is terminated.
+        int, or a bool, or a reason that is no str. If the peer does not answer within `close_timeout`, which begins
+        anew while it takes what was sent before, the connection is terminated.
         """
         cdef uint16_t number = close_number(code)
         cdef str text = close_text(reason)
