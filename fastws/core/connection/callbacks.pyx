@@ -329,10 +329,13 @@ cdef str _who(WebSocket ws):
 cdef int callback_log(
     WebSocket ws, Callback callback, str then, int code, error, str what="exception in"
 ) except -1:
-    """Logs an exception that a callback has raised, with its traceback. then, code: what becomes of the connection."""
+    """Logs an exception that a callback has raised, with its traceback. then, code (0 for none): what becomes of the
+    connection."""
     cdef tuple line
     try:
-        line = (f"{what} the {callback_form(ws, callback)}; %s {then} with %d", _who(ws), code)
+        line = (f"{what} the {callback_form(ws, callback)}; %s {then}", _who(ws))
+        if code:
+            line = (f"{line[0]} with %d", line[1], code)
     except Exception:                       # there is no stack or no memory to say more
         line = ("exception in a callback",)
     return ws.crowd.write_later("raised", line, error)

@@ -185,6 +185,32 @@ def test_an_upgrade_that_raises(serve: Serving, lines: Lines) -> None:
     assert traceback.extract_tb(exc_info[2])[0].filename == __file__
 
 
+def test_nothing_of_the_peer_s_is_written_raw(serve: Serving, lines: Lines) -> None:
+    """Nor at length (CWE-117)."""
+
+    class Handler:
+        def upgrade(self, request: Any) -> None:
+            raise ValueError
+
+    def http(request: Any) -> Any:
+        raise ValueError
+
+    app = make_app()
+    app.websocket("/{room}")(Handler)
+    app.http("/{room}")(http)
+    server = serve(app)
+    serve.traps.expect(ValueError, 2)
+    target = "/%0d%0aERROR:%20forged%1b%5b2J" + "x" * 4000
+    for wire in (request_bytes(target), f"GET {target} HTTP/1.1\r\nHost: x\r\n\r\n".encode()):
+        client = RawClient.connect(server.port)
+        client.send_raw(wire)
+        client.expect_reject(500)
+    eventually(lambda: len(lines.records) == 2)
+    for record in lines.records:
+        text = record.getMessage()
+        assert text.isprintable() and text.isascii() and len(text) < 500
+
+
 def test_each_callback_has_lines_of_its_own(serve: Serving, lines: Lines) -> None:
     """Many exceptions of one route do not silence those of another."""
     app = make_app(Stumbling)
