@@ -64,13 +64,15 @@ class WebSocket:
     def send_text(self, data: Buffer, *, compress: bool | None = None) -> SendStatus:
         """Sends encoded text: a bytes-like object that must hold valid UTF-8 (not checked). Otherwise as `send`."""
     def ping(self, data: str | Buffer = b"") -> None:
-        """Sends a Ping with at most 125 bytes (bytes-like, or str as UTF-8). The answer comes to `pong`."""
+        """Sends a Ping with at most 125 bytes (bytes-like, or str as UTF-8). The answer comes to `pong`.
+
+        ValueError for more bytes, TypeError for what is neither str nor bytes-like."""
     def close(self, code: int = 1000, reason: str = "") -> None:
         """Starts the close handshake (RFC 6455 section 7.1.2). 1005 sends an empty Close.
 
         ValueError for a code that may not be sent or a reason of more than 123 bytes, TypeError for a code that is no
-        int or a reason that is no str. If the peer does not answer within `close_timeout`, which begins anew while it
-        takes what was sent before, the connection is terminated."""
+        int, or a bool, or a reason that is no str. If the peer does not answer within `close_timeout`, which begins
+        anew while it takes what was sent before, the connection is terminated."""
     def terminate(self) -> None:
         """Ends the connection at once, without a close handshake; unsent bytes are lost."""
     def subscribe(self, topic: str) -> bool:
@@ -183,6 +185,8 @@ class Hub:
         """As publish(), but tells no watcher: for what has come from elsewhere."""
     def num_subscribers(self, topic: str) -> int:
         """How many connections are subscribed, of all servers."""
+    def subscribers(self, topic: str) -> list[WebSocket]:
+        """The connections that are subscribed, of all servers of this process, in no order."""
     def watch(self, watcher: Watcher) -> None:
         """Tells `watcher` of changes from now on. Any thread of a server may call it.
 
@@ -281,6 +285,9 @@ def count_connections(service: Service) -> int:
 
 def list_connections(service: Service) -> list[WebSocket]:
     """The open connections, newest first."""
+
+def busy_callbacks(service: Service) -> list[str]:
+    """What the log calls the async callbacks that have not ended."""
 
 def is_connection(service: Service, ws: object) -> bool:
     """Whether it is one of those that list_connections() lists."""

@@ -1,5 +1,5 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, initializedcheck=False, cdivision=True
-# cython: embedsignature=True, binding=False, auto_pickle=False
+# cython: embedsignature=True, embedsignature.format=clinic, binding=False, auto_pickle=False
 """The compiled core of fastws: one extension, made of the parts that are included below, layer by layer.
 
     receive: listener -> wire -> socket -> opening/handshake -> message/frame -> callbacks

@@ -296,6 +296,15 @@ class App:
         """How many connections of this process are subscribed to the topic."""
         return self._hub.num_subscribers(topic)
 
+    def subscribers(self, topic: str) -> list[_speedups.WebSocket]:
+        """The open connections that are subscribed to the topic, in no order, of all servers of this app in this
+        process. TypeError or ValueError for what is no topic's name, as from `WebSocket.subscribe`.
+
+        May be called from any thread, but each connection belongs to the thread of its loop: from another one use
+        `loop.call_soon_threadsafe(ws.send, data)`. The list is the caller's, and does not change with the topic.
+        """
+        return self._hub.subscribers(topic)
+
     # figures
 
     def stats(self) -> Stats:

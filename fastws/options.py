@@ -178,6 +178,17 @@ class RouteOptions(TypedDict, total=False):
             "not a browser's and is let in. On breach: 403.",
         ),
     ]
+    cancel_on_disconnect: Annotated[
+        bool,
+        Option(
+            True,
+            _choice(False, True),
+            LIFE,
+            "Cancel the async callback that runs when the connection breaks off or fails. False lets it end within "
+            "`close_timeout`, and then calls `close`.",
+            of_the_code=True,
+        ),
+    ]
     keep_request: Annotated[
         bool,
         Option(

@@ -5,13 +5,21 @@ import logging
 import sys
 import traceback
 from contextlib import suppress
+from types import TracebackType
 
 #: Lines of one kind that are written in a period; those over it are counted.
 LINES = 20
 PERIOD = 10.0  # seconds
 
 
-def write(log: logging.Logger, level: int, form: str, *args: object, error: BaseException | None = None) -> None:
+#: What `logging` takes as exc_info.
+Error = BaseException | tuple[type[BaseException], BaseException, TracebackType | None] | None
+
+#: Modules that call the application's callbacks.
+OUR_CALLERS = ("fastws._speedups", "fastws.serving.tasks")
+
+
+def write(log: logging.Logger, level: int, form: str, *args: object, error: Error = None) -> None:
     """Write a line. An exception of a handler goes to stderr, as logging does with its own handlers' errors. So does a
     CancelledError: the handler has asked a cancelled future for its result, and we are not cancelled."""
     try:
@@ -42,9 +50,19 @@ class Log:
         """What the operator should know, with a traceback where there is an exception."""
         self._write(logging.ERROR, (form, type(exc_info)), form, args, exc_info)
 
-    def _write(
-        self, level: int, name: object, form: str, args: tuple[object, ...], error: BaseException | None
-    ) -> None:
+    def raised(self, form: str, *args: object, exc_info: BaseException) -> None:
+        """What the application has raised. The traceback begins with the application's first frame, if it has one."""
+        trace = exc_info.__traceback__
+        while trace is not None and trace.tb_frame.f_globals.get("__name__") in OUR_CALLERS:
+            trace = trace.tb_next
+        error = type(exc_info), exc_info, trace or exc_info.__traceback__
+        self._write(logging.ERROR, (form, type(exc_info)), form, args, error)
+
+    def warning(self, form: str, *args: object) -> None:
+        """What the application does that it will regret."""
+        self._write(logging.WARNING, form, form, args, None)
+
+    def _write(self, level: int, name: object, form: str, args: tuple[object, ...], error: Error) -> None:
         kind = self._kinds.get(name)
         if kind is None:
             kind = self._kinds[name] = _Kind()

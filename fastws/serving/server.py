@@ -161,7 +161,8 @@ class Server:
                 if await self._ended_within(CANCEL_TIMEOUT):
                     break
             else:
-                write(log, logging.ERROR, "a callback ignores its cancellation; the server stops without it")
+                busy = " and the ".join(sorted(set(_speedups.busy_callbacks(self._service)))) or "callback"
+                write(log, logging.ERROR, f"the {busy} ignores its cancellation; the server stops without it")
                 self._finish()
         await asyncio.sleep(0)  # what the reactor's end has put on the loop
 

@@ -81,7 +81,9 @@ def test_http_wrong_return_type(serve: Serving, result: Any, asynchronous: bool)
     serve.traps.expect(None)
     assert ask(server.port, "/").expect_reject(500).body == b"internal error\n"
     server.settle()
-    assert f"the http callback must return a fastws.Response, not {result!r}" in serve.traps.records[0].getMessage()
+    text = serve.traps.records[0].getMessage()
+    assert text.startswith("the http callback (app.test_http_routes.test_http_wrong_return_type.<locals>.")
+    assert text.endswith(f") must return a fastws.Response, not {result!r}")
 
 
 @pytest.mark.parametrize("body", [5, None, [1, 2], {}, True])
@@ -108,7 +110,12 @@ def test_http_exceptions_tell_nothing(serve: Serving, asynchronous: bool) -> Non
     assert response.body == b"internal error\n"
     assert "12345" not in str(response)
     server.settle()
-    assert serve.traps.records[0].getMessage() == "exception in the http callback"
+    text = serve.traps.records[0].getMessage()
+    where = (
+        f"app.test_http_routes.test_http_exceptions_tell_nothing.<locals>.{'fail_later' if asynchronous else 'fail'}"
+    )
+    assert text.startswith(f"exception in the http callback ({where}); a request for '/' of ('127.0.0.1', ")
+    assert text.endswith(") is answered with 500")
 
 
 def test_one_path_for_both(serve: Serving) -> None:

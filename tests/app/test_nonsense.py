@@ -65,7 +65,7 @@ BAD: dict[str, tuple[Callable[[], tuple[Any, ...]], type[Exception]]] = {
     "bytes": (lambda: (1000, b"reason"), TypeError),
     "a number that changes into a good one": (lambda: (Changing(5, 4001),), ValueError),
     "a number that raises": (lambda: (Refusing(),), Boom),
-    "True": (lambda: (True,), ValueError),
+    "True": (lambda: (True,), TypeError),
     "huge": (lambda: (1 << 80,), ValueError),
     "negative": (lambda: (-1,), ValueError),
     "as negative as can be": (lambda: (-(1 << 80),), ValueError),

@@ -37,6 +37,7 @@ DEFAULTS = {
     "close_timeout": 5,
     "text": "str",
     "binary": "bytes",
+    "cancel_on_disconnect": True,
     "keep_request": False,
     "max_waiting": 16,
     "max_topics": 1024,
@@ -74,6 +75,7 @@ NUMBERS: dict[str, tuple[float, float]] = {
     "max_control_rate": (0, 1_000_000),
 }
 CHOICES = {"text": ["str", "utf8"], "binary": ["bytes", "view"], "slow_consumer": ["close", "drop"]}
+FLAGS = ["keep_request", "cancel_on_disconnect"]
 
 
 def test_defaults() -> None:
@@ -81,7 +83,7 @@ def test_defaults() -> None:
 
 
 def test_every_option_is_judged_here() -> None:
-    judged = {*INTS, *CHOICES, *NUMBERS, "origins", "allowed_hosts", "keep_request", "compression"}
+    judged = {*INTS, *CHOICES, *NUMBERS, "origins", "allowed_hosts", *FLAGS, "compression"}
     assert judged == set(TABLE)
 
 
@@ -152,10 +154,12 @@ def test_compression() -> None:
             Options(compression=wrong)  # type: ignore[arg-type]
 
 
-def test_keep_request_is_a_bool() -> None:
-    assert Options(keep_request=True).keep_request is True
-    with pytest.raises(ValueError, match="keep_request='no' is not known: give one of False, True"):
-        Options(keep_request="no")  # type: ignore[arg-type]
+@pytest.mark.parametrize("name", FLAGS)
+def test_flags_are_bools(name: str) -> None:
+    for value in (False, True):
+        assert getattr(Options(**{name: value}), name) is value  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match=f"{name}='no' is not known: give one of False, True"):
+        Options(**{name: "no"})  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("name", ["origins", "allowed_hosts"])

@@ -204,3 +204,36 @@ def test_a06_cancelled_whatever_ends_the_connection(serve: Serving, ending: str)
         server.advance(5)
         eventually(lambda: len(order) == 3, 3.0, "cancelled and closed")
     assert order == ["begins", "cancelled", codes[ending]]
+
+
+def test_a06_without_cancel_on_disconnect(serve: Serving) -> None:
+    """Peers that come, start a callback that never ends, and vanish: each holds it for `close_timeout`, no longer."""
+    ended: list[str] = []
+    begun: list[Any] = []
+
+    class Handler:
+        async def message(self, ws: Any, data: str) -> None:
+            begun.append(ws)
+            try:
+                await asyncio.sleep(3600)
+            except asyncio.CancelledError:
+                ended.append("cancelled")
+                raise
+
+        def close(self, ws: Any, code: int, reason: str) -> None:
+            ended.append("closed")
+
+    server = serve(make_app(Handler, close_timeout=5, cancel_on_disconnect=False)).hold_clock()
+    with bystander(server):
+        for count in range(50):
+            client = RawClient.open(server.port)
+            client.send("x")
+            client.send("waits")
+            eventually(lambda count=count: len(begun) == count + 1)
+            client.reset()
+        eventually(lambda: server.stats()["connections"] == 1, 3.0, "the bystander is left")
+        server.settle()
+        assert ended == [] and server.stats()["buffered_bytes"] == 0
+        server.advance(5)
+        eventually(lambda: server.stats()["sockets"] == 1, 3.0, "nothing is left of them")
+    assert ended.count("cancelled") == ended.count("closed") == len(begun) == 50

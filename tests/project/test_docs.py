@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import ast
+import asyncio
+import logging
 import os
 import re
 import subprocess
 import sys
 
 import pytest
+from harness import RawClient, Serving, eventually
 from harness.programs import ROOT, serving, talks
 
 import fastws
@@ -42,6 +45,24 @@ def test_readme_programs(program: str) -> None:
 @pytest.mark.parametrize("block", BLOCKS)
 def test_readme_blocks_are_python(block: str) -> None:
     compile(block, "README.md", "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
+
+
+def test_a_coroutine_per_connection(serve: Serving) -> None:
+    (block,) = (block for block in BLOCKS if "create_task(self.run(" in block)
+    app = fastws.App()
+    exec(block, {"app": app, "asyncio": asyncio, "logging": logging})
+    server = serve(app)
+    clients = [RawClient.open(server.port, "/pairs") for _ in range(2)]
+    for count in range(100):
+        for number, client in enumerate(clients):
+            client.send(f"{number}.{count}")
+    for start in range(0, 100, 2):
+        for number, client in enumerate(clients):
+            assert client.recv() == f"{number}.{start} and {number}.{start + 1}"
+    clients[0].send_close(1000)
+    clients[0].expect_close(1000)
+    clients[1].reset()
+    eventually(lambda: server.call(lambda: len(asyncio.all_tasks())) == 2)  # the server's, and this call's own
 
 
 def test_every_run_in_the_readme_is_served_or_an_excerpt() -> None:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import ast
 import inspect
+import pydoc
 import re
 from collections.abc import Iterator
 from typing import Any
+from unittest import mock
 
 import pytest
 from harness.programs import ROOT
@@ -37,6 +39,36 @@ def test_docstrings(name: str, stub: Any, real: Any) -> None:
     described = ast.get_docstring(stub)
     assert described or name.partition(".")[0] not in PUBLIC
     assert described in (None, inspect.cleandoc(rest if has_signature else real.__doc__ or ""))
+
+
+SIGNED = [one for one in declared() if one[0].partition(".")[0] in {"WebSocket", "prepare", *fastws.speedups.__all__}]
+
+
+@pytest.mark.parametrize(
+    ("stub", "real"),
+    [pytest.param(stub, real, id=name) for name, stub, real in SIGNED if callable(real) and not isinstance(real, type)],
+)
+def test_signatures(stub: Any, real: Any) -> None:
+    """inspect, help() and editors are told the parameters and defaults that the stub has."""
+    copied = ast.FunctionDef(**{**vars(stub), "returns": None, "decorator_list": []})
+    for argument in ast.walk(copied.args):
+        if isinstance(argument, ast.arg):
+            argument.annotation = None
+    namespace: dict[str, Any] = {}
+    exec(compile(ast.fix_missing_locations(ast.Module([copied], [])), "stub", "exec"), namespace)
+    told, meant = inspect.signature(real), inspect.signature(namespace[stub.name])
+    assert [(one.name, one.default) for one in told.parameters.values()] == [
+        (one.name, one.default) for one in meant.parameters.values()
+    ]
+    behind = [one.name for one in meant.parameters.values() if one.kind is inspect.Parameter.KEYWORD_ONLY]
+    assert [one.name for one in told.parameters.values() if one.kind is inspect.Parameter.KEYWORD_ONLY] == behind
+    assert inspect.getdoc(real) == ast.get_docstring(stub)
+
+
+def test_signatures_are_told_of_all() -> None:
+    assert len([one for one in SIGNED if one[0].startswith("WebSocket.") and callable(one[2])]) == 12
+    assert "send(self, /, data, *, compress=None)" in pydoc.plain(pydoc.render_doc(fastws.WebSocket))
+    assert not hasattr(mock.create_autospec(fastws.WebSocket, instance=True), "recv")
 
 
 def test_all_is_there() -> None:

@@ -363,7 +363,7 @@ def test_servers_of_a_loop_share_its_reactor(loop_kind: str, no_leaked_fds: None
 
 def test_a_thousand_loops_leave_nothing(loop_kind: str, no_leaked_fds: None) -> None:
     app = fastws.App()
-    app.websocket("/")(lambda ws, data: ws.send(data) and None)
+    app.websocket("/")(lambda ws, data: ws.send(data))
 
     async def main() -> None:
         async with await app.start(listen=None) as server:

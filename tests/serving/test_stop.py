@@ -250,7 +250,10 @@ def test_a_callback_that_ignores_its_cancellation(run: Any, traps: Traps) -> Non
         await until(lambda: len(asyncio.all_tasks()) == 1 + WAIT_FOR_TASK)
 
     run(main)
-    assert traps.records[0].getMessage() == "a callback ignores its cancellation; the server stops without it"
+    where = "serving.test_stop.test_a_callback_that_ignores_its_cancellation.<locals>.Handler.message"
+    assert traps.records[0].getMessage() == (
+        f'the message callback of "/" ({where}) ignores its cancellation; the server stops without it'
+    )
 
 
 #: wait_for() runs its coroutine in a task of its own before Python 3.12.

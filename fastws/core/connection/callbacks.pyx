@@ -2,7 +2,8 @@
 # comes after it waits, and once max_waiting things wait, nothing more is read.
 
 cdef enum:
-    CLOSE_ARGUMENTS = 3         # ws, code and reason: no other callback has as many
+    RUNS_LONG = 5000            # milliseconds; then the log names an async callback behind which others wait
+    HOLDS_LOOP = 1000           # milliseconds; then the log names the callback that nothing else was served beside
 
 
 cdef int callback_message(WebSocket ws, Event *event) except -1:
@@ -23,8 +24,9 @@ cdef int callback_message(WebSocket ws, Event *event) except -1:
     finally:
         Py_XDECREF(event.body)
     if ws.is_busy():
-        return _wait(ws, route.message, (ws, message), is_text, event.length)
+        return _wait(ws, CALLBACK_MESSAGE, (ws, message), is_text, event.length)
     ws.is_text_message = is_text
+    callback_timed(ws, CALLBACK_MESSAGE)
     # As _answer_of(), but without a tuple and an `except` clause, which slow every message.
     arguments[1], arguments[2] = <PyObject *>ws, <PyObject *>message
     ws.calling = True
@@ -36,7 +38,7 @@ cdef int callback_message(WebSocket ws, Event *event) except -1:
     result = <object>answer
     Py_XDECREF(answer)
     if result is not None:
-        _returned(ws, result)
+        _returned(ws, CALLBACK_MESSAGE, result)
     return _called(ws)
 
 
@@ -47,17 +49,17 @@ cdef int _message_view(WebSocket ws, Event *event) except -1:
     if event.body != NULL or ws.is_busy():
         message = PyMemoryView_FromObject(message_bytes(event))
         if ws.is_busy():
-            return _wait(ws, ws.route.message, (ws, message), False, event.length)
+            return _wait(ws, CALLBACK_MESSAGE, (ws, message), False, event.length)
     else:
         window = window_on(service_of(ws).inflated if event.deflated else ws.reactor.input, event.data, event.length)
         message = PyMemoryView_FromObject(window)
     ws.is_text_message = False
     try:
-        result = _answer_of(ws, ws.route.message, (ws, message))
+        result = _answer_of(ws, CALLBACK_MESSAGE, (ws, message))
     finally:
         _end_view(window, message)
     if result is not None:
-        _returned(ws, result)
+        _returned(ws, CALLBACK_MESSAGE, result)
     return _called(ws)
 
 
@@ -66,7 +68,7 @@ cdef int _broke(WebSocket ws) except -1:
     try:
         _raise()
     except (Exception, CancelledError) as error:
-        _raised(ws, error)
+        _raised(ws, CALLBACK_MESSAGE, error)
     return 0
 
 
@@ -75,26 +77,30 @@ cdef int _raise() except -1:
     return -1
 
 
-cdef int callback_event(WebSocket ws, callback, tuple arguments) except -1:
+cdef int callback_event(WebSocket ws, Callback callback, tuple arguments) except -1:
     """Calls any other callback, now or after those that wait. `arguments` begin with ws."""
-    if callback is None:
+    if ws.route.callbacks[callback] is None:
         return 0
     if ws.is_busy():
         return _wait(ws, callback, arguments, False, 0)
-    result = _answer_of(ws, callback, arguments)
-    if result is not None:
-        _returned(ws, result)
+    try:
+        result = _answer_of(ws, callback, arguments)
+        if result is not None:
+            _returned(ws, callback, result)
+    finally:
+        callback_timed(ws, 0)
     return _called(ws)
 
 
-cdef object _answer_of(WebSocket ws, callback, tuple arguments):
+cdef object _answer_of(WebSocket ws, Callback callback, tuple arguments):
     """What the callback returns; None where it raises."""
     result = None
+    callback_timed(ws, callback)
     ws.calling = True
     try:
-        result = callback(*arguments)
+        result = ws.route.callbacks[callback](*arguments)
     except (Exception, CancelledError) as error:
-        _raised(ws, error)
+        _raised(ws, callback, error)
     finally:
         ws.calling = False
     return result
@@ -119,26 +125,30 @@ cdef int _end_view(Window window, message) except -1:
     return 0
 
 
-cdef int _returned(WebSocket ws, result) except -1:
+cdef int _returned(WebSocket ws, Callback callback, result) except -1:
     """An async callback: its first step runs here and now, and no task is made if that is also its last."""
     cdef Asides asides = ws.asides
     if not is_coroutine(result):
         return 0
     try:
         asides = ws.aside()
-        asides.busy = asides.stepping = True
+        asides.busy, asides.stepping, asides.told_of = callback, True, False
         task = service_of(ws).starter.start(result, ws._callback_ended)
         if task is not None:
             asides.task = task
+            ws.reactor.read_clock()
+            asides.began_at = ws.reactor.now
+            if len(asides.waiting):
+                ws.reactor.sweep_within(RUNS_LONG)      # see callback_tell()
             if asides.cancel_due:
                 ws.mark()               # the loop has run in that step, and the connection has ended there
     except BaseException as error:
         if asides is not None:
             if not asides.busy:
                 raise
-            asides.busy = False         # it has not begun, so no callback reports its end
+            asides.busy = 0             # it has not begun, so no callback reports its end
         result.close()
-        _raised(ws, error)
+        _raised(ws, callback, error)
         if not isinstance(error, Exception):
             raise
     finally:
@@ -161,12 +171,14 @@ def report_task(done, task):
 cdef int callback_ended(WebSocket ws, error) except -1:
     """An async callback has ended: the next that waits is called at once, as it may be async, too."""
     cdef Asides asides = ws.asides
-    asides.busy = asides.cancel_due = False
+    cdef Callback callback = <Callback>asides.busy
+    asides.busy = 0
+    asides.cancel_due = False
     asides.task = None
     if isinstance(error, CancelledError):
-        ending_fail(ws, "error", 1011, "cancelled")     # does nothing where it was us, because the connection had ended
+        _cancelled(ws, callback)
     elif error is not None:
-        _raised(ws, error)
+        _raised(ws, callback, error)
     return 0 if asides.stepping else _go_on(ws, 1)
 
 
@@ -187,8 +199,10 @@ cdef int _go_on(WebSocket ws, int most) except -1:
             result = _answer_of(ws, callback, arguments)
             _end_view(None, arguments[len(arguments) - 1])
             if result is not None:
-                _returned(ws, result)
+                _returned(ws, callback, result)
+        callback_timed(ws, 0)
     except BaseException:                   # a KeyboardInterrupt, say: it goes to the loop, and the rest comes after it
+        ws.timed = 0
         ending_fail(ws, "error", 1011, "interrupted")
         ws.mark()
         raise
@@ -206,10 +220,10 @@ cdef int _go_on(WebSocket ws, int most) except -1:
 
 cdef int callback_close(WebSocket ws) except -1:
     """`close`, exactly once: it stays due where there is no memory to call it, or to have it wait."""
-    cdef tuple arguments = (ws, ws.close_code, ws.close_reason)     # CLOSE_ARGUMENTS of them
+    cdef tuple arguments = (ws, ws.close_code, ws.close_reason)
     if not ws.is_busy():
         ws.close_due = False
-    callback_event(ws, ws.route.close, arguments)
+    callback_event(ws, CALLBACK_CLOSE, arguments)
     ws.close_due = False
     return 0
 
@@ -229,7 +243,7 @@ cdef int callback_cancel(WebSocket ws) except -1:
         return 0
     ws.mark()
     asides.cancel_due = True
-    kept = [one for one in asides.waiting if len(one[1]) == CLOSE_ARGUMENTS]     # one function may be all callbacks
+    kept = [one for one in asides.waiting if one[0] == CALLBACK_CLOSE]
     asides.waiting = deque(kept) if kept else ()
     asides.waiting_size = 0
     return 0
@@ -245,7 +259,7 @@ cdef int callback_turn(WebSocket ws, bint late) except -1:
                 asides.task.cancel()    # calls cancel() of what it awaits
             except (Exception, CancelledError) as error:
                 asides.cancel_due = isinstance(error, MemoryError)
-                ws.crowd.log_later(None, "exception in cancelling a callback", (), error)
+                callback_log(ws, <Callback>asides.busy, "had ended", ws.close_code, error, "exception in cancelling")
             if asides.cancel_due:
                 ws.mark()
     if asides.drain_waiters is not None and (ws.phase != PHASE_OPEN or ws.outbox.size <= ws.route.low_water):
@@ -265,12 +279,15 @@ cdef bint is_coroutine(result) except -1:
     return PyCoro_CheckExact(result) or isinstance(result, Coroutine)
 
 
-cdef int _wait(WebSocket ws, callback, tuple arguments, bint is_text, size_t size) except -1:
+cdef int _wait(WebSocket ws, Callback callback, tuple arguments, bint is_text, size_t size) except -1:
     cdef Asides asides = ws.aside()
-    if not asides.waiting:
+    cdef bint is_first = len(asides.waiting) == 0
+    if is_first:
         asides.waiting = deque()
     asides.waiting.append((callback, arguments, is_text, size))
     asides.waiting_size += size
+    if is_first:
+        ws.reactor.sweep_within(ws.due_in(ws.reactor.now))      # see callback_tell()
     if ws.phase == PHASE_OPEN and (
         len(asides.waiting) >= ws.route.max_waiting or asides.waiting_size > ws.route.high_water
     ):
@@ -278,8 +295,92 @@ cdef int _wait(WebSocket ws, callback, tuple arguments, bint is_text, size_t siz
     return 0
 
 
-cdef int _raised(WebSocket ws, error) except -1:
-    """Logs the traceback and closes this connection with 1011."""
+cdef int _raised(WebSocket ws, Callback callback, error) except -1:
+    """Logs the traceback and closes this connection with 1011, unless it is closed already."""
+    cdef bint was_open = ws.phase == PHASE_OPEN
     ending_fail(ws, "error", 1011, "internal error")
-    return ws.crowd.log_later(
-        None, "exception in a callback; the connection is closed with 1011", (), error)
+    return callback_log(ws, callback, "is closed" if was_open else "was already closed", ws.close_code, error)
+
+
+cdef int _cancelled(WebSocket ws, Callback callback) except -1:
+    """An async callback has been cancelled: by us, because the connection had ended, or by somebody else."""
+    cdef bint was_open = ws.phase == PHASE_OPEN
+    ending_fail(ws, "error", 1011, "cancelled")
+    if was_open:
+        _warn(ws, callback, "was cancelled while the connection was open, which is now closed with 1011", ())
+    return 0
+
+
+# What the log says of callbacks. A line is made where it is logged, and costs nothing before.
+
+cdef str callback_form(WebSocket ws, Callback callback):
+    """The callback's title. An http request has no route, and its callback, once that is found, is in ws.data."""
+    if ws.route is not None:
+        return ws.route.titles[callback]
+    return "opening handshake" if ws.data is None else callback_title("http", None, ws.data)
+
+
+cdef str _who(WebSocket ws):
+    address = ws.remote_address
+    who = f"connection {ws.id}" if ws.id else f"a request for {ws.path!a:.200}"
+    return who if address is None else f"{who} of {address}"
+
+
+cdef int callback_log(
+    WebSocket ws, Callback callback, str then, int code, error, str what="exception in"
+) except -1:
+    """Logs an exception that a callback has raised, with its traceback. then, code (0 for none): what becomes of the
+    connection."""
+    cdef tuple line
+    try:
+        line = (f"{what} the {callback_form(ws, callback)}; %s {then}", _who(ws))
+        if code:
+            line = (f"{line[0]} with %d", line[1], code)
+    except Exception:                       # there is no stack or no memory to say more
+        line = ("exception in a callback",)
+    return ws.crowd.write_later("raised", line, error)
+
+
+cdef int _warn(WebSocket ws, Callback callback, str what, tuple arguments) except -1:
+    """what: a form for the arguments, which says what is wrong and what to do."""
+    cdef tuple line
+    try:
+        line = (f"the {callback_form(ws, callback)}, called for %s, {what}", _who(ws), *arguments)
+        ws.crowd.write_later("warning", line, None)
+    except Exception:                       # as above
+        pass
+    return 0
+
+
+cdef int callback_tell(WebSocket ws, uint32_t now) except -1:
+    """An async callback has run for RUNS_LONG, and others wait behind it: perhaps for ever, if it waits for what they
+    would bring."""
+    cdef Asides asides = ws.asides
+    asides.told_of = True
+    messages = sum([one[0] == CALLBACK_MESSAGE for one in asides.waiting])
+    return _warn(
+        ws, <Callback>asides.busy,
+        "has run for %d s while %d messages and %d other callbacks wait behind it: callbacks of one connection run one "
+        'at a time, so hand what takes long to a task; see "A coroutine per connection" in the README of fastws',
+        ((now - asides.began_at) // 1000, messages, len(asides.waiting) - messages),
+    )
+
+
+cdef inline int callback_timed(WebSocket ws, uint8_t callback) except -1:
+    """From now on it is this Callback that holds the loop, or none (0). The clock is read where that changes, so twice
+    for a batch of messages."""
+    return 0 if ws.timed == callback else _lap(ws, callback)
+
+
+cdef int _lap(WebSocket ws, uint8_t callback) except -1:
+    cdef uint32_t held = ws.reactor.lap()
+    cdef uint8_t before = ws.timed
+    ws.timed = callback
+    if before == 0 or held < HOLDS_LOOP:
+        return 0
+    return _warn(
+        ws, <Callback>before,
+        "has held the event loop for %.1f s, in which nothing else was served: await what takes long, or give it to a "
+        "thread (asyncio.to_thread)",
+        (held / 1000.0,),
+    )

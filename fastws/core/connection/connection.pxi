@@ -77,8 +77,19 @@ cdef class Service(Crowd):      # what the connections of a server are for
     cdef bint stopping
     cdef uint32_t handshake_timeout, close_timeout, quarter_user_timeout    # milliseconds; 0 is off
 
+cdef enum Callback:             # in the order of CALLBACK_NAMES; 0 is none
+    CALLBACK_UPGRADE = 1
+    CALLBACK_OPEN
+    CALLBACK_MESSAGE
+    CALLBACK_DRAIN
+    CALLBACK_PING
+    CALLBACK_PONG
+    CALLBACK_CLOSE
+
 cdef class Route:               # the callbacks and limits of one WebSocket route
     cdef readonly str path      # its pattern
+    cdef tuple callbacks        # by Callback
+    cdef tuple titles           # likewise, what the log calls them
     cdef readonly object upgrade, open, message, drain, ping, pong, close
     cdef readonly object origins
     cdef object agree           # negotiates compression; None without
@@ -89,7 +100,7 @@ cdef class Route:               # the callbacks and limits of one WebSocket rout
     cdef uint32_t max_topics
     cdef uint32_t close_timeout, message_timeout, ping_interval, ping_timeout, send_timeout     # ms; 0 is off
     cdef float max_message_rate, max_control_rate       # per second; 0 is off
-    cdef bint text_as_utf8, binary_as_view, drop_when_slow, keep_request
+    cdef bint text_as_utf8, binary_as_view, drop_when_slow, keep_request, cancel_on_disconnect
 
 cdef extern from "ending.h" nogil:
     cdef enum Phase "phase":
@@ -120,14 +131,16 @@ cdef struct Backlog:            # of a peer that has more than max_backpressure 
 
 cdef class Asides:              # what few connections need, and only for a while
     cdef object task            # of the async callback that runs
-    cdef object waiting         # a deque of (callback, arguments, is_text, size), what comes behind it; () for nothing
+    cdef object waiting         # a deque of (Callback, arguments, is_text, size), what comes behind it; () for nothing
     cdef size_t waiting_size    # in bytes, of the messages among them
     cdef list drain_waiters
     cdef Backlog backlog
     cdef bytes pong             # owed to a peer that takes nothing: the latest only
-    cdef flag busy              # an async callback has begun and not ended
+    cdef uint8_t busy           # a Callback: the async one that has begun and not ended, 0 for none
     cdef flag stepping          # its first step runs just now
     cdef flag cancel_due        # `task` is to be cancelled when the turn ends
+    cdef flag told_of           # the log says that it has run for long
+    cdef uint32_t began_at      # when it has begun, in milliseconds like Reactor.now
 
 cdef struct Deadlines:          # what they are reckoned from; times are in milliseconds like Reactor.now
     uint32_t heard_at           # when the last byte came

@@ -22,6 +22,14 @@ cdef uint32_t _asking_in(WebSocket ws, uint32_t now) noexcept:
     return max(_time_left(now, ws.deadlines.heard_at, quarter), _time_left(now, ws.deadlines.asked_at, quarter))
 
 
+cdef uint32_t _telling_in(WebSocket ws, uint32_t now) noexcept:
+    """Milliseconds until the log says that an async callback runs for long while others wait behind it."""
+    cdef Asides asides = ws.asides
+    if asides is None or asides.task is None or asides.told_of or len(asides.waiting) == 0:
+        return NEVER
+    return _time_left(now, asides.began_at, RUNS_LONG)
+
+
 cdef inline int deadline_heard(WebSocket ws) noexcept:
     """Bytes have come, or the peer could send none: no Ping is owed, nor is its Pong."""
     ws.deadlines.heard_at = ws.reactor.now
@@ -55,13 +63,14 @@ cdef int deadline_resumed(WebSocket ws) noexcept:
 cdef uint32_t deadline_in(WebSocket ws, uint32_t now) noexcept:
     """Milliseconds to the nearest deadline: 0 where it has come, NEVER where there is none."""
     cdef Route route = ws.route
-    cdef uint32_t left = NEVER
+    cdef uint32_t left
     if phase_is_opening(ws.phase):
         return _time_left(now, ws.since, service_of(ws).handshake_timeout)
     if ws.phase != PHASE_OPEN:
         return _ending_in(ws, now, service_of(ws).close_timeout if route is None else route.close_timeout)
+    left = _telling_in(ws, now)
     if ws.blocked:
-        left = _time_left(now, ws.stalled_at, route.send_timeout)
+        left = min(left, _time_left(now, ws.stalled_at, route.send_timeout))
     if ws.deflation is not None and ws.deflation.history.size:
         left = min(left, _time_left(now, ws.deflation.used_at, route.deflate.history_timeout))
     if not ws.pauses and not ws.resumed:
@@ -89,6 +98,10 @@ cdef int deadline_came(WebSocket ws, uint32_t now) except -1:
             return ws.on_taken()
         callback_cancel(ws)
         return ending_cut(ws, "close_timeout")
+    if not _telling_in(ws, now):
+        callback_tell(ws, now)
+        if deadline_in(ws, now):
+            return 0
     if (
         ws.deflation is not None
         and ws.deflation.history.size

@@ -57,7 +57,8 @@ cdef int ending_happens(WebSocket ws, Ending what, str cause, uint16_t code, str
     ws.enter(step.next)
     if step.callbacks != CALLBACKS_COME and ws.asides is not None:
         callback_forget(ws)
-        ws.asides.cancel_due = step.callbacks == CALLBACKS_CANCELLED or ws.asides.cancel_due
+        if step.callbacks == CALLBACKS_CANCELLED and (step.counts == REFUSED_AS or ws.route.cancel_on_disconnect):
+            ws.asides.cancel_due = True
     if step.frame != NO_FRAME:
         sending_close(ws, body)
     if step.socket == HANGS_UP:

@@ -51,6 +51,16 @@ cdef class Hub:
         """How many connections are subscribed, of all servers."""
         return self._count(topic_name(topic))
 
+    def subscribers(self, topic):
+        """The connections that are subscribed, of all servers of this process, in no order."""
+        cdef Service service
+        cdef list found = []
+        topic = topic_name(topic)
+        for service in list(self.services):
+            if not service.reactor.loop.is_closed():
+                topics_list(service, topic, found)
+        return found
+
     cdef Py_ssize_t _count(self, topic) except -1:
         cdef Service service
         cdef Topic found

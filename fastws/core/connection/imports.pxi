@@ -7,6 +7,8 @@ from cpython.unicode cimport PyUnicode_FromObject
 
 from asyncio import CancelledError
 from collections.abc import Coroutine
+from functools import partial
+from types import ModuleType
 
 from fastws.causes import CLOSED, REFUSED
 from fastws.constants import ReadyState, SendStatus
@@ -15,6 +17,8 @@ from fastws.http import Accept, Request, Response, error_response
 
 cdef extern from "Python.h":
     bint PyCoro_CheckExact(object)
+    bint PyIndex_Check(object)
+    bint PyObject_CheckBuffer(object)
     long long PyLong_AsLongLongAndOverflow(object, int *) except? -1
     enum:
         PY_VECTORCALL_ARGUMENTS_OFFSET

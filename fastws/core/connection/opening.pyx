@@ -68,8 +68,8 @@ cdef int _decide(WebSocket ws, Handshake handshake) except -1:
 cdef int _answer_http(WebSocket ws, Handshake handshake, found) except -1:
     if handshake.method != b"GET" and handshake.method != b"HEAD":
         return _refuse(ws, (405, "only GET and HEAD are answered here", (("Allow", "GET, HEAD"),)))
-    callback, ws.path_params = found
-    return _ask(ws, callback, _request(ws, handshake))
+    ws.data, ws.path_params = found         # the callback, for the log
+    return _ask(ws, ws.data, _request(ws, handshake))
 
 
 cdef object _request(WebSocket ws, Handshake handshake):
@@ -85,6 +85,7 @@ cdef int _ask(WebSocket ws, callback, request) except -1:
     cdef Asides asides = None
     cdef bint awaits = False
     failure = None
+    callback_timed(ws, CALLBACK_UPGRADE)
     try:
         verdict = callback(request)
         awaits = is_coroutine(verdict)
@@ -151,8 +152,7 @@ cdef int _broke_opening(WebSocket ws, error) except -1:
     if ws.phase != PHASE_HANDSHAKE:
         raise error
     _refuse(ws, (500, "internal error", ()))
-    return ws.crowd.log_later(
-        None, "exception in the %s callback", ("http" if ws.route is None else "upgrade",), error)
+    return callback_log(ws, CALLBACK_UPGRADE, "is answered", 500, error)
 
 
 cdef int _carry_out(WebSocket ws, verdict) except -1:
@@ -172,13 +172,9 @@ cdef int _carry_out(WebSocket ws, verdict) except -1:
     if ws.route is not None and (verdict is None or isinstance(verdict, Accept)):
         return _accept(ws, verdict)
     _refuse(ws, (500, "internal error", ()))
-    return ws.crowd.log_later(
-        None,
-        "the %s, not %.200r",
-        ("http callback must return a fastws.Response" if ws.route is None
-         else "upgrade callback must return request.accept(), request.reject() or None", verdict),
-        None,
-    )
+    wanted = "a fastws.Response" if ws.route is None else "request.accept(), request.reject() or None"
+    form = f"the {callback_form(ws, CALLBACK_UPGRADE)} must return {wanted}, not %.200r"
+    return ws.crowd.log_later(None, form, (verdict,), None)
 
 
 cdef int _accept(WebSocket ws, accept) except -1:
@@ -207,7 +203,7 @@ cdef int _accept(WebSocket ws, accept) except -1:
     bucket_fill(&ws.messages, ws.route.max_message_rate, ws.reactor.now)
     bucket_fill(&ws.controls, ws.route.max_control_rate, ws.reactor.now)
     ws.enter(PHASE_OPEN)
-    return callback_event(ws, ws.route.open, (ws,))
+    return callback_event(ws, CALLBACK_OPEN, (ws,))
 
 
 cdef int opening_failed(WebSocket ws, str cause) except -1:

@@ -1,11 +1,32 @@
 # What the application decided for one path, in the form that its connections read.
 
+#: By Callback.
+cdef tuple CALLBACK_NAMES = ("", "upgrade", "open", "message", "drain", "ping", "pong", "close")
+
+
+cdef str callback_title(str name, str path, callback):
+    """What the log calls a callback, as a part of a form: its name, its route, where it is defined, and the handler's
+    class if that inherits it. path: None for an http callback."""
+    cdef str where
+    while isinstance(callback, partial):
+        callback = callback.func
+    owner = getattr(callback, "__self__", None)
+    named = callback if hasattr(callback, "__qualname__") else type(callback)      # of a callable object
+    where = f"{named.__module__}.{named.__qualname__}"
+    if owner is not None and not isinstance(owner, (type, ModuleType)):
+        if type(owner).__qualname__ != named.__qualname__.rpartition(".")[0]:
+            where = f"{where}, inherited by {type(owner).__qualname__}"
+    title = f"{name} callback ({where})" if path is None else f'{name} callback of "{path}" ({where})'
+    return title.replace("%", "%%")
+
+
 @cython.final
 cdef class Route:
     """The callbacks and limits of a WebSocket route.
 
-    path: its pattern, as the application gave it; callbacks: by name, None for those that there are not; options: the route's fastws.Options; agree: (offers, whether
-    to accept client takeover) -> Agreement or None; None where there is no compression.
+    path: its pattern, as the application gave it; callbacks: by name, None for those that there are not; options: the
+    route's fastws.Options; agree: (offers, whether to accept client takeover) -> Agreement or None; None where there is
+    no compression.
     """
 
     def __init__(self, str path not None, dict callbacks not None, options not None, agree):
@@ -13,6 +34,8 @@ cdef class Route:
         self.upgrade, self.open, self.message = callbacks["upgrade"], callbacks["open"], callbacks["message"]
         self.drain, self.ping, self.pong = callbacks["drain"], callbacks["ping"], callbacks["pong"]
         self.close = callbacks["close"]
+        self.callbacks = tuple([callbacks.get(name) for name in CALLBACK_NAMES])
+        self.titles = tuple([callback_title(name, path, callbacks.get(name)) for name in CALLBACK_NAMES])
         self.origins = options.origins
         self.limits.max_message_size = options.max_message_size
         self.limits.max_fragments = options.max_fragments
@@ -30,6 +53,7 @@ cdef class Route:
         self.binary_as_view = options.binary == "view"
         self.drop_when_slow = options.slow_consumer == "drop"
         self.keep_request = options.keep_request
+        self.cancel_on_disconnect = options.cancel_on_disconnect
         self.agree = agree
         deflate = options.deflate
         if deflate is not None:

@@ -188,7 +188,7 @@ cdef int sending_taken(WebSocket ws) except -1:
         if ws.asides is not None and ws.asides.drain_waiters is not None:
             ws.mark()                       # they are woken when the turn ends
         if not ws.broken:                   # else nothing was taken, and `close` is about to come
-            callback_event(ws, ws.route.drain, (ws,))
+            callback_event(ws, CALLBACK_DRAIN, (ws,))
     return ws.end_if_finished()
 
 

@@ -128,6 +128,15 @@ def list_connections(Service service not None):
     return [ws for ws in _members(service) if phase_is_connected(ws.phase)]
 
 
+def busy_callbacks(Service service not None):
+    """What the log calls the async callbacks that have not ended."""
+    cdef WebSocket ws
+    return [
+        callback_form(ws, <Callback>ws.asides.busy).replace("%%", "%")
+        for ws in _members(service) if ws.asides is not None and ws.asides.busy
+    ]
+
+
 def is_connection(Service service not None, ws):
     """Whether it is one of those that list_connections() lists."""
     return isinstance(ws, WebSocket) and (<WebSocket>ws).crowd is service and phase_is_connected((<WebSocket>ws).phase)

@@ -20,13 +20,14 @@ cdef class Topic:
 cdef object topic_name(name):
     """A topic's name, checked, as a str that runs no Python code of a subclass when it is looked up."""
     if not isinstance(name, str):
-        raise TypeError(f"a topic is a str, got {type(name).__name__}")
+        raise TypeError(f"a topic is a str, got {type(name).__name__}: give its name, 'chat/1' say")
     cdef Py_ssize_t size = PyUnicode_GET_LENGTH(name)
     name = PyUnicode_FromObject(name)
     if not PyUnicode_IS_COMPACT_ASCII(name):
         size = PyBytes_GET_SIZE(PyUnicode_AsUTF8String(name))
     if not 0 < size <= MAX_TOPIC_NAME:
-        raise ValueError(f"a topic's name is 1 to {MAX_TOPIC_NAME} bytes of UTF-8, got {size}: {name[:40]!r}")
+        advice = f"shorten {name[:40]!r}" if size else "give it a name"
+        raise ValueError(f"a topic's name is 1 to {MAX_TOPIC_NAME} bytes of UTF-8, got {size}: {advice}")
     return name
 
 
@@ -54,6 +55,18 @@ cdef Py_ssize_t topics_publish(
             _fill_holes(topic)
             _forget_if_empty(service, topic)
     return handed
+
+
+cdef int topics_list(Service service, name, list found) except -1:
+    """Appends the subscribers. In another thread than the server's, and where a collection of garbage runs destructors,
+    the array may change between two of them."""
+    cdef Topic topic = service.topics.get(name)
+    cdef uint32_t i = 0
+    while topic is not None and i < topic.count:
+        if topic.slots[i].ws != NULL:
+            found.append(<WebSocket>topic.slots[i].ws)
+        i += 1
+    return 0
 
 
 cdef Py_ssize_t _find(WebSocket ws, Topic topic) noexcept:

@@ -44,10 +44,13 @@ cdef class WebSocket(Socket):
     cdef Py_ssize_t on_input(self, uint8_t *data, size_t n) except -1:
         cdef Py_ssize_t used = 0
         deadline_heard(self)
-        if self.phase == PHASE_HANDSHAKE:
-            used = opening_read(self, data, n)
-        if phase_is_connected(self.phase) and not self.pauses:
-            used += self.read_frames(data + used, n - <size_t>used)
+        try:
+            if self.phase == PHASE_HANDSHAKE:
+                used = opening_read(self, data, n)
+            if phase_is_connected(self.phase) and not self.pauses:
+                used += self.read_frames(data + used, n - <size_t>used)
+        finally:
+            callback_timed(self, 0)
         return used
 
     cdef Py_ssize_t read_frames(self, uint8_t *data, size_t n) except -1:
@@ -91,7 +94,10 @@ cdef class WebSocket(Socket):
         cdef EventKind kind = inbox_received(&self.inbox, n, &event)
         deadline_heard(self)
         if kind != EVENT_NONE:
-            self.handle(kind, &event)
+            try:
+                self.handle(kind, &event)
+            finally:
+                callback_timed(self, 0)
         return self.received(kind == EVENT_MESSAGE, False)
 
     cdef int received(self, bint finished, bint rest) except -1:
@@ -119,9 +125,9 @@ cdef class WebSocket(Socket):
                 body = control_body(event)
                 sending_pong(self, body)        # RFC 6455 section 5.5.3
                 if self.route.ping is not None:
-                    callback_event(self, self.route.ping, (self, body))
+                    callback_event(self, CALLBACK_PING, (self, body))
             elif self.route.pong is not None:
-                callback_event(self, self.route.pong, (self, control_body(event)))
+                callback_event(self, CALLBACK_PONG, (self, control_body(event)))
         return 0
 
     cdef int on_end(self) except -1:
@@ -173,10 +179,11 @@ cdef class WebSocket(Socket):
         return SEND_STATUS[sending_data(self, data, True, compress)]
 
     def ping(self, data=b""):
-        """Sends a Ping with at most 125 bytes (bytes-like, or str as UTF-8). The answer comes to `pong`."""
-        body = data.encode() if isinstance(data, str) else bytes(memoryview(data))
-        if len(body) > MAX_CONTROL_PAYLOAD:
-            raise ValueError(f"a ping carries at most 125 bytes, got {len(body)}")
+        """Sends a Ping with at most 125 bytes (bytes-like, or str as UTF-8). The answer comes to `pong`.
+
+        ValueError for more bytes, TypeError for what is neither str nor bytes-like.
+        """
+        body = ping_body(data)
         if self.phase == PHASE_OPEN and not self.broken:
             check_thread(self)
             sending_control(self, OPCODE_PING, body)
@@ -248,8 +255,8 @@ cdef class WebSocket(Socket):
         """Starts the close handshake (RFC 6455 section 7.1.2). 1005 sends an empty Close.
 
         ValueError for a code that may not be sent or a reason of more than 123 bytes, TypeError for a code that is no
-        int or a reason that is no str. If the peer does not answer within `close_timeout`, which begins anew while it
-        takes what was sent before, the connection is terminated.
+        int, or a bool, or a reason that is no str. If the peer does not answer within `close_timeout`, which begins
+        anew while it takes what was sent before, the connection is terminated.
         """
         cdef uint16_t number = close_number(code)
         cdef str text = close_text(reason)

@@ -145,10 +145,21 @@ cdef class Crowd:
             listener.shut_down()
 
     cdef int log_later(self, str kind, str form, tuple arguments, error) except -1:
-        """What the application's log handlers do may be anything, so a line is written when the turn ends and no socket
-        is in the middle of something. kind: of a line about a peer; None for an error, with its exception or None."""
+        """kind: of a line about a peer; None for an error, with its exception or None."""
         try:
-            self.reactor.lines.append((self.log, kind, form, arguments, error))
+            if kind is None:
+                self.write_later("error", (form, *arguments), error)
+            else:
+                self.write_later("about_peer", (kind, form, *arguments), None)
+        except MemoryError:
+            pass
+        return 0
+
+    cdef int write_later(self, str method, tuple arguments, error) except -1:
+        """What the application's log handlers do may be anything, so a line is written when the turn ends and no socket
+        is in the middle of something. method: of the log; error: its exc_info, or None."""
+        try:
+            self.reactor.lines.append((self.log, method, arguments, error))
         except MemoryError:
             pass
         return self.reactor.ask_turn()

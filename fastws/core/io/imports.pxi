@@ -45,6 +45,11 @@ cdef extern from "<sys/socket.h>" nogil:
     ssize_t sendmsg(int, const msghdr *, int)
 
 
+cdef extern from "<time.h>" nogil:
+    enum:
+        CLOCK_MONOTONIC_COARSE
+
+
 cdef extern from "<linux/sockios.h>" nogil:
     enum:
         SIOCOUTQ

@@ -80,6 +80,7 @@ cdef class Endpoint:            # a descriptor at a reactor's poller
     cdef uint32_t interest
     cdef uint32_t generation    # tells it from others that have had its descriptor
     cdef flag resting           # the kernel had no memory or descriptors for it; tried again in the next sweep
+    cdef uint8_t timed          # what of the subclass holds the loop since Reactor.lap(); 0 for nothing
     cdef uint64_t key(self) noexcept
     cdef int on_ready(self, uint32_t events) except -1
     cdef bint watch_for(self, uint32_t interest) noexcept
@@ -243,6 +244,7 @@ cdef class Crowd:               # the sockets of one server
     cdef int leave_to_parent(self) except -1
     cdef int listen(self, Listener listener) except -1
     cdef int log_later(self, str kind, str form, tuple arguments, error) except -1
+    cdef int write_later(self, str method, tuple arguments, error) except -1
 
 cdef class ReaderContext:
     cdef object context
@@ -255,6 +257,7 @@ cdef class Reactor:
     cdef flag may_nest                  # a callback may run the loop: assumed of every loop but uvloop
     cdef unsigned long thread           # in which the loop was last seen running
     cdef uint32_t now                   # milliseconds, coarse, wraps
+    cdef uint32_t lap_at                # likewise, when lap() was called last
     cdef flag clock_held                # no time passes; see hold_clock()
     # who is polled
     cdef int poller                     # -1 once it is closed
@@ -283,7 +286,7 @@ cdef class Reactor:
     cdef list marked                    # sockets with something to do
     cdef Py_ssize_t seen                # how many of those have had their turn
     cdef list put_off                   # those whose turn waits for the next, and who come first in it
-    cdef list lines                     # for the logs: (log, kind, form, arguments, error)
+    cdef list lines                     # for the logs: (log, method, arguments, error)
     cdef flag overlooked                # a socket is marked and could not be listed there
     cdef flag turn_asked                # `turn_call` is to come
     cdef flag in_turn                   # _run() is on the stack
@@ -325,6 +328,7 @@ cdef class Reactor:
     cdef int _write_lines(self) except -1
     # time
     cdef int read_clock(self) noexcept
+    cdef uint32_t lap(self) noexcept
     cdef int _sweep(self) except -1
     cdef int _catch_up(self) except -1
     cdef int sweep_within(self, uint32_t left) noexcept

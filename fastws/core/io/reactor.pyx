@@ -545,6 +545,17 @@ cdef class Reactor:
         self.now = <uint32_t>(<uint64_t>time.tv_sec * 1000 + <uint64_t>time.tv_nsec // 1000000)
         return 0
 
+    cdef uint32_t lap(self) noexcept:
+        """Milliseconds since this was called last. The clock is some milliseconds late, and costs less than the other."""
+        cdef timespec time
+        cdef uint32_t before = self.lap_at
+        if self.clock_held:
+            self.lap_at = self.now
+        else:
+            clock_gettime(CLOCK_MONOTONIC_COARSE, &time)
+            self.lap_at = <uint32_t>(<uint64_t>time.tv_sec * 1000 + <uint64_t>time.tv_nsec // 1000000)
+        return self.lap_at - before
+
     # a clock that tests set
 
     def hold_clock(self):
@@ -571,12 +582,12 @@ cdef class Reactor:
         cdef Py_ssize_t done = 0
         self.lines = []
         try:
-            for log, kind, form, arguments, error in lines:
+            for log, method, arguments, error in lines:
                 done += 1
-                if kind is None:
-                    log.error(form, *arguments, exc_info=error)
+                if error is None:
+                    getattr(log, method)(*arguments)
                 else:
-                    log.about_peer(kind, form, *arguments)
+                    getattr(log, method)(*arguments, exc_info=error)
         finally:
             self.lines = lines[done:] + self.lines
         return 0

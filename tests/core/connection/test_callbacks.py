@@ -158,6 +158,77 @@ def test_what_runs_is_cancelled_when_the_peer_is_gone(serve: Serving, how: str) 
     eventually(lambda: steps.events == ["open", "wait a begins", end, ("close", code, reason)])
 
 
+@pytest.mark.parametrize("how", ["reset", "fault", "ping_timeout"])
+def test_what_runs_may_end_without_cancel_on_disconnect(serve: Serving, how: str) -> None:
+    """What waits behind it is dropped, and `close` comes after it."""
+    server, client, steps = start(serve, cancel_on_disconnect=False, ping_interval=20, ping_timeout=20)
+    server.hold_clock()
+    client.send_raw(frames("wait a", "b", "c"))
+    eventually(lambda: steps.events[-1] == "wait a begins")
+    server.settle()
+    if how == "reset":
+        client.reset()
+    elif how == "fault":
+        client.send_frame(TEXT, rsv=7)
+    else:
+        server.advance(20)
+        server.advance(20)
+    eventually(lambda: not server.stats()["connections"])
+    server.settle()
+    assert steps.events == ["open", "wait a begins"]
+    server.call(steps.gate.set)
+    ends = {"reset": (1006, ""), "fault": (1002, "reserved bit set"), "ping_timeout": (1011, "ping_timeout")}
+    eventually(lambda: steps.events == ["open", *both("wait a"), ("close", *ends[how])])
+
+
+def test_without_cancel_on_disconnect_close_timeout_cancels(serve: Serving) -> None:
+    server, client, steps = start(serve, cancel_on_disconnect=False, close_timeout=5)
+    server.hold_clock()
+    client.send_raw(frames("wait a"))
+    eventually(lambda: steps.events[-1] == "wait a begins")
+    client.reset()
+    eventually(lambda: not server.stats()["connections"])
+    server.advance(4.999)
+    assert steps.events == ["open", "wait a begins"]
+    server.advance(0.001)
+    eventually(lambda: steps.events == ["open", "wait a begins", "wait a cancelled", ("close", 1006, "")])
+
+
+def test_without_cancel_on_disconnect_stop_cancels(serve: Serving) -> None:
+    server, client, steps = start(serve, cancel_on_disconnect=False)
+    client.send_raw(frames("wait a"))
+    eventually(lambda: steps.events[-1] == "wait a begins")
+    client.reset()
+    eventually(lambda: not server.stats()["connections"])
+    server.stop_server(0.1)
+    assert steps.events == ["open", "wait a begins", "wait a cancelled", ("close", 1006, "")]
+
+
+def test_shield_lets_one_step_end(serve: Serving) -> None:
+    """As README says."""
+    events: list[str] = []
+    gate = asyncio.Event()
+
+    async def store_and_publish() -> None:
+        events.append("stored")
+        await gate.wait()
+        events.append("published")
+
+    async def message(ws: Any, data: str) -> None:
+        await asyncio.shield(store_and_publish())
+        events.append("answered")
+
+    server = serve(make_app(message))
+    client = RawClient.open(server.port)
+    client.send("x")
+    eventually(lambda: events)
+    client.reset()
+    eventually(lambda: not server.stats()["sockets"])
+    server.call(gate.set)
+    eventually(lambda: events == ["stored", "published"])
+    server.settle()
+
+
 @pytest.mark.parametrize("tail", [frames(), frames("b", "sleep c") + build(PING, b"!")], ids=["alone", "others"])
 def test_a_clean_close_lets_what_waits_be_delivered(serve: Serving, tail: bytes) -> None:
     server, client, steps = start(serve)

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from harness import RawClient, Recorder, Serving, eventually, on_loop, open_fds
+from harness import RawClient, Recorder, Serving, eventually, make_app, on_loop, open_fds
 
 import fastws
 from fastws import _speedups
@@ -56,6 +56,102 @@ def test_read_only(serve: Serving) -> None:
     client.send_close()
     client.expect_close(1000)
     eventually(lambda: recorder.events[-1] == ("close", 1000, ""))
+
+
+CODES = "use 1000-1003, 1007-1014 or 3000-4999"
+A_CODE = "give 1000, or 3000-4999 for one of your own"
+JSON = r"json.dumps() makes a str of it"
+NONE = "leave it out for none"
+WRONG: list[tuple[str, tuple[Any, ...], type[Exception], str]] = [
+    ("close", (1000, None), TypeError, f"a close reason is a str, got NoneType: {NONE}"),
+    ("close", (1000, b"bye"), TypeError, f"a close reason is a str, got bytes: {NONE}"),
+    ("close", ("1000",), TypeError, f"a close code is an int, got '1000': {A_CODE}"),
+    ("close", (True,), TypeError, f"a close code is an int, got True: {A_CODE}"),
+    ("close", (1000.0,), TypeError, f"a close code is an int, got 1000.0: {A_CODE}"),
+    ("close", (None,), TypeError, f"a close code is an int, got None: {A_CODE}"),
+    ("close", ("bye",), TypeError, f"a close code is an int, got 'bye': {A_CODE}"),
+    ("close", (-1,), ValueError, f"close code -1 may not be sent: {CODES}"),
+    ("close", (0,), ValueError, f"close code 0 may not be sent: {CODES}"),
+    ("close", (1006,), ValueError, f"close code 1006 may not be sent: {CODES}"),
+    ("close", (2**40,), ValueError, f"close code 1099511627776 may not be sent: {CODES}"),
+    ("close", (2**64,), ValueError, f"close code of more than 64 bits may not be sent: {CODES}"),
+    ("close", (1000, "x" * 124), ValueError, "close reason is 124 bytes of UTF-8: shorten it to 123 or less"),
+    ("ping", (bytes(126),), ValueError, "a ping carries at most 125 bytes, got 126: shorten it, or send a message"),
+    ("ping", ("\u00e4" * 63,), ValueError, "a ping carries at most 125 bytes, got 126: shorten it, or send a message"),
+    ("ping", (None,), TypeError, f"a ping carries str or bytes-like, got NoneType: {NONE}"),
+    ("ping", (3,), TypeError, f"a ping carries str or bytes-like, got int: {NONE}"),
+    ("send", (None,), TypeError, f"a message is str or bytes-like, got NoneType: {JSON}"),
+    ("send", (3,), TypeError, f"a message is str or bytes-like, got int: {JSON}"),
+    ("send", (True,), TypeError, f"a message is str or bytes-like, got bool: {JSON}"),
+    ("send", (2.5,), TypeError, f"a message is str or bytes-like, got float: {JSON}"),
+    ("send", ({},), TypeError, f"a message is str or bytes-like, got dict: {JSON}"),
+    ("send", (["a"],), TypeError, f"a message is str or bytes-like, got list: {JSON}"),
+    ("send", (object(),), TypeError, "a message is str or bytes-like, got object: make a str or bytes of it first"),
+    ("send_text", ({},), TypeError, f"a message is str or bytes-like, got dict: {JSON}"),
+    ("publish", ("topic", {}), TypeError, f"a message is str or bytes-like, got dict: {JSON}"),
+    *(
+        (name, (wrong, *more), TypeError, f"a topic is a str, got {kind}: give its name, 'chat/1' say")
+        for name, more in (("subscribe", ()), ("unsubscribe", ()), ("is_subscribed", ()), ("publish", ("data",)))
+        for wrong, kind in ((None, "NoneType"), (b"chat", "bytes"), (7, "int"))
+    ),
+    ("subscribe", ("",), ValueError, "a topic's name is 1 to 255 bytes of UTF-8, got 0: give it a name"),
+    (
+        "subscribe",
+        ("x" * 256,),
+        ValueError,
+        f"a topic's name is 1 to 255 bytes of UTF-8, got 256: shorten '{'x' * 40}'",
+    ),
+]
+
+
+@pytest.mark.parametrize("state", ["open", "ended"])
+def test_wrong_arguments_say_what_to_do(serve: Serving, state: str) -> None:
+    """And nothing else happens, whether the connection is open or not."""
+    recorder = Recorder()
+    server = serve(make_app(recorder.handler()))
+    client = RawClient.open(server.port)
+    eventually(lambda: recorder.sockets)
+    ws = recorder.sockets[0]
+    if state == "ended":
+        client.send_close()
+        client.expect_close(1000)
+        eventually(lambda: recorder.events[-1][0] == "close")
+
+    def misuse() -> None:
+        for name, arguments, kind, text in WRONG:
+            with pytest.raises(kind) as caught:
+                getattr(ws, name)(*arguments)
+            assert (type(caught.value), str(caught.value)) == (kind, text), (name, arguments)
+        coroutine = asyncio.sleep(0)
+        with pytest.raises(TypeError, match="got coroutine: await it first"):
+            ws.send(coroutine)
+        coroutine.close()
+
+    server.call(misuse)
+    if state == "open":
+        client.send("still there")
+        recorder.wait_for(("open",), ("message", "still there"))
+
+
+def test_the_truth_of_what_send_returns_is_an_error(serve: Serving) -> None:
+    recorder = Recorder()
+    server = serve(make_app(recorder.handler()))
+    client = RawClient.open(server.port)
+    eventually(lambda: recorder.sockets)
+
+    def send() -> None:
+        status = recorder.sockets[0].send("x")
+        for ask in (bool, lambda status: not status, lambda status: status or 1, lambda status: 1 if status else 2):
+            with pytest.raises(TypeError, match=r"fastws.SENT is neither true nor false: compare, with `ws.send\("):
+                ask(status)
+        assert status == fastws.SENT and status is fastws.SENT and status == 0 and int(status) == 0
+        assert status in (fastws.SENT, fastws.QUEUED)
+
+    server.call(send)
+    assert client.recv() == "x"
+    for status in fastws.SendStatus:
+        assert copy.copy(status) is pickle.loads(pickle.dumps(status)) is fastws.SendStatus(int(status)) is status
+        assert {status: 1}[status] == 1 and f"{status.name}" in repr(status)
 
 
 def test_a_websocket_is_made_by_the_server_only() -> None:

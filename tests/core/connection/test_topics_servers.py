@@ -61,6 +61,38 @@ def test_two_servers_on_one_loop(serve: Serving) -> None:
     assert clients[0].recv() == "the first"
 
 
+def test_subscribers(serve: Serving) -> None:
+    """Of all servers, from any thread; who is not open any more is none, nor is a hole in the midst of publishing."""
+    app = make_app(Room)
+    servers = [serve(app), serve(app)]
+    clients = [RawClient.open(servers[number % 2].port) for number in range(6)]
+    joined(app, 6)
+    everybody = {ws for server in servers for ws in server.call(lambda server=server: list(server.server.connections))}
+    assert len(everybody) == 6
+    for subscribers in (app.subscribers("room"), *(server.call(app.subscribers, "room") for server in servers)):
+        assert type(subscribers) is list and len(subscribers) == 6 and set(subscribers) == everybody
+    assert app.subscribers("nothing") == []
+    for wrong, kind in ((None, TypeError), ("", ValueError)):
+        with pytest.raises(kind):
+            app.subscribers(wrong)  # type: ignore[arg-type]
+    found = servers[0].call(app.subscribers, "room")
+    mine = servers[0].call(lambda: [ws for ws in found if ws in servers[0].server.connections])
+    assert len(mine) == 3
+    with pytest.raises(RuntimeError, match="call_soon_threadsafe"):
+        mine[0].send("from this thread")
+
+    def close_and_look() -> list[Any]:
+        mine[0].close()
+        mine[1].unsubscribe("room")
+        return app.subscribers("room")
+
+    assert set(servers[0].call(close_and_look)) == everybody - {mine[0], mine[1]}
+    servers[1].stop_server()
+    assert app.subscribers("room") == [mine[2]]
+    assert servers[0].call(mine[2].send, "you") == fastws.SENT
+    del clients
+
+
 def test_two_servers_in_two_threads(serve: Serving) -> None:
     """A publisher's own thread is counted; the other gets it as well. A third thread counts nobody."""
     app = make_app(Room)
