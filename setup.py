@@ -12,6 +12,7 @@ from Cython.Build import cythonize
 from Cython.Compiler import Options
 from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
+from setuptools.command.egg_info import egg_info
 from setuptools.errors import CompileError, LinkError
 
 # At once: for its metadata pip would first build uvloop, which does not know Windows either, and be stopped there.
@@ -81,7 +82,7 @@ extension = Extension(
 )
 
 
-def description_for_the_index() -> str:
+def with_absolute_links(text: str) -> str:
     """README.md with links that lead into the repository: in a clone and on a branch they are relative."""
     found = re.search(r'^Source = "(.+)"$', Path("pyproject.toml").read_text(), re.MULTILINE)
     assert found, "pyproject.toml names no Source"
@@ -91,12 +92,17 @@ def description_for_the_index() -> str:
         where = "" if target.startswith("#") else "/raw/HEAD/" if picture else "/blob/HEAD/"
         return f"{picture}[{label}]({found[1]}{where}{target})"
 
-    return re.sub(r"(!?)\[([^]]*)\]\((?!https?:)([^)\s]+)\)", absolute, Path("README.md").read_text())
+    return re.sub(r"(!?)\[([^]]*)\]\((?!https?:)([^)\s]+)\)", absolute, text)
+
+
+class EggInfo(egg_info):
+    def run(self) -> None:
+        metadata = self.distribution.metadata
+        metadata.long_description = with_absolute_links(metadata.long_description)
+        super().run()
 
 
 setup(
     ext_modules=cythonize([extension], build_dir="build/cython"),
-    cmdclass={"build_ext": BuildExt},
-    long_description=description_for_the_index(),
-    long_description_content_type="text/markdown",
+    cmdclass={"build_ext": BuildExt, "egg_info": EggInfo},
 )
