@@ -1,5 +1,6 @@
 """The application: routes, their callbacks and options, and the ways to run it."""
 
+import asyncio
 import inspect
 import socket
 from collections.abc import Awaitable, Callable
@@ -14,7 +15,8 @@ from fastws.options import AppOptions, Options, RouteOptions
 from fastws.routing import Router
 from fastws.running import process
 from fastws.running.runner import Loop, run
-from fastws.serving.server import STOP_TIMEOUT, Server
+from fastws.serving.lifespan import Given, Lifespan, judged
+from fastws.serving.server import CANCEL_TIMEOUT, STOP_TIMEOUT, Server
 from fastws.serving.sockets import (
     SocketFile,
     find_the_vanished,
@@ -39,10 +41,20 @@ CALLBACKS = ("upgrade", "open", "message", "drain", "ping", "pong", "close")
 
 class App:
     """A set of routes. `App(**options)` sets the options of the App, and the defaults of its routes: see
-    `fastws.Options`. TypeError for an unknown option or a value of a wrong type, ValueError for one out of range."""
+    `fastws.Options`. TypeError for an unknown option or a value of a wrong type, ValueError for one out of range.
 
-    def __init__(self, **options: "Unpack[AppOptions]") -> None:
+    lifespan: a function that is called with the App and gives an async context manager, or an async generator function
+    with one `yield`. It is entered before the first connection is accepted, and left after the last has gone and its
+    callbacks have ended. What it gives is `app.state`. Servers on one event loop share it; each loop has its own, as
+    each process has. What it raises on entry is raised by `start` and `run`, and nothing is left listening; what it
+    raises later is raised by `Server.stop` and `run` once all is closed. If it fails while a server runs, as where a
+    task of its `asyncio.TaskGroup` fails, the server stops. TypeError for what is no such function.
+    """
+
+    def __init__(self, *, lifespan: Given | None = None, **options: "Unpack[AppOptions]") -> None:
         self.options = Options(**options)
+        self._lifespan = judged(lifespan)
+        self._lifespans: dict[asyncio.AbstractEventLoop, Lifespan] = {}  # those that are not over
         self._websockets: Router[_speedups.Route] = Router()
         self._routes: list[tuple[str, Callbacks, RouteOptions]] = []  # with the options of their own
         self._http: Router[HttpCallback] = Router()
@@ -133,8 +145,11 @@ class App:
         none of these; the server has the connections that `Server.adopt` gives it. OSError where an address cannot be
         bound.
 
-        Servers of this app whose loop was closed without `Server.stop` are ended first: their sockets are closed, and
-        no callback is called.
+        The address is taken first, then the `lifespan` is entered, then connections are accepted: those that come
+        meanwhile wait. If start() is cancelled, so is the lifespan's entry, unless another start() waits for it.
+
+        Servers of this app whose loop was closed without `Server.stop` are ended first: their sockets are closed, no
+        callback is called, and the lifespan is not left.
         """
         self._abandon_lost()
         socket_file: SocketFile | None = None
@@ -155,8 +170,10 @@ class App:
             sockets = [opened]
         else:
             sockets = await open_sockets(host, port, backlog=backlog, reuse_port=reuse_port)
-        options = self.options
+        lifespan: Lifespan | None = None
         try:
+            lifespan = await self._enter_lifespan()
+            options = self.options
             max_connections, max_pending_handshakes = process.room(options)
             service = _speedups.Service(
                 options,
@@ -181,12 +198,16 @@ class App:
                 user_timeout=options.tcp_user_timeout,
                 on_stop=self._ended,
                 socket_file=socket_file,
+                lifespan=lifespan,
             )
         except BaseException:
             if socket_file is not None:
                 socket_file.remove()
             for one in sockets:
                 one.close()
+            if lifespan is not None:
+                lifespan.leave()
+                await lifespan.end(STOP_TIMEOUT, CANCEL_TIMEOUT)
             raise
         self._servers.append(server)
         return server
@@ -202,7 +223,9 @@ class App:
         shutdown_timeout: float = STOP_TIMEOUT,
     ) -> None:
         """Serve until SIGINT or SIGTERM; then close all connections with 1001, by force those that have not closed
-        within `shutdown_timeout` seconds, and return. A second signal ends at once.
+        within `shutdown_timeout` seconds, and return. A second signal ends at once. The `lifespan` is left at the end,
+        for which it has `shutdown_timeout` seconds as well; then it is cancelled. A signal while it is entered cancels
+        that.
 
         loop "auto" is uvloop where it is installed, else asyncio's own. For the main thread, where signals arrive, and
         outside of a running event loop: there `await app.start()`. For large messages, glibc's allocator is set to
@@ -211,6 +234,41 @@ class App:
         is raised as far as the system lets the process raise it.
         """
         run(partial(self.start, host, port, uds=uds, backlog=backlog), loop, shutdown_timeout)
+
+    @property
+    def state(self) -> Any:
+        """What the `lifespan` has given on this thread's event loop; in a thread without one (`asyncio.to_thread`), on
+        the loop of the servers, if that is one. RuntimeError before it is entered, after it is left, in the child of a
+        fork, and without a lifespan."""
+        try:
+            found = self._lifespans.get(asyncio.get_running_loop())
+        except RuntimeError:
+            entered = [one for one in list(self._lifespans.values()) if one.is_open]
+            found = entered[0] if len(entered) == 1 else None
+        if found is not None and found.is_open:
+            return found.state
+        if self._lifespan is None:
+            raise RuntimeError("app.state is what the lifespan gives: this App has none, write App(lifespan=...)")
+        raise RuntimeError("app.state is there once the lifespan is entered, until it is left, on its event loop")
+
+    async def _enter_lifespan(self) -> Lifespan | None:
+        """The running loop's, for one more server."""
+        if self._lifespan is None:
+            return None
+        loop = asyncio.get_running_loop()
+        if (found := self._lifespans.get(loop)) is not None and asyncio.current_task() is found.task:
+            raise RuntimeError("app.start() in the app's own lifespan waits for itself: start the server elsewhere")
+        while (found := self._lifespans.get(loop)) is not None and found.is_ending:
+            await asyncio.wait((found.task,))
+        if found is None:
+            found = self._lifespans[loop] = Lifespan(self._lifespan, self, self._forget_lifespan)
+        await found.enter()
+        return found
+
+    def _forget_lifespan(self, lifespan: Lifespan) -> None:
+        for loop, one in list(self._lifespans.items()):
+            if one is lifespan:
+                del self._lifespans[loop]
 
     # topics
 

@@ -19,6 +19,7 @@ from fastws.cli.config import A_FLAG, ALIASES, OF_THE_OPERATOR, flag, place_of_r
 from fastws.cli.loading import load_app
 from fastws.options import SECTIONS, TABLE, Kind
 from fastws.running import runner
+from fastws.serving.lifespan import is_of_lifespan
 from fastws.serving.server import STOP_TIMEOUT
 from fastws.serving.sockets import LARGEST_BACKLOG
 
@@ -274,6 +275,8 @@ def _run(app: fastws.App, greet: Callable[[fastws.Server], object], given: dict[
     try:
         runner.run(start, given["loop"], given["shutdown_timeout"])
     except (OSError, ImportError) as error:
+        if is_of_lifespan(error):
+            raise
         return _fail(1, str(getattr(error, "strerror", None) or error))
     return 0
 

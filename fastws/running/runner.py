@@ -51,20 +51,29 @@ async def _serve(start: Callable[[], Awaitable[Server]], shutdown_timeout: float
 
     for number in SIGNALS:
         loop.add_signal_handler(number, interrupt)
-    server = await start()
+    stop, force = asyncio.ensure_future(first.wait()), asyncio.ensure_future(second.wait())
+    starting = asyncio.ensure_future(start())
+    await asyncio.wait((starting, stop), return_when=asyncio.FIRST_COMPLETED)
+    if not starting.done():  # the lifespan is being entered
+        write(log, logging.INFO, "stopping before it has started")
+        starting.cancel()
+        await asyncio.wait((starting, force), return_when=asyncio.FIRST_COMPLETED)
+        if not starting.done() or starting.cancelled():
+            return
+    server = await starting
     for url in server.urls:
         write(log, logging.INFO, "fastws listening on %s (%s)", url, type(loop).__module__.partition(".")[0])
-    await first.wait()
+    closed = asyncio.ensure_future(server.wait_closed())  # before a signal comes, where the lifespan fails
+    closed.add_done_callback(lambda task: task.cancelled() or task.exception())  # stop() raises that as well
+    await asyncio.wait((stop, closed), return_when=asyncio.FIRST_COMPLETED)
     write(log, logging.INFO, "stopping: %d connections to close", len(server.connections))
     stopping = asyncio.ensure_future(server.stop(shutdown_timeout))
-    forced = asyncio.ensure_future(second.wait())
-    await asyncio.wait((stopping, forced), return_when=asyncio.FIRST_COMPLETED)
+    await asyncio.wait((stopping, force), return_when=asyncio.FIRST_COMPLETED)
     if not stopping.done():
         write(log, logging.INFO, "stopping at once")
         for number in SIGNALS:
             loop.remove_signal_handler(number)  # a third signal is the interpreter's: it gets out of anything
-        await server.stop(0)
-    forced.cancel()
+        await asyncio.gather(server.stop(0), stopping, return_exceptions=True)
     await stopping
 
 
