@@ -2,6 +2,7 @@
 
 import asyncio
 import inspect
+import logging
 import socket
 from collections.abc import Awaitable, Callable
 from functools import lru_cache, partial
@@ -16,6 +17,7 @@ from fastws.routing import Router
 from fastws.running import process
 from fastws.running.runner import Loop, run
 from fastws.serving.lifespan import Given, Lifespan, judged
+from fastws.serving.logs import write
 from fastws.serving.server import CANCEL_TIMEOUT, STOP_TIMEOUT, Server
 from fastws.serving.sockets import (
     SocketFile,
@@ -31,6 +33,8 @@ from fastws.serving.stats import Stats, total
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer, Unpack
+
+log = logging.getLogger("fastws")
 
 T = TypeVar("T")
 HttpCallback = Callable[[Request], Response | Awaitable[Response]]
@@ -210,6 +214,13 @@ class App:
                 await lifespan.end(STOP_TIMEOUT, CANCEL_TIMEOUT)
             raise
         self._servers.append(server)
+        try:
+            for url in server.urls:
+                loop = type(asyncio.get_running_loop()).__module__.partition(".")[0]
+                write(log, logging.INFO, "listening on %s (%s)", url, loop)
+        except BaseException:  # a log handler's: nobody would have the server
+            await server.stop(0)
+            raise
         return server
 
     def run(
@@ -226,6 +237,8 @@ class App:
         within `shutdown_timeout` seconds, and return. A second signal ends at once. The `lifespan` is left at the end,
         for which it has `shutdown_timeout` seconds as well; then it is cancelled. A signal while it is entered cancels
         that.
+
+        Where no logging is configured, log lines from INFO on go to stderr, those of the application included.
 
         loop "auto" is uvloop where it is installed, else asyncio's own. For the main thread, where signals arrive, and
         outside of a running event loop: there `await app.start()`. For large messages, glibc's allocator is set to

@@ -147,7 +147,7 @@ def _running() -> list[click.Parameter]:
             type=click.Choice(["critical", "error", "warning", "info", "debug"]),
             default="info",
             show_default=True,
-            help="What to tell.",
+            help="What to tell; of all loggers where the application configures none.",
         ),
         _Flag(
             "shutdown_timeout",
@@ -228,7 +228,7 @@ def _serve(
         return _say(config.describe(app, before, ctx, settings))
     if given["check_config"]:
         return 2 if ctx.obj else _say("fastws: the configuration is right\n")
-    return _run(app, greet, given)
+    return _run(ctx, app, greet, given)
 
 
 @contextmanager
@@ -263,17 +263,18 @@ def _configure(ctx: click.Context, app: fastws.App, changes: dict[str, Any]) -> 
             app.configure(path, **own)
 
 
-def _run(app: fastws.App, greet: Callable[[fastws.Server], object], given: dict[str, Any]) -> int:
+def _run(ctx: click.Context, app: fastws.App, greet: Callable[[fastws.Server], object], given: dict[str, Any]) -> int:
     async def start() -> fastws.Server:
         server = await app.start(given["host"], given["port"], uds=given["uds"], backlog=given["backlog"])
         greet(server)
         return server
 
-    # The application's own logging, set up while it was imported, is left as it is.
-    logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s")
-    logging.getLogger("fastws").setLevel(given["log_level"].upper())
+    level: int = getattr(logging, given["log_level"].upper())
+    log = logging.getLogger("fastws")
+    if source_of(ctx, "log_level") or not log.level:  # the application may have set it while it was imported
+        log.setLevel(level)
     try:
-        runner.run(start, given["loop"], given["shutdown_timeout"])
+        runner.run(start, given["loop"], given["shutdown_timeout"], level)
     except (OSError, ImportError) as error:
         if is_of_lifespan(error):
             raise
@@ -314,7 +315,7 @@ def _load_demo(given: dict[str, Any]) -> fastws.App:
 def _greet(server: fastws.Server) -> None:
     if server.port:  # a browser does not open a Unix socket
         _say(
-            "Open the address below in a browser: a chat room and an echo meter. Ctrl-C ends it.\n"
+            f"Open {server.urls[0]} in a browser: a chat room and an echo meter. Ctrl-C ends it.\n"
             "The echo from a command line:  pip install websockets\n"
             f"  python -m websockets {server.urls[0].replace('http:', 'ws:')}/echo\n"
         )
