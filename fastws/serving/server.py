@@ -178,11 +178,17 @@ class Server:
             await self._lifespan.end(max(timeout, CANCEL_TIMEOUT), CANCEL_TIMEOUT)
 
     def _lifespan_ended(self, task: asyncio.Task[None]) -> None:
-        if not self._stopping and not task.cancelled() and (error := task.exception()) is not None:
-            write(log, logging.ERROR, "the lifespan has failed, so the server stops", error=error)
-            self._giving_up = self._loop.create_task(self.stop())
-            # It raises the same error, which the next stop() raises again.
-            self._giving_up.add_done_callback(lambda task: task.cancelled() or task.exception())
+        if self._stopping:
+            return
+        if task.cancelled():  # as asyncio.run() does at its end, where no task could go on
+            write(log, logging.WARNING, "the lifespan is cancelled while the server runs: stop the server first")
+            return
+        error = task.exception()
+        what = "ended" if error is None else "failed"
+        write(log, logging.ERROR, "the lifespan has %s, so the server stops", what, error=error)
+        self._giving_up = self._loop.create_task(self.stop())
+        # It raises the same error, which the next stop() raises again.
+        self._giving_up.add_done_callback(lambda task: task.cancelled() or task.exception())
 
     def is_abandoned(self) -> bool:
         """Whether the loop was closed before stop(): then the sockets listen and nothing is served."""

@@ -480,6 +480,8 @@ async def lifespan(app):
         if os.environ["FAILS"] == "hang on enter":
             os.kill(os.getpid(), signal.SIGTERM)
             await asyncio.sleep(3600)
+        if os.environ["FAILS"] == "later":
+            asyncio.get_running_loop().call_later(0.1, asyncio.current_task().cancel)
         yield "the value"
         log.info("leaving")
         if os.environ["FAILS"] == "leave":
@@ -488,6 +490,8 @@ async def lifespan(app):
             await asyncio.sleep(3600)
     except asyncio.CancelledError:
         print("cancelled", file=sys.stderr, flush=True)
+        if os.environ["FAILS"] == "later":
+            raise ConnectionResetError("a background task") from None
         raise
 
 app = fastws.App(lifespan=lifespan)
@@ -549,6 +553,15 @@ def test_a_lifespan_that_fails_on_exit(live: Any) -> None:
     eventually(lambda: process.stderr.endswith("ConnectionResetError: the database went away\n"))
     assert process.popen.returncode == 1
     assert "in lifespan" in process.stderr
+
+
+def test_a_lifespan_that_fails_while_it_serves(live: Any) -> None:
+    """As where a task group in it cancels it. The process ends, so that what watches over it starts another."""
+    process = live("later")
+    process.popen.wait(10 * PATIENCE)
+    eventually(lambda: process.stderr.endswith("ConnectionResetError: a background task\n"))
+    assert process.popen.returncode == 1
+    assert "ERROR fastws: the lifespan has failed, so the server stops\nTraceback" in process.stderr
 
 
 def test_a_signal_while_a_lifespan_is_entered(live: Any) -> None:

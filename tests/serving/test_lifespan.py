@@ -374,6 +374,26 @@ def test_one_that_fails_while_it_serves_stops_the_server(run: Any, traps: Traps)
     forget_frames(traps)
 
 
+def test_one_that_ends_while_it_serves_stops_the_server(run: Any, traps: Traps) -> None:
+    """As where a cancel scope in it is cancelled, which swallows that."""
+    traps.expect(None)
+    own: list[Any] = []
+
+    async def lifespan(app: fastws.App) -> AsyncIterator[None]:
+        own.append(asyncio.current_task())
+        with contextlib.suppress(asyncio.CancelledError):
+            yield
+
+    async def main() -> None:
+        server = await app_with(lifespan).start("127.0.0.1", 0)
+        own[0].cancel()
+        await server.wait_closed()
+        await refuses(server.port)
+
+    run(main)
+    assert traps.records[0].getMessage() == "the lifespan has ended, so the server stops"
+
+
 @pytest.mark.since(3, 11)
 def test_a_task_group(run: Any, traps: Traps) -> None:
     """It is left by the task that has entered it, and a failing task of it stops the server."""
@@ -633,7 +653,9 @@ def test_from_within(run: Any) -> None:
 # Loops and processes that end
 
 
-def test_asyncio_run_cancels_what_nobody_has_stopped(no_leaked_fds: None, traps: Traps) -> None:
+def test_asyncio_run_cancels_what_nobody_has_stopped(
+    no_leaked_fds: None, traps: Traps, caplog: pytest.LogCaptureFixture
+) -> None:
     life = Life()
     app = app_with(life)
 
@@ -642,6 +664,7 @@ def test_asyncio_run_cancels_what_nobody_has_stopped(no_leaked_fds: None, traps:
 
     port = asyncio.run(main())
     assert life.happened == ["enter", "leave", "left"]
+    assert caplog.messages == ["the lifespan is cancelled while the server runs: stop the server first"]
 
     async def again() -> None:
         async with await app.start("127.0.0.1", port):
