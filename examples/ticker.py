@@ -1,4 +1,4 @@
-"""A background task that publishes ten times a second, and lives exactly as long as the server.
+"""A background task that publishes ten times a second: the app's lifespan starts and ends it.
 
 To try, run `python examples/ticker.py`, and after `pip install websockets`, for every tick or every tenth:
 
@@ -8,14 +8,27 @@ To try, run `python examples/ticker.py`, and after `pip install websockets`, for
 
 import asyncio
 import contextlib
-import signal
+from collections.abc import AsyncIterator
 
 import fastws
 
 INTERVAL = 0.1  # seconds
 EVERY = {"ticks": 1, "seconds": 10}  # a topic, and which ticks it gets
 
-app = fastws.App()
+
+@contextlib.asynccontextmanager
+async def lifespan(app: fastws.App) -> AsyncIterator[None]:
+    """Before the first connection, and after the last."""
+    ticking = asyncio.create_task(tick())
+    try:
+        yield
+    finally:
+        ticking.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await ticking  # an error in it ends up here; in an asyncio.TaskGroup (Python 3.11) it stops the server
+
+
+app = fastws.App(lifespan=lifespan)
 
 
 @app.websocket("/{topic}")
@@ -42,14 +55,5 @@ async def tick() -> None:
                 app.publish(topic, message)
 
 
-async def main() -> None:
-    ticking = asyncio.create_task(tick())
-    for number in (signal.SIGINT, signal.SIGTERM):
-        asyncio.get_running_loop().add_signal_handler(number, ticking.cancel)
-    async with await app.start("127.0.0.1", 8765):
-        with contextlib.suppress(asyncio.CancelledError):
-            await ticking  # an error in it ends the server, too
-
-
 if __name__ == "__main__":
-    asyncio.run(main())
+    app.run(host="127.0.0.1", port=8765)

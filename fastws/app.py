@@ -1,5 +1,6 @@
 """The application: routes, their options, and the ways to run it."""
 
+import asyncio
 import importlib
 import logging
 import os
@@ -9,7 +10,7 @@ import sys
 from collections.abc import Callable
 from functools import lru_cache, partial
 from types import EllipsisType
-from typing import TYPE_CHECKING, NoReturn, cast
+from typing import TYPE_CHECKING, Any, NoReturn, cast
 
 from fastws import _speedups
 from fastws.compression import negotiate
@@ -18,8 +19,9 @@ from fastws.options import LONGEST, AppOptions, Options, RouteOptions, judge_num
 from fastws.routing import Router
 from fastws.running import process
 from fastws.running.runner import Loop, run
+from fastws.serving.lifespan import Given, Lifespan, judged
 from fastws.serving.logs import write
-from fastws.serving.server import STOP_TIMEOUT, Server
+from fastws.serving.server import CANCEL_TIMEOUT, STOP_TIMEOUT, Server
 from fastws.serving.sockets import (
     SocketFile,
     find_the_vanished,
@@ -45,14 +47,24 @@ class App:
     """A set of routes. `App(**options)` sets the options of the App, and the defaults of its routes: see
     `fastws.Options`. TypeError for an unknown option or a value of a wrong type, ValueError for one out of range.
 
-    debug: warn of each line of a callback that sets an attribute on its handler, a class, rather than once of each
-    attribute. `python -X dev` does so, too."""
+    lifespan: a function that is called with the App and gives an async context manager, or an async generator function
+    with one `yield`. It is entered before the first connection is accepted, and left after the last has gone and its
+    callbacks have ended. What it gives is `app.state`. Servers on one event loop share it; each loop has its own, as
+    each process has. What it raises on entry is raised by `start` and `run`, and nothing is left listening; what it
+    raises later is raised by `Server.stop` and `run` once all is closed. If it fails while a server runs, as where a
+    task of its `asyncio.TaskGroup` fails, the server stops. TypeError for what is no such function.
 
-    def __init__(self, *, debug: bool = False, **options: "Unpack[AppOptions]") -> None:
+    debug: warn of each line of a callback that sets an attribute on its handler, a class, rather than once of each
+    attribute. `python -X dev` does so, too.
+    """
+
+    def __init__(self, *, lifespan: Given | None = None, debug: bool = False, **options: "Unpack[AppOptions]") -> None:
         if not isinstance(debug, bool):
             raise TypeError(f"debug is True or False, got {debug!r}")
         self._debug = debug or sys.flags.dev_mode
         self.options = Options(**options)
+        self._lifespan = judged(lifespan)
+        self._lifespans: dict[asyncio.AbstractEventLoop, Lifespan] = {}  # those that are not over
         self._websockets: Router[_speedups.Route] = Router()
         self._routes: list[tuple[str, Callbacks, RouteOptions]] = []  # with the options of their own
         self._http: Router[HttpCallback] = Router()
@@ -176,8 +188,11 @@ class App:
         OSError where an address cannot be bound or is in use, also a Unix socket on which a program listens; TypeError
         or ValueError for a host, port, path, socket or number that can be none.
 
-        Servers of this app whose loop was closed without `Server.stop` are ended first: their sockets are closed, and
-        no callback is called.
+        The address is taken first, then the `lifespan` is entered, then connections are accepted: those that come
+        meanwhile wait. If start() is cancelled, so is the lifespan's entry, unless another start() waits for it.
+
+        Servers of this app whose loop was closed without `Server.stop` are ended first: their sockets are closed, no
+        callback is called, and the lifespan is not left.
         """
         self._abandon_lost()
         socket_file: SocketFile | None = None
@@ -204,8 +219,10 @@ class App:
             sockets = [opened]
         else:
             sockets = await open_sockets(host, port, backlog=backlog, reuse_port=reuse_port)
-        options = self.options
+        lifespan: Lifespan | None = None
         try:
+            lifespan = await self._enter_lifespan()
+            options = self.options
             max_connections, max_pending_handshakes = process.room(options)
             service = _speedups.Service(
                 options,
@@ -230,17 +247,28 @@ class App:
                 user_timeout=options.tcp_user_timeout,
                 on_stop=self._ended,
                 socket_file=socket_file,
+                lifespan=lifespan,
             )
         except BaseException:
             if socket_file is not None:
                 socket_file.remove()
             for one in sockets:
                 one.close()
+            if lifespan is not None:
+                lifespan.leave()
+                await lifespan.end(STOP_TIMEOUT, CANCEL_TIMEOUT)
             raise
         self._servers.append(server)
-        if reuse_port:
-            what = "reuse_port: other processes may share port %d; topics, limits and stats are of this one alone"
-            write(log, logging.INFO, what, server.port)
+        try:
+            for url in server.urls:
+                loop = type(asyncio.get_running_loop()).__module__.partition(".")[0]
+                write(log, logging.INFO, "listening on %s (%s)", url, loop)
+            if reuse_port:
+                what = "reuse_port: other processes may share port %d; topics, limits and stats are of this one alone"
+                write(log, logging.INFO, what, server.port)
+        except BaseException:  # a log handler's: nobody would have the server
+            await server.stop(0)
+            raise
         return server
 
     def run(
@@ -257,7 +285,11 @@ class App:
         shutdown_timeout: float = STOP_TIMEOUT,
     ) -> None:
         """Serve until SIGINT or SIGTERM; then close all connections with 1001, by force those that have not closed
-        within `shutdown_timeout` seconds, and return. A second signal ends at once. What is listened on: as `start`.
+        within `shutdown_timeout` seconds, and return. A second signal ends at once. The `lifespan` is left at the end,
+        for which it has `shutdown_timeout` seconds as well; then it is cancelled. A signal while it is entered cancels
+        that. What is listened on: as `start`.
+
+        Where no logging is configured, log lines from INFO on go to stderr, those of the application included.
 
         loop "auto" is uvloop where it is installed, else asyncio's own. For the main thread, where signals arrive, and
         outside of a running event loop: there `await app.start()`. For large messages, glibc's allocator is set to
@@ -277,6 +309,41 @@ class App:
             reuse_port=reuse_port,
         )
         run(start, loop, shutdown_timeout)
+
+    @property
+    def state(self) -> Any:
+        """What the `lifespan` has given on this thread's event loop; in a thread without one (`asyncio.to_thread`), on
+        the loop of the servers, if that is one. RuntimeError before it is entered, after it is left, in the child of a
+        fork, and without a lifespan."""
+        try:
+            found = self._lifespans.get(asyncio.get_running_loop())
+        except RuntimeError:
+            entered = [one for one in list(self._lifespans.values()) if one.is_open]
+            found = entered[0] if len(entered) == 1 else None
+        if found is not None and found.is_open:
+            return found.state
+        if self._lifespan is None:
+            raise RuntimeError("app.state is what the lifespan gives: this App has none, write App(lifespan=...)")
+        raise RuntimeError("app.state is there once the lifespan is entered, until it is left, on its event loop")
+
+    async def _enter_lifespan(self) -> Lifespan | None:
+        """The running loop's, for one more server."""
+        if self._lifespan is None:
+            return None
+        loop = asyncio.get_running_loop()
+        if (found := self._lifespans.get(loop)) is not None and asyncio.current_task() is found.task:
+            raise RuntimeError("app.start() in the app's own lifespan waits for itself: start the server elsewhere")
+        while (found := self._lifespans.get(loop)) is not None and found.is_ending:
+            await asyncio.wait((found.task,))
+        if found is None:
+            found = self._lifespans[loop] = Lifespan(self._lifespan, self, self._forget_lifespan)
+        await found.enter()
+        return found
+
+    def _forget_lifespan(self, lifespan: Lifespan) -> None:
+        for loop, one in list(self._lifespans.items()):
+            if one is lifespan:
+                del self._lifespans[loop]
 
     # topics
 

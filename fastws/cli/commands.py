@@ -19,6 +19,7 @@ from fastws.cli.config import A_FLAG, ALIASES, OF_THE_OPERATOR, flag, place_of_r
 from fastws.cli.loading import load_app
 from fastws.options import SECTIONS, TABLE, Kind
 from fastws.running import runner
+from fastws.serving.lifespan import is_of_lifespan
 from fastws.serving.server import STOP_TIMEOUT
 from fastws.serving.sockets import LARGEST_BACKLOG, judge_address, judge_permissions
 
@@ -168,7 +169,7 @@ def _running() -> list[click.Parameter]:
             type=click.Choice(["critical", "error", "warning", "info", "debug"]),
             default="info",
             show_default=True,
-            help="What to tell.",
+            help="What to tell; of all loggers where the application configures none.",
         ),
         _Flag(
             "shutdown_timeout",
@@ -253,7 +254,7 @@ def _serve(
         return _say(config.describe(app, before, ctx, settings))
     if given["check_config"]:
         return 2 if ctx.obj else _say("fastws: the configuration is right\n")
-    return _run(app, greet, given)
+    return _run(ctx, app, greet, given)
 
 
 @contextmanager
@@ -288,19 +289,22 @@ def _configure(ctx: click.Context, app: fastws.App, changes: dict[str, Any]) -> 
             app.configure(path, **own)
 
 
-def _run(app: fastws.App, greet: Callable[[fastws.Server], object], given: dict[str, Any]) -> int:
+def _run(ctx: click.Context, app: fastws.App, greet: Callable[[fastws.Server], object], given: dict[str, Any]) -> int:
     async def start() -> fastws.Server:
         names = ("host", "port", "uds", "uds_permissions", "backlog")
         server = await app.start(**{name: given[name] for name in names})
         greet(server)
         return server
 
-    # The application's own logging, set up while it was imported, is left as it is.
-    logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s")
-    logging.getLogger("fastws").setLevel(given["log_level"].upper())
+    level: int = getattr(logging, given["log_level"].upper())
+    log = logging.getLogger("fastws")
+    if source_of(ctx, "log_level") or not log.level:  # the application may have set it while it was imported
+        log.setLevel(level)
     try:
-        runner.run(start, given["loop"], given["shutdown_timeout"])
+        runner.run(start, given["loop"], given["shutdown_timeout"], level)
     except (OSError, ImportError) as error:
+        if is_of_lifespan(error):
+            raise
         return _fail(1, str(getattr(error, "strerror", None) or error))
     return 0
 
@@ -338,7 +342,7 @@ def _load_demo(given: dict[str, Any]) -> fastws.App:
 def _greet(server: fastws.Server) -> None:
     if server.port:  # a browser does not open a Unix socket
         _say(
-            "Open the address below in a browser: a chat room and an echo meter. Ctrl-C ends it.\n"
+            f"Open {server.urls[0]} in a browser: a chat room and an echo meter. Ctrl-C ends it.\n"
             "The echo from a command line:  pip install websockets\n"
             f"  python -m websockets {server.urls[0].replace('http:', 'ws:')}/echo\n"
         )

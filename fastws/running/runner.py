@@ -10,7 +10,7 @@ from typing import Any, Literal
 from fastws import _speedups
 from fastws.running import process
 from fastws.running.signals import SIGNALS, keep_signals, restore_signals
-from fastws.serving.logs import write
+from fastws.serving.logs import to_terminal, write
 from fastws.serving.server import CANCEL_TIMEOUT, Server
 
 Loop = Literal["auto", "uvloop", "asyncio"]
@@ -25,20 +25,21 @@ class RunWhileImported(RuntimeError):
     """`App.run` while the command line imports the application."""
 
 
-def run(start: Callable[[], Awaitable[Server]], loop: Loop, shutdown_timeout: float) -> None:
-    """Serve what `start` starts, as `App.run` says."""
+def run(
+    start: Callable[[], Awaitable[Server]], loop: Loop, shutdown_timeout: float, log_level: int = logging.INFO
+) -> None:
+    """Serve what `start` starts, as `App.run` says. `log_level`: see to_terminal()."""
     if importing.get():
         raise RunWhileImported('app.run() while it is imported: put it under `if __name__ == "__main__":`')
     if threading.current_thread() is not threading.main_thread() or _is_loop_running():
         raise RuntimeError("app.run() is for the main thread, outside of a loop: here use `await app.start()`")
-    if not log.hasHandlers():
-        logging.basicConfig(level=logging.INFO, format="%(levelname)s: %(message)s")
     _speedups.keep_freed_memory()
     process.raise_open_files()
     process.need_open_files()
     keep_signals()
     try:
-        _run(_new_loop(loop), lambda: _serve(start, shutdown_timeout))
+        with to_terminal(log_level):
+            _run(_new_loop(loop), lambda: _serve(start, shutdown_timeout))
     finally:
         restore_signals()
 
@@ -52,20 +53,27 @@ async def _serve(start: Callable[[], Awaitable[Server]], shutdown_timeout: float
 
     for number in SIGNALS:
         loop.add_signal_handler(number, interrupt)
-    server = await start()
-    for url in server.urls:
-        write(log, logging.INFO, "fastws listening on %s (%s)", url, type(loop).__module__.partition(".")[0])
-    await first.wait()
+    stop, force = asyncio.ensure_future(first.wait()), asyncio.ensure_future(second.wait())
+    starting = asyncio.ensure_future(start())
+    await asyncio.wait((starting, stop), return_when=asyncio.FIRST_COMPLETED)
+    if not starting.done():  # the lifespan is being entered
+        write(log, logging.INFO, "stopping before it has started")
+        starting.cancel()
+        await asyncio.wait((starting, force), return_when=asyncio.FIRST_COMPLETED)
+        if not starting.done() or starting.cancelled():
+            return
+    server = await starting
+    closed = asyncio.ensure_future(server.wait_closed())  # before a signal comes, where the lifespan fails
+    closed.add_done_callback(lambda task: task.cancelled() or task.exception())  # stop() raises that as well
+    await asyncio.wait((stop, closed), return_when=asyncio.FIRST_COMPLETED)
     write(log, logging.INFO, "stopping: %d connections to close", len(server.connections))
     stopping = asyncio.ensure_future(server.stop(shutdown_timeout))
-    forced = asyncio.ensure_future(second.wait())
-    await asyncio.wait((stopping, forced), return_when=asyncio.FIRST_COMPLETED)
+    await asyncio.wait((stopping, force), return_when=asyncio.FIRST_COMPLETED)
     if not stopping.done():
         write(log, logging.INFO, "stopping at once")
         for number in SIGNALS:
             loop.remove_signal_handler(number)  # a third signal is the interpreter's: it gets out of anything
-        await server.stop(0)
-    forced.cancel()
+        await asyncio.gather(server.stop(0), stopping, return_exceptions=True)
     await stopping
 
 

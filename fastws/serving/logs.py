@@ -1,11 +1,14 @@
-"""The log of a server: peers cannot flood it."""
+"""The log of a server: peers cannot flood it, and where the program configures no logging it reaches the terminal."""
 
 import asyncio
 import logging
 import sys
 import traceback
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from types import TracebackType
+
+FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 
 #: Lines of one kind that are written in a period; those over it are counted.
 LINES = 20
@@ -19,11 +22,72 @@ Error = BaseException | tuple[type[BaseException], BaseException, TracebackType 
 OUR_CALLERS = ("fastws._speedups", "fastws.serving.tasks")
 
 
-def write(log: logging.Logger, level: int, form: str, *args: object, error: Error = None) -> None:
-    """Write a line. An exception of a handler goes to stderr, as logging does with its own handlers' errors. So does a
-    CancelledError: the handler has asked a cancelled future for its result, and we are not cancelled."""
+class _Terminal(logging.Handler):
+    """Writes to what sys.stderr is at the time, as logging.lastResort does."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            if sys.stderr is not None:
+                sys.stderr.write(self.format(record) + "\n")
+        except RecursionError:
+            raise
+        except Exception:
+            self.handleError(record)
+
+
+_terminal = _Terminal()
+_terminal.setFormatter(logging.Formatter(FORMAT))
+
+
+@contextmanager
+def to_terminal(level: int) -> Iterator[None]:
+    """Of a process that only serves, the lines of all loggers from `level` on that no handler takes.
+
+    logging.lastResort gets a record only where its logger and those above have no handler. So this ends as soon as the
+    program configures logging, which basicConfig() would refuse to do after another basicConfig().
+    """
+    root, last_resort = logging.getLogger(), logging.lastResort
+    changes_level = not root.handlers and root.level == logging.WARNING  # which is the default
+    if changes_level:
+        root.setLevel(level)
+    if last_resort is not None:
+        logging.lastResort = _terminal
     try:
-        log.log(level, form, *args, exc_info=error)
+        yield
+    finally:
+        logging.lastResort = last_resort
+        if changes_level and not root.handlers:
+            root.setLevel(logging.WARNING)
+
+
+def takes(log: logging.Logger, level: int) -> bool:
+    """Whether a line of this level is written, by a handler or, where there is none, by us."""
+    # dictConfig() and fileConfig() disable every logger that they do not name, unless they are told not to. Tracebacks
+    # would be lost by accident; who wants that sets the level.
+    log.disabled = False
+    return log.isEnabledFor(level) or (_is_unconfigured(log) and level >= logging.INFO > log.manager.disable)
+
+
+def _is_unconfigured(log: logging.Logger) -> bool:
+    return not (log.level or log.hasHandlers()) and logging.getLogger().level == logging.WARNING
+
+
+def write(log: logging.Logger, level: int, form: str, *args: object, error: Error = None) -> None:
+    """Write a line. Where the program has configured no logging, lines from INFO on go to stderr: logging itself would
+    show only warnings, without time and name.
+
+    An exception of a handler goes to stderr, as logging does with its own handlers' errors. So does a CancelledError:
+    the handler has asked a cancelled future for its result, and we are not cancelled."""
+    try:
+        if not takes(log, level):
+            return
+        if log.hasHandlers() or logging.lastResort is None:
+            log.log(level, form, *args, exc_info=error)
+            return
+        about = (type(error), error, error.__traceback__) if isinstance(error, BaseException) else error
+        record = log.makeRecord(log.name, level, "", 0, form, args, about)
+        if log.filter(record):
+            _terminal.handle(record)
     except (Exception, asyncio.CancelledError):
         with suppress(Exception):  # the standard error may be closed
             if logging.raiseExceptions and sys.stderr is not None:
@@ -43,7 +107,7 @@ class Log:
 
     def about_peer(self, kind: str, form: str, *args: object) -> None:
         """What a peer did that cost it its connection. `kind` is the reason under which that is counted."""
-        if self._log.isEnabledFor(logging.INFO):
+        if takes(self._log, logging.INFO):
             self._write(logging.INFO, kind, form, args, None)
 
     def error(self, form: str, *args: object, exc_info: BaseException | None = None) -> None:

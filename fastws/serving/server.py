@@ -11,6 +11,7 @@ from types import TracebackType
 
 from fastws import _speedups
 from fastws._speedups import WebSocket
+from fastws.serving.lifespan import Lifespan
 from fastws.serving.logs import Log, write
 from fastws.serving.reactors import reactor_of
 from fastws.serving.sockets import INTERNET, SocketFile, address_of, prepare_connection, take_over, url
@@ -58,6 +59,7 @@ class Server:
         user_timeout: float,
         on_stop: Callable[["Server"], None],
         socket_file: SocketFile | None = None,
+        lifespan: Lifespan | None = None,
     ) -> None:
         loop = asyncio.get_running_loop()
         self._log = Log(log, loop)
@@ -67,6 +69,8 @@ class Server:
         self._names = [(sock.family, sock.getsockname()) for sock in sockets]
         self._socket_file = socket_file
         self._on_stop = on_stop
+        self._lifespan = lifespan
+        self._giving_up: asyncio.Task[None] | None = None
         self._stopping = False
         self._stopped: asyncio.Future[None] = loop.create_future()
         self._service = service
@@ -83,6 +87,8 @@ class Server:
             raise
         _speedups.attach(service)
         _running.add(self)
+        if lifespan is not None:
+            lifespan.task.add_done_callback(self._lifespan_ended)
 
     @property
     def port(self) -> int:
@@ -135,12 +141,16 @@ class Server:
         a shorter timeout for instance. If it is cancelled, the server stops all the same once its connections end.
         In the child of a fork it does nothing: there is no server, see README. RuntimeError if it is called in another
         event loop, unless the server's is closed.
+
+        After the last server of the App on this loop, the App's `lifespan` is left, which has `timeout` seconds as
+        well, and 1 at least; then it is cancelled. What it raises is raised here.
         """
         if self._is_parents:
             return
         if self.is_abandoned():
             self.abandon()
-        if not self._stopped.done() and not self._runs_here():
+        has_ended = self._stopped.done() and (self._lifespan is None or self._lifespan.task.done())
+        if not has_ended and not self._runs_here():
             raise RuntimeError(
                 "a server belongs to its event loop: use asyncio.run_coroutine_threadsafe(server.stop(), loop)"
             )
@@ -165,6 +175,21 @@ class Server:
                 write(log, logging.ERROR, f"the {busy} ignores its cancellation; the server stops without it")
                 self._finish()
         await asyncio.sleep(0)  # what the reactor's end has put on the loop
+        if self._lifespan is not None:
+            await self._lifespan.end(max(timeout, CANCEL_TIMEOUT), CANCEL_TIMEOUT)
+
+    def _lifespan_ended(self, task: asyncio.Task[None]) -> None:
+        if self._stopping:
+            return
+        if task.cancelled():  # as asyncio.run() does at its end, where no task could go on
+            write(log, logging.WARNING, "the lifespan is cancelled while the server runs: stop the server first")
+            return
+        error = task.exception()
+        what = "ended" if error is None else "failed"
+        write(log, logging.ERROR, "the lifespan has %s, so the server stops", what, error=error)
+        self._giving_up = self._loop.create_task(self.stop())
+        # It raises the same error, which the next stop() raises again.
+        self._giving_up.add_done_callback(lambda task: task.cancelled() or task.exception())
 
     def is_abandoned(self) -> bool:
         """Whether the loop was closed before stop(): then the sockets listen and nothing is served."""
@@ -175,6 +200,9 @@ class Server:
         if self._socket_file is not None and not self._stopping:
             self._socket_file.remove()
         self._stopping = True
+        lifespan, self._lifespan = self._lifespan, None
+        if lifespan is not None:
+            lifespan.abandon()
         _speedups.abandon(self._service)
         self._starter.close()
         with suppress(RuntimeError):  # from that loop, for those who wait in it
@@ -204,6 +232,8 @@ class Server:
             return
         self._starter.close()
         self._leave()
+        if self._lifespan is not None:
+            self._lifespan.leave()
         self._stopped.set_result(None)
         self._log.flush()  # last, as a log handler may raise
 
@@ -215,13 +245,18 @@ class Server:
 
     def _leave_to_parent(self) -> None:
         self._is_parents = True
+        if self._lifespan is not None:
+            self._lifespan.leave_to_parent()
         _speedups.leave_to_parent(self._service)
         self._leave()
 
     async def wait_closed(self) -> None:
-        """Wait until the server has been stopped."""
+        """Wait until the server has been stopped, and the `lifespan` left where it was the last server. What that has
+        raised is raised here."""
         if not self._is_parents:
             await asyncio.shield(self._stopped)
+            if self._lifespan is not None and self._lifespan.is_ending:
+                await self._lifespan.wait()
 
     async def __aenter__(self) -> "Server":
         return self

@@ -9,8 +9,12 @@ import itertools
 import json
 import re
 import selectors
+import shutil
 import signal
+import socket
+import subprocess
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -30,7 +34,7 @@ from harness import (
     request_bytes,
     slow_client,
 )
-from harness.programs import ROOT, running, serving, talks
+from harness.programs import ROOT, python, running, serving, talks
 
 import fastws
 
@@ -159,9 +163,9 @@ def test_auth_expires(monkeypatch: pytest.MonkeyPatch) -> None:
 # chat
 
 
-def join(port: int, room: str, name: str) -> RawClient:
+def join(port: int, room: str, name: str, colon: str = ": ") -> RawClient:
     client = RawClient.open(port, f"/chat/{room}?name={quote(name)}")
-    assert str(client.recv()).startswith(f"* {name} came: ")
+    assert str(client.recv()).startswith(f"* {name} came{colon}")
     return client
 
 
@@ -185,6 +189,78 @@ def test_chat(by_command: bool) -> None:
         alan.expect_silence()  # another room
         for target in ("/chat/tea", "/chat/tea?name=", "/chat/tea?name=" + "a" * 33, f"/chat/{'r' * 33}?name=Eve"):
             refused(port, 400, [], target)
+
+
+# chat_redis
+
+
+@pytest.fixture
+def redis_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[], subprocess.Popen[bytes]]]:
+    """Starts a Redis on a Unix socket, which examples are told of."""
+    program = shutil.which("redis-server")
+    if program is None:
+        pytest.skip("PATH has no redis-server: on Debian and Ubuntu, apt-get install redis-server")
+    path = str(tmp_path / "redis")
+    monkeypatch.setenv("REDIS_URL", f"unix://{path}")
+    started: list[subprocess.Popen[bytes]] = []
+
+    def start() -> subprocess.Popen[bytes]:
+        options = ["--port", "0", "--unixsocket", path, "--save", "", "--dir", str(tmp_path)]
+        started.append(subprocess.Popen([program, *options], stdout=subprocess.DEVNULL))
+
+        def answers() -> bool:
+            with socket.socket(socket.AF_UNIX) as sock:
+                return sock.connect_ex(path) == 0
+
+        eventually(answers, 10)
+        return started[-1]
+
+    yield start
+    for process in started:
+        process.kill()
+        process.wait()
+
+
+def test_chat_redis(redis_server: Callable[[], subprocess.Popen[bytes]]) -> None:
+    """What is said in one process is heard in the other, also after Redis was away."""
+    redis = redis_server()
+    with serving("chat_redis") as one, serving("chat_redis", by_command=True) as other:
+        ada = join(one, "tea", "Ada", "")
+        grace, alan = join(other, "tea", "Grace", ""), join(other, "coffee", "Alan", "")
+        assert ada.recv() == "* Grace came"
+        ada.send("hello")
+        assert (ada.recv(), grace.recv()) == ("Ada: hello", "Ada: hello")
+        refused(other, 400, [], "/chat/tea")
+        redis.kill()
+        redis.wait()
+        redis_server()
+
+        def heard() -> bool:
+            """Each process comes back to Redis in its own time."""
+            client = RawClient.open(one, "/chat/tea?name=Joan")
+            client.sock.settimeout(0.2)
+            try:
+                return client.recv() == "* Joan came"
+            except TimeoutError:
+                return False
+            finally:
+                client.close()
+
+        eventually(heard, 20)
+        alan.expect_silence()  # another room
+        grace.send("I am back")
+        while (said := ada.recv()) != "Grace: I am back":
+            assert str(said).startswith("* Joan")
+        grace.close()
+        while (said := ada.recv()) != "* Grace left":
+            assert str(said).startswith("* Joan")
+
+
+def test_chat_redis_without_a_redis(tmp_path: Path) -> None:
+    done = python("examples/chat_redis.py", REDIS_URL=f"unix://{tmp_path}/redis")
+    assert done.returncode == 1
+    assert "in lifespan" in done.stderr and "listening" not in done.stderr
+    assert re.search(r"ConnectionError: .*No such file or directory", done.stderr)
 
 
 # ticker

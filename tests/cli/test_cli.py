@@ -65,7 +65,7 @@ class Served:
         assert self.process.stderr is not None
         for line in self.process.stderr:
             self.stderr += line
-            if match := re.search(r"fastws listening on http://(.+):(\d+) \((\w+)\)$", line):
+            if match := re.search(r"fastws: listening on http://(.+):(\d+) \((\w+)\)$", line):
                 self.host, self.port, self.loop = match[1], int(match[2]), match[3]
                 return
         self.end()
@@ -159,6 +159,46 @@ def test_log_level_warning_says_nothing(app_dir: Path) -> None:
         result = run("serve", "served_app:app", "--port", taken, "--log-level", "warning", cwd=app_dir)
         assert result.stderr.count("\n") == 1
         assert "listening on" not in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("own", "flags", "lines"),
+    [
+        ("", [], ["INFO mine: info", "INFO fastws: listening"]),
+        ("", ["--log-level", "debug"], ["DEBUG mine: debug", "INFO mine: info", "INFO fastws: listening"]),
+        ("", ["--log-level", "warning"], []),
+        ("logging.getLogger('fastws').setLevel('ERROR')", [], ["INFO mine: info"]),
+        (
+            "logging.getLogger('fastws').setLevel('ERROR')",
+            ["--log-level", "info"],
+            ["INFO mine: info", "INFO fastws: li"],
+        ),
+        ("logging.basicConfig(format='own %(message)s')", [], ["own listening"]),
+        ("logging.config.dictConfig({'version': 1})", [], ["INFO fastws: listening"]),  # it disables `mine` as well
+    ],
+)
+def test_log_level(app_dir: Path, own: str, flags: list[str], lines: list[str]) -> None:
+    """Of all loggers where the application configures none; else that of fastws, unless the application sets it."""
+    (app_dir / "logging_app.py").write_text(f"""
+import logging, logging.config, os, signal, threading, time
+import fastws
+log = logging.getLogger("mine")
+{own}
+async def lifespan(app):
+    log.debug("debug")
+    log.info("info")
+    yield
+app = fastws.App(lifespan=lifespan)
+def end():
+    while not app._servers:
+        time.sleep(0.01)
+    os.kill(os.getpid(), signal.SIGTERM)
+threading.Thread(target=end).start()
+""")
+    result = run("serve", "logging_app:app", "--port", "0", "--loop", "uvloop", *flags, cwd=app_dir)
+    assert (result.returncode, result.stdout) == (0, "")
+    told = [line for line in result.stderr.splitlines() if "stopping" not in line]
+    assert [part in line for part, line in zip(lines, told, strict=True)] == [True] * len(lines), told
 
 
 def test_port_in_use(app_dir: Path) -> None:

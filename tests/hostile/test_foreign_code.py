@@ -334,7 +334,31 @@ def test_a07_a_handler_of_the_log_raises_at_the_end(
     try:
         with logging_to(acting):
             loop.run_until_complete(stops())
-        assert len(lines) == LINES + 1
+        assert len(lines) == 1 + LINES + 1  # the first says where it listens
+    finally:
+        loop.run_until_complete(loop.shutdown_default_executor())
+        loop.close()
+
+
+@pytest.mark.parametrize("error", [GeneratorExit, SystemExit])
+def test_a07_a_handler_of_the_log_raises_at_the_start(
+    loop_kind: str, no_leaked_fds: None, error: type[BaseException]
+) -> None:
+    """Who starts the server does not get it: nothing is left listening."""
+    app = make_app(Peers())
+    loop = new_loop(loop_kind)
+
+    def acting(record: logging.LogRecord) -> None:
+        raise error
+
+    async def starts() -> None:
+        with pytest.raises(error):
+            await app.start("127.0.0.1", 0)
+        app.configure(max_topics=1)  # no server runs
+
+    try:
+        with logging_to(acting):
+            loop.run_until_complete(starts())
     finally:
         loop.run_until_complete(loop.shutdown_default_executor())
         loop.close()

@@ -13,7 +13,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -67,10 +67,10 @@ def start(tmp_path: Path) -> Iterator[Any]:
         timeout: float = 5,
         *,
         program: str | None = None,
-        arguments: list[str] | None = None,
+        command: list[str] | None = None,
     ) -> Process:
-        if arguments is not None:
-            command = arguments
+        if command is not None:
+            pass
         elif program is not None:
             command = ["-c", program]
         elif way == "app.run":
@@ -113,6 +113,8 @@ class Process:
         self._reader.start()
         listening = r"listening on http://127\.0\.0\.1:(\d+) \(\w+\)\n"
         eventually(lambda: re.search(listening, self.stderr) or self.popen.poll() is not None, 20)
+        if self.popen.poll() is not None:
+            self._reader.join(5 * PATIENCE)
         found = re.search(listening, self.stderr)
         assert found, f"it did not listen: {self.stderr}"
         self.port = int(found[1])
@@ -141,8 +143,8 @@ class Process:
         return self.popen.returncode
 
     def lines(self) -> list[str]:
-        """What it logged, without times and levels."""
-        return [re.sub(r"^.*?(INFO|ERROR):? ", "", line) for line in self.stderr.splitlines()]
+        """What it logged, without times, levels and names."""
+        return [re.sub(r"^.*?(INFO|ERROR) fastws: ", "", line) for line in self.stderr.splitlines()]
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -166,7 +168,7 @@ def test_a_signal_closes_with_1001(start: Any, way: str, loop: str, number: int)
     assert process.wait() == 0
     assert time.monotonic() - began < 3 * PATIENCE
     assert process.lines() == [
-        f"fastws listening on http://127.0.0.1:{process.port} ({loop})",
+        f"listening on http://127.0.0.1:{process.port} ({loop})",
         "stopping: 4 connections to close",
     ]
 
@@ -191,7 +193,7 @@ def test_in_a_process_of_multiprocessing(start: Any, tmp_path: Path, method: str
     """app.run() is the target, for an App of another module, or of the one that is run."""
     program = ELSEWHERE if imported else ELSEWHERE.replace("from served import app", APP.partition("if __name__")[0])
     (tmp_path / "parent.py").write_text(program)
-    process = start(arguments=["parent.py", method])
+    process = start(command=["parent.py", method])
     client = RawClient.open(process.port)
     client.send("hello")
     assert client.recv() == "hello"
@@ -441,7 +443,7 @@ signal.signal(signal.SIGTERM, before[1])
 fds = len(os.listdir("/proc/self/fd"))
 
 def end(number):
-    while signal.getsignal(number) in before:
+    while not app._servers:  # or the start would be cancelled
         time.sleep(0.01)
     os.kill(os.getpid(), number)
 
@@ -480,16 +482,17 @@ def test_it_leaves_logging_alone(tmp_path: Path) -> None:
 import logging, os, signal, sys, threading, time
 logging.basicConfig(format="mine: %(message)s", stream=sys.stdout, level=logging.INFO)
 import fastws
+app = fastws.App()
 def end():
-    while signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
+    while not app._servers:
         time.sleep(0.01)
     os.kill(os.getpid(), signal.SIGTERM)
 threading.Thread(target=end).start()
-fastws.App().run(port=0)
+app.run(port=0)
 """
     done = python(program, tmp_path)
     assert (done.returncode, done.stderr) == (0, "")
-    assert re.fullmatch(r"mine: fastws listening on .*\nmine: stopping: 0 connections to close\n", done.stdout)
+    assert re.fullmatch(r"mine: listening on .*\nmine: stopping: 0 connections to close\n", done.stdout)
 
 
 def test_a_request_under_way(start: Any) -> None:
@@ -597,3 +600,122 @@ def test_large_messages_do_not_take_new_memory_each_time(
 
 def page_faults(pid: int) -> int:
     return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[7])
+
+
+LIFESPAN = """
+import asyncio, logging, os, signal, sys
+import fastws
+
+log = logging.getLogger("mine")
+
+async def lifespan(app):
+    print("enters", file=sys.stderr, flush=True)
+    try:
+        if os.environ["FAILS"] == "enter":
+            raise ConnectionRefusedError(111, "the database is away")
+        if os.environ["FAILS"] == "hang on enter":
+            os.kill(os.getpid(), signal.SIGTERM)
+            await asyncio.sleep(3600)
+        if os.environ["FAILS"] == "later":
+            asyncio.get_running_loop().call_later(0.1, asyncio.current_task().cancel)
+        yield "the value"
+        log.info("leaving")
+        if os.environ["FAILS"] == "leave":
+            raise ConnectionResetError("the database went away")
+        if os.environ["FAILS"] == "hang on leave":
+            await asyncio.sleep(3600)
+    except asyncio.CancelledError:
+        print("cancelled", file=sys.stderr, flush=True)
+        if os.environ["FAILS"] == "later":
+            raise ConnectionResetError("a background task") from None
+        raise
+
+app = fastws.App(lifespan=lifespan)
+
+@app.websocket("/")
+def state(ws, data):
+    log.info("told")
+    ws.send(app.state)
+
+if __name__ == "__main__":
+    app.run(port=0)
+"""
+LIVES = {"app.run": ["living.py"], "fastws serve": ["-m", "fastws", "serve", "living:app", "--port", "0"]}
+
+
+@pytest.fixture(params=LIVES)
+def live(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Process]:
+    """Starts a server with a lifespan that does not do all it should."""
+    (tmp_path / "living.py").write_text(LIFESPAN)
+    start = request.getfixturevalue("start")
+
+    def live(fails: str) -> Process:
+        monkeypatch.setenv("FAILS", fails)
+        process: Process = start(command=LIVES[request.param])
+        return process
+
+    return live
+
+
+def test_a_lifespan(live: Any) -> None:
+    process = live("")
+    client = RawClient.open(process.port)
+    client.send("?")
+    assert client.recv() == "the value"
+    process.signal(signal.SIGTERM)
+    client.recv_frame()
+    client.send_close(1001)
+    client.close()
+    assert process.wait() == 0
+    assert re.findall(r"^(?:enters|cancelled)$|INFO mine: \w+", process.stderr, re.MULTILINE) == [
+        "enters",
+        "INFO mine: told",
+        "INFO mine: leaving",
+    ]
+
+
+def test_a_lifespan_that_fails_on_entry(live: Any) -> None:
+    with pytest.raises(AssertionError, match="it did not listen") as caught:
+        live("enter")
+    told = str(caught.value)
+    assert "in lifespan" in told, "the traceback is the user's"
+    assert told.count("ConnectionRefusedError: [Errno 111] the database is away") == 1
+
+
+def test_a_lifespan_that_fails_on_exit(live: Any) -> None:
+    process = live("leave")
+    process.signal(signal.SIGTERM)
+    process.popen.wait(10 * PATIENCE)
+    eventually(lambda: process.stderr.endswith("ConnectionResetError: the database went away\n"))
+    assert process.popen.returncode == 1
+    assert "in lifespan" in process.stderr
+
+
+def test_a_lifespan_that_fails_while_it_serves(live: Any) -> None:
+    """As where a task group in it cancels it. The process ends, so that what watches over it starts another."""
+    process = live("later")
+    process.popen.wait(10 * PATIENCE)
+    eventually(lambda: process.stderr.endswith("ConnectionResetError: a background task\n"))
+    assert process.popen.returncode == 1
+    assert "ERROR fastws: the lifespan has failed, so the server stops\nTraceback" in process.stderr
+
+
+def test_a_signal_while_a_lifespan_is_entered(live: Any) -> None:
+    with pytest.raises(AssertionError, match="it did not listen") as caught:
+        live("hang on enter")
+    told = str(caught.value)
+    assert re.search(r"INFO fastws: stopping before it has started\n\s*cancelled\n", told), told
+    assert "Traceback" not in told
+
+
+def test_a_second_signal_while_a_lifespan_is_left(live: Any) -> None:
+    process = live("hang on leave")
+    process.signal(signal.SIGTERM)
+    eventually(lambda: "leaving" in process.stderr)
+    process.signal(signal.SIGTERM)
+    assert process.wait() == 0
+    assert process.lines()[-3:] == [
+        "stopping at once",
+        "the lifespan has not ended within 1 s: it is cancelled",
+        "cancelled",
+    ]
