@@ -107,7 +107,7 @@ def stuff(server: ServerThread, ws: Any) -> None:
     while not server.call(lambda: ws.buffered_amount):
         server.call(lambda: ws.send(bytes(60_000), compress=False))
     # The kernel may still take some of it.
-    assert server.call(lambda: ws.send(bytes(1 << 20), compress=False)) == fastws.QUEUED
+    assert server.call(lambda: ws.send(bytes(8 << 20), compress=False)) == fastws.QUEUED
 
 
 def frames_to_the_end(client: RawClient) -> list[tuple[int, bytes]]:

@@ -120,7 +120,8 @@ cdef bint _is_too_much(WebSocket ws) noexcept:
         _begin_backlog(ws)
     ws.reactor.read_clock()
     return (
-        unsent >= backlog.least + ws.route.max_burst
+        ws.route.max_burst == 0
+        or unsent >= backlog.least + ws.route.max_burst
         or ws.route.send_timeout and ws.reactor.now - backlog.since >= ws.route.send_timeout
     )
 

@@ -93,7 +93,7 @@ class Callable_:
 )
 def test_an_exception_says_where(serve: Serving, lines: Lines, handler: Any, where: str, first: str) -> None:
     app = make_app()
-    app.websocket("/50%/{room}")(handler)
+    app.websocket("/50%25/{room}")(handler)
     server = serve(app)
     serve.traps.expect(ValueError)
     client = RawClient.open(server.port, "/50%25/x")
@@ -103,7 +103,7 @@ def test_an_exception_says_where(serve: Serving, lines: Lines, handler: Any, whe
     eventually(lambda: lines.records)
     (record,) = lines.records
     assert record.getMessage() == (
-        f'exception in the message callback of "/50%/{{room}}" ({HERE}.{where}); '
+        f'exception in the message callback of "/50%25/{{room}}" ({HERE}.{where}); '
         f"connection 1 of {peer} is closed with 1011"
     )
     assert record.exc_info is not None and record.exc_info[1] is not None
