@@ -108,4 +108,6 @@ def test_keep_request(serve: Serving) -> None:
     )
     assert request.remote_address == kept.sock.getsockname()
     assert request.local_address == ("127.0.0.1", server.port)
-    assert sockets[1].request is None
+    with pytest.raises(AttributeError, match="give the route keep_request=True"):
+        print(sockets[1].request)
+    assert getattr(sockets[1], "request", None) is None

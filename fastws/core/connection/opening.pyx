@@ -59,7 +59,7 @@ cdef int _decide(WebSocket ws, Handshake handshake) except -1:
         return _accept(ws, None)
     request = _request(ws, handshake)
     if ws.route.keep_request:
-        ws.request = request
+        ws.kept_request = request
     if ws.route.upgrade is None:
         return _accept(ws, None)
     return _ask(ws, ws.route.upgrade, request)

@@ -341,6 +341,15 @@ cdef class WebSocket(Socket):
         return READY_STATE[2] if self.phase == PHASE_CLOSING else READY_STATE[3]
 
     @property
+    def request(self):
+        """The request of the upgrade, on a route with `keep_request=True`. AttributeError on any other."""
+        if self.kept_request is None:
+            raise AttributeError(
+                "the request is not kept: give the route keep_request=True, or have `upgrade` take from it what is needed"
+            )
+        return self.kept_request
+
+    @property
     def extensions(self):
         """What was negotiated, as Sec-WebSocket-Extensions has it; "" for nothing."""
         return "" if self.deflation is None else self.deflation.agreement.answer
