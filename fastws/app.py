@@ -73,7 +73,9 @@ class App:
 
     def http(self, path: str) -> Callable[[T], T]:
         """Answer plain GET and HEAD requests at `path` with what the decorated function (`def` or `async def`) returns
-        for a `Request`: a `Response`. For small answers; the connection is closed after each."""
+        for a `Request`: a `Response`. For small answers; the connection is closed after each. HTTP/1.0 is answered as
+        well, without a Host unless `allowed_hosts` is set, and OPTIONS without a call: load balancers check health that
+        way."""
 
         def register(callback: T) -> T:
             if not callable(callback):

@@ -1,6 +1,8 @@
 # Opening a connection: from the bytes of the request to the 101 and the `open` callback, or to a refusal.
 
 cdef str RETRY_AFTER = "10"     # seconds
+cdef str ALLOWED = "GET, HEAD, OPTIONS"     # by an http route
+cdef bytes OPTIONS_ANSWER = Response(200, headers={"Allow": ALLOWED}).encode()
 
 
 cdef Py_ssize_t opening_read(WebSocket ws, const uint8_t *data, size_t n) except -1:
@@ -32,6 +34,8 @@ cdef int _decide(WebSocket ws, Handshake handshake) except -1:
     refusal = handshake.refuse_request(service_of(ws).allowed_hosts)
     if refusal is not None:
         return _refuse(ws, refusal, "allowed_hosts")
+    if handshake.asks_for_options():
+        return _answer(ws, OPTIONS_ANSWER)
     try:
         ws.path, ws.query_string, routed = request_target(handshake.target)
     except ValueError:
@@ -66,8 +70,10 @@ cdef int _decide(WebSocket ws, Handshake handshake) except -1:
 
 
 cdef int _answer_http(WebSocket ws, Handshake handshake, found) except -1:
+    if handshake.method == b"OPTIONS":
+        return _answer(ws, OPTIONS_ANSWER)
     if handshake.method != b"GET" and handshake.method != b"HEAD":
-        return _refuse(ws, (405, "only GET and HEAD are answered here", (("Allow", "GET, HEAD"),)))
+        return _refuse(ws, (405, "only GET, HEAD and OPTIONS are answered here", (("Allow", ALLOWED),)))
     callback, ws.path_params = found
     return _ask(ws, callback, _request(ws, handshake))
 
@@ -161,13 +167,12 @@ cdef int _carry_out(WebSocket ws, verdict) except -1:
         answer = verdict.encode(ws.handshake.method == b"HEAD")
         if answer is None:                  # for Cython that is bytes, too
             raise TypeError("encode() of a fastws.Response must return bytes, not None")
+        if ws.route is None:
+            return _answer(ws, answer)
         will_write(ws)
         if ws.phase != PHASE_HANDSHAKE:
             return 0
-        if ws.route is None:
-            (<Service>ws.crowd).answered += 1
-        else:
-            opening_failed(ws, "by_app")
+        opening_failed(ws, "by_app")
         return _respond(ws, answer)
     if ws.route is not None and (verdict is None or isinstance(verdict, Accept)):
         return _accept(ws, verdict)
@@ -179,6 +184,15 @@ cdef int _carry_out(WebSocket ws, verdict) except -1:
          else "upgrade callback must return request.accept(), request.reject() or None", verdict),
         None,
     )
+
+
+cdef int _answer(WebSocket ws, bytes answer) except -1:
+    """The answer to a plain request."""
+    will_write(ws)
+    if ws.phase != PHASE_HANDSHAKE:
+        return 0
+    (<Service>ws.crowd).answered += 1
+    return _respond(ws, answer)
 
 
 cdef int _accept(WebSocket ws, accept) except -1:

@@ -248,5 +248,7 @@ cdef class Handshake:           # one request head: collected, parsed by httptoo
     cdef bint parse(self, bytes head) except -1
     cdef int _pick(self, bytes name, bytes value) except -1
     cpdef refuse_request(self, allowed_hosts)
+    cdef str host_text(self)
+    cdef bint asks_for_options(self) except -1
     cpdef refuse_upgrade(self, origins)
     cpdef bytes response(self, accept, bytes extensions=*)
