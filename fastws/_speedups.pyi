@@ -216,9 +216,10 @@ class Service(Crowd):
         *,
         hub: Hub,
         find_websocket: Callable[[str], tuple[Route, Mapping[str, str]] | None],
-        find_http: Callable[[str], tuple[Callable[..., Any], Mapping[str, str]] | None],
+        find_http: Callable[[str], tuple[tuple[str, Callable[..., Any]], Mapping[str, str]] | None],
         max_connections: int,
         user_timeout: float,
+        suggest: Callable[[str], object] | None = None,
     ) -> None: ...
     server: object
 

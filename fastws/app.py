@@ -11,7 +11,7 @@ from fastws import _speedups
 from fastws.compression import negotiate
 from fastws.http import Request, Response
 from fastws.options import AppOptions, Options, RouteOptions
-from fastws.routing import Router
+from fastws.routing import Router, Suggestion
 from fastws.running import process
 from fastws.running.runner import Loop, run
 from fastws.serving.server import STOP_TIMEOUT, Server
@@ -45,7 +45,7 @@ class App:
         self.options = Options(**options)
         self._websockets: Router[_speedups.Route] = Router()
         self._routes: list[tuple[str, Callbacks, RouteOptions]] = []  # with the options of their own
-        self._http: Router[HttpCallback] = Router()
+        self._http: Router[tuple[str, HttpCallback]] = Router()  # with the path as it was given
         self._servers: list[Server] = []
         self._hub = _speedups.Hub()
         self._past = total(())  # what servers that have ended have counted
@@ -73,14 +73,14 @@ class App:
 
     def http(self, path: str) -> Callable[[T], T]:
         """Answer plain GET and HEAD requests at `path` with what the decorated function (`def` or `async def`) returns
-        for a `Request`: a `Response`. For small answers; the connection is closed after each. HTTP/1.0 is answered as
-        well, without a Host unless `allowed_hosts` is set, and OPTIONS without a call: load balancers check health that
-        way."""
+        for a `Request`: a `Response`, or an awaitable of one within `http_timeout`. For small answers; the connection
+        is closed after each. HTTP/1.0 is answered as well, without a Host unless `allowed_hosts` is set, and OPTIONS
+        without a call: load balancers check health that way."""
 
         def register(callback: T) -> T:
             if not callable(callback):
                 raise TypeError(f"an http callback is a function of the request, got {callback!r}")
-            self._http.add(path, cast(HttpCallback, callback))
+            self._http.add(path, (path, cast(HttpCallback, callback)))
             return callback
 
         return register
@@ -165,6 +165,7 @@ class App:
                 hub=self._hub,
                 find_websocket=self._websockets.find,
                 find_http=self._http.find,
+                suggest=partial(Suggestion, self._websockets.patterns),
                 max_connections=max_connections,
                 user_timeout=options.tcp_user_timeout if all(map(tells_of_acknowledgements, sockets)) else 0,
             )

@@ -3,12 +3,14 @@ origins, as the opening handshake judges them."""
 
 import json
 import re
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Awaitable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
 from types import MappingProxyType
+from typing import Final, TypeVar
 from urllib.parse import parse_qsl, unquote_to_bytes
 
+T = TypeVar("T")
 Address = tuple[str, int] | str | None
 HeaderSource = Iterable[tuple[str, str]] | Mapping[str, str]
 
@@ -138,11 +140,20 @@ class Response:
         return f"<Response {self.status} {self.reason}, {len(self.body)} bytes>"
 
 
+async def awaited(awaitable: Awaitable[T]) -> T:
+    """A coroutine that waits for what is none: a Future, a Task, an object with `__await__`."""
+    return await awaitable
+
+
 def error_response(status: int, text: str, headers: Iterable[tuple[str, str]] = ()) -> Response:
     """The server's own refusal, in one line. `text` must not come from the request."""
     response = Response(status, text + "\n")
     response.headers = _encode_headers(headers, owned=True)
     return response
+
+
+#: Stands for the verdict once there can be none any more.
+_DECIDED: Final = object()
 
 
 class Request:
@@ -151,6 +162,7 @@ class Request:
     __slots__ = (
         "_cookies",
         "_query_params",
+        "_verdict",
         "headers",
         "local_address",
         "method",
@@ -183,6 +195,7 @@ class Request:
         self.local_address = local_address
         self._cookies: dict[str, str] | None = None
         self._query_params: dict[str, str] | None = None
+        self._verdict: object = None  # the last that accept() or reject() has made; then _DECIDED
 
     @property
     def cookies(self) -> dict[str, str]:
@@ -222,8 +235,10 @@ class Request:
         """Let the upgrade go on: return this from `upgrade`. `data` becomes `ws.data`.
 
         subprotocol: one of `subprotocols`, or None; headers: a mapping or (name, value) pairs, all str. TypeError for
-        other types, ValueError if the answer would not be valid.
+        other types, ValueError if the answer would not be valid, RuntimeError once the upgrade is decided. An `upgrade`
+        that calls this and returns None has forgotten a `return`: the client gets a 500.
         """
+        self._judge_time("accept")
         if subprotocol is not None:
             if not isinstance(subprotocol, str):
                 raise TypeError(f"subprotocol is a str, got {subprotocol!r:.100}: choose one of request.subprotocols")
@@ -236,17 +251,36 @@ class Request:
                 raise ValueError(
                     f"subprotocol {subprotocol!r} is not among the client's offers ({offered}): choose one"
                 )
-        return Accept(subprotocol, data, _encode_headers(headers))
+        verdict = Accept(subprotocol, data, _encode_headers(headers))
+        self._verdict = verdict
+        return verdict
 
     def reject(
         self, status: int = 403, body: bytes | str = b"", *, headers: HeaderSource = (), reason: str | None = None
     ) -> Response:
         """Refuse the upgrade with this answer, a `Response`: return it from `upgrade`.
 
-        Arguments and errors as of `Response`.
+        Arguments and errors as of `Response`; RuntimeError once the upgrade is decided. An `upgrade` that calls this
+        and returns None has forgotten a `return`: the client gets a 500. (A `Response(...)` that `upgrade` makes itself
+        and does not return goes unnoticed, and lets the client in.)
         """
+        self._judge_time("reject")
         _judge_answer("request.reject", status, body)
-        return Response(status, body, headers=headers, reason=reason)
+        verdict = Response(status, body, headers=headers, reason=reason)
+        self._verdict = verdict
+        return verdict
+
+    def _judge_time(self, verb: str) -> None:
+        if self._verdict is _DECIDED:
+            raise RuntimeError(
+                f"request.{verb}() comes too late, the request has been decided: call it in `upgrade`, and return what "
+                "it returns; an open connection is ended by ws.close()"
+            )
+
+    def _decide(self) -> object:
+        """The last verdict that was made, if any. From now on none can be."""
+        verdict, self._verdict = self._verdict, _DECIDED
+        return verdict
 
     def __repr__(self) -> str:
         return f"<Request {self.method} {self.path!r}>"

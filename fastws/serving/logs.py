@@ -2,20 +2,46 @@
 
 import asyncio
 import logging
+import os
 import sys
 import traceback
 from contextlib import suppress
+from pathlib import Path
+from types import TracebackType
 
+#: Files of fastws that stand in front of the user's in a traceback. The core's are so called wherever it was built.
+OURS = ("fastws/core/", str(Path(__file__).parent) + os.sep, str(Path(__file__).parents[1] / "http.py"))
 #: Lines of one kind that are written in a period; those over it are counted.
 LINES = 20
 PERIOD = 10.0  # seconds
+
+
+#: Lines about a peer are INFO, but for these kinds.
+LEVELS = {"by_app": logging.DEBUG, "overdue": logging.WARNING}
+
+
+def name_of(callback: object) -> str:
+    """What a line calls a callback: its qualified name, "Chat.upgrade" say."""
+    try:
+        return str(getattr(callback, "__qualname__", None) or repr(callback))[:200]
+    except Exception:
+        return type(callback).__qualname__
+
+
+def from_the_users_code(error: BaseException) -> TracebackType | None:
+    """The traceback without the frames of fastws in front of those of the user's, if there are any."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_frame.f_code.co_filename.startswith(OURS):
+        trace = trace.tb_next
+    return trace or error.__traceback__
 
 
 def write(log: logging.Logger, level: int, form: str, *args: object, error: BaseException | None = None) -> None:
     """Write a line. An exception of a handler goes to stderr, as logging does with its own handlers' errors. So does a
     CancelledError: the handler has asked a cancelled future for its result, and we are not cancelled."""
     try:
-        log.log(level, form, *args, exc_info=error)
+        trace = None if error is None else (type(error), error, from_the_users_code(error))
+        log.log(level, form, *args, exc_info=trace)
     except (Exception, asyncio.CancelledError):
         with suppress(Exception):  # the standard error may be closed
             if logging.raiseExceptions and sys.stderr is not None:
@@ -35,8 +61,9 @@ class Log:
 
     def about_peer(self, kind: str, form: str, *args: object) -> None:
         """What a peer did that cost it its connection. `kind` is the reason under which that is counted."""
-        if self._log.isEnabledFor(logging.INFO):
-            self._write(logging.INFO, kind, form, args, None)
+        level = LEVELS.get(kind, logging.INFO)
+        if self._log.isEnabledFor(level):
+            self._write(level, kind, form, args, None)
 
     def error(self, form: str, *args: object, exc_info: BaseException | None = None) -> None:
         """What the operator should know, with a traceback where there is an exception."""

@@ -81,7 +81,9 @@ def test_http_wrong_return_type(serve: Serving, result: Any, asynchronous: bool)
     serve.traps.expect(None)
     assert ask(server.port, "/").expect_reject(500).body == b"internal error\n"
     server.settle()
-    assert f"the http callback must return a fastws.Response, not {result!r}" in serve.traps.records[0].getMessage()
+    name = f"test_http_wrong_return_type.<locals>.{'later' if asynchronous else '<lambda>'}"
+    told = f'the http callback of "/", {name}, must return a fastws.Response, not {result!r}: write '
+    assert serve.traps.records[0].getMessage() == told + "`return fastws.Response(200, ...)`"
 
 
 @pytest.mark.parametrize("body", [5, None, [1, 2], {}, True])
@@ -108,7 +110,19 @@ def test_http_exceptions_tell_nothing(serve: Serving, asynchronous: bool) -> Non
     assert response.body == b"internal error\n"
     assert "12345" not in str(response)
     server.settle()
-    assert serve.traps.records[0].getMessage() == "exception in the http callback"
+    name = (fail_later if asynchronous else fail).__qualname__
+    assert serve.traps.records[0].getMessage() == f'exception in the http callback of "/", {name}'
+
+
+@pytest.mark.parametrize("result", [{}, {"a": 1}, [1]])
+def test_http_data_that_is_not_encoded(serve: Serving, result: Any) -> None:
+    app = fastws.App()
+    app.http("/")(lambda request: result)
+    server = serve(app)
+    serve.traps.expect(None)
+    ask(server.port, "/").expect_reject(500)
+    server.settle()
+    assert serve.traps.records[0].getMessage().endswith(f"not {result!r}: write `return fastws.Response.json(...)`")
 
 
 # What load balancers send: HTTP/1.0, OPTIONS. The bytes are those of the programs.

@@ -56,7 +56,7 @@ cdef struct Bucket:             # of tokens, for a rate
 
 cdef class Service(Crowd):      # what the connections of a server are for
     cdef readonly HeadLimits head_limits
-    cdef readonly object find_websocket, find_http
+    cdef readonly object find_websocket, find_http, suggest
     cdef readonly object allowed_hosts
     cdef Hub hub
     cdef object starter         # starts coroutines (fastws.serving.tasks)
@@ -75,7 +75,7 @@ cdef class Service(Crowd):      # what the connections of a server are for
     cdef dict refused, closed
     # when they end
     cdef bint stopping
-    cdef uint32_t handshake_timeout, close_timeout, quarter_user_timeout    # milliseconds; 0 is off
+    cdef uint32_t handshake_timeout, http_timeout, close_timeout, quarter_user_timeout    # milliseconds; 0 is off
 
 cdef class Route:               # the callbacks and limits of one WebSocket route
     cdef readonly str path      # its pattern

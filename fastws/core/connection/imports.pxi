@@ -7,10 +7,12 @@ from cpython.unicode cimport PyUnicode_FromObject
 
 from asyncio import CancelledError
 from collections.abc import Coroutine
+from inspect import isawaitable
 
 from fastws.causes import CLOSED, REFUSED
 from fastws.constants import ReadyState, SendStatus
-from fastws.http import Accept, Request, Response, error_response
+from fastws.http import Accept, Request, Response, awaited, error_response
+from fastws.serving.logs import name_of
 
 
 cdef extern from "Python.h":

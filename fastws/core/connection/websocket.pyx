@@ -291,17 +291,14 @@ cdef class WebSocket(Socket):
 
     def _callback_ended(self, result, error):
         try:
-            if self.asides is not None and self.asides.busy and self.phase != PHASE_DECIDING:
+            if self.asides is not None and self.asides.busy and self.id:
                 callback_ended(self, error)
         except BaseException as failure:
             self.reactor.failed(self, failure)
 
     def _upgrade_ended(self, verdict, error):
         try:
-            if (
-                self.asides is not None and self.asides.busy
-                and (self.phase == PHASE_DECIDING or self.phase == PHASE_GONE)
-            ):
+            if self.asides is not None and self.asides.busy and not self.id:    # it never was open
                 opening_decided(self, verdict, error)
         except BaseException as failure:
             self.reactor.failed(self, failure)

@@ -37,7 +37,14 @@ from harness import (
     slow_client,
 )
 
-OFF = {"handshake_timeout": 0, "message_timeout": 0, "ping_interval": 0, "ping_timeout": 0, "send_timeout": 0}
+OFF = {
+    "handshake_timeout": 0,
+    "http_timeout": 0,
+    "message_timeout": 0,
+    "ping_interval": 0,
+    "ping_timeout": 0,
+    "send_timeout": 0,
+}
 
 
 def timers() -> int:
@@ -103,7 +110,7 @@ def test_handshake_is_absolute(serve: Serving) -> None:
     client.expect_silence()
     assert events == ["upgrade"]
     server.advance(0.001)
-    client.expect_eof()
+    client.expect_reject(503)
     eventually(lambda: events == ["upgrade", "cancelled"])
 
 
