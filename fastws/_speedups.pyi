@@ -31,8 +31,10 @@ class WebSocket:
     path_params: Final[Mapping[str, str]]
     query_string: Final[str]
     subprotocol: Final[str | None]
-    request: Final[Request | None]
 
+    @property
+    def request(self) -> Request:
+        """The request of the upgrade, on a route with `keep_request=True`. AttributeError on any other."""
     @property
     def buffered_amount(self) -> int:
         """Bytes that were sent to this connection and that the kernel has not taken yet."""
@@ -218,9 +220,10 @@ class Service(Crowd):
         *,
         hub: Hub,
         find_websocket: Callable[[str], tuple[Route, Mapping[str, str]] | None],
-        find_http: Callable[[str], tuple[Callable[..., Any], Mapping[str, str]] | None],
+        find_http: Callable[[str], tuple[tuple[str, Callable[..., Any]], Mapping[str, str]] | None],
         max_connections: int,
         user_timeout: float,
+        suggest: Callable[[str], object] | None = None,
     ) -> None: ...
     server: object
 

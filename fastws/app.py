@@ -16,7 +16,7 @@ from fastws import _speedups
 from fastws.compression import negotiate
 from fastws.handlers import Callbacks, H, HttpCallback, P, callbacks_of, is_async, judge_http, judge_path
 from fastws.options import LONGEST, AppOptions, Options, RouteOptions, judge_number
-from fastws.routing import Router
+from fastws.routing import Router, Suggestion
 from fastws.running import process
 from fastws.running.runner import Loop, run
 from fastws.serving.lifespan import Given, Lifespan, judged
@@ -67,7 +67,7 @@ class App:
         self._lifespans: dict[asyncio.AbstractEventLoop, Lifespan] = {}  # those that are not over
         self._websockets: Router[_speedups.Route] = Router()
         self._routes: list[tuple[str, Callbacks, RouteOptions]] = []  # with the options of their own
-        self._http: Router[HttpCallback] = Router()
+        self._http: Router[tuple[str, HttpCallback]] = Router()  # with the path as it was given
         self._servers: list[Server] = []
         self._hub = _speedups.Hub()
         self._past = total(())  # what servers that have ended have counted
@@ -117,13 +117,15 @@ class App:
 
     def http(self, path: str) -> Callable[[P], P]:
         """Answer plain GET and HEAD requests at `path` with what the decorated function (`def` or `async def`) returns
-        for a `Request`: a `Response`. For small answers; the connection is closed after each. TypeError for a
-        callback that cannot be called with the request alone."""
+        for a `Request`: a `Response`, or an awaitable of one within `http_timeout`. For small answers; the connection
+        is closed after each. HTTP/1.0 is answered as well, without a Host unless `allowed_hosts` is set, and OPTIONS
+        without a call: load balancers check health that way. TypeError for a callback that cannot be called with the
+        request alone."""
         judge_path(path, "http")
 
         def register(callback: P) -> P:
             judge_http(callback)
-            self._http.add(path, callback)
+            self._http.add(path, (path, callback))
             return callback
 
         return register
@@ -229,6 +231,7 @@ class App:
                 hub=self._hub,
                 find_websocket=self._websockets.find,
                 find_http=self._http.find,
+                suggest=partial(Suggestion, self._websockets.patterns),
                 max_connections=max_connections,
                 user_timeout=options.tcp_user_timeout if all(map(tells_of_acknowledgements, sockets)) else 0,
             )

@@ -14,7 +14,8 @@ REFUSED = (
     "max_connections",  # 503
     "max_connections_per_ip",  # 503
     "max_pending_handshakes",
-    "handshake_timeout",
+    "handshake_timeout",  # 503 where it was an async `upgrade` that took too long
+    "http_timeout",  # 503
     "by_app",  # `upgrade` answered with a Response
     "error",  # 500: a callback raised, or returned nonsense
     "left",  # the peer went before it was answered

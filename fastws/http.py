@@ -1,13 +1,16 @@
 """HTTP without sockets: the request, its headers and the answers, as an application sees them; and targets, hosts and
 origins, as the opening handshake judges them."""
 
+import json
 import re
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Awaitable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
 from types import MappingProxyType
+from typing import Final, TypeVar
 from urllib.parse import parse_qsl, unquote_to_bytes
 
+T = TypeVar("T")
 Address = tuple[str, int] | str | None
 HeaderSource = Iterable[tuple[str, str]] | Mapping[str, str]
 
@@ -69,7 +72,13 @@ class Accept:
 
 
 class Response:
-    """An answer to a plain request, or to an upgrade that is refused. The connection is closed after it."""
+    """An answer to a plain request, or to an upgrade that is refused. The connection is closed after it.
+
+    status: an int from 200 to 599; body: str, which is sent as UTF-8, or bytes-like; headers: a mapping or pairs of a
+    name and a value, all str; content_type: None for no such header; reason: the phrase behind the status. TypeError
+    for other types; ValueError for a status out of range, a body where the status allows none, a character that no
+    header may hold, and a header that is the server's to set.
+    """
 
     __slots__ = ("body", "content_type", "headers", "reason", "status")
 
@@ -82,10 +91,9 @@ class Response:
         content_type: str | None = _DEFAULT_TYPE,
         reason: str | None = None,
     ) -> None:
-        if not 200 <= status <= 599:
-            raise ValueError(f"status {status} cannot end a request: use one from 200 to 599")
+        _judge_answer("Response", status, body)
         self.status = int(status)
-        self.body = body.encode() if isinstance(body, str) else bytes(memoryview(body))  # bytes(5) is five NULs
+        self.body = body.encode() if isinstance(body, str) else bytes(memoryview(body))
         if self.body and self.status in (204, 205, 304):
             raise ValueError(f"a response with status {self.status} has no body (RFC 9110): leave the body empty")
         self.headers = _encode_headers(headers)
@@ -94,6 +102,21 @@ class Response:
             _encode_value("content_type", content_type)
         self.reason = _phrase(self.status) if reason is None else reason
         _encode_value("reason phrase", self.reason)
+
+    @classmethod
+    def json(cls, data: object, status: int = 200, *, headers: HeaderSource = ()) -> "Response":
+        """An answer with `data` as compact JSON in UTF-8 (RFC 8259), of type application/json.
+
+        TypeError for what JSON cannot hold, ValueError for NaN, infinities, lone surrogates and what refers to itself;
+        otherwise as `Response`."""
+        if not _is_status(status):
+            raise TypeError(f"Response.json(data, status): status is an int from 200 to 599, got {status!r:.100}")
+        try:
+            body = json.dumps(data, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
+        except (TypeError, ValueError) as error:
+            kind = TypeError if isinstance(error, TypeError) else ValueError
+            raise kind(f"Response.json(data): data is no JSON: {error}") from error
+        return cls(status, body, headers=headers, content_type="application/json")
 
     def encode(self, head_only: bool = False) -> bytes:
         """The whole HTTP/1.1 answer; without the body, but with its length, for HEAD (RFC 9110 9.3.2)."""
@@ -117,11 +140,20 @@ class Response:
         return f"<Response {self.status} {self.reason}, {len(self.body)} bytes>"
 
 
+async def awaited(awaitable: Awaitable[T]) -> T:
+    """A coroutine that waits for what is none: a Future, a Task, an object with `__await__`."""
+    return await awaitable
+
+
 def error_response(status: int, text: str, headers: Iterable[tuple[str, str]] = ()) -> Response:
     """The server's own refusal, in one line. `text` must not come from the request."""
     response = Response(status, text + "\n")
     response.headers = _encode_headers(headers, owned=True)
     return response
+
+
+#: Stands for the verdict once there can be none any more.
+_DECIDED: Final = object()
 
 
 class Request:
@@ -130,6 +162,7 @@ class Request:
     __slots__ = (
         "_cookies",
         "_query_params",
+        "_verdict",
         "headers",
         "local_address",
         "method",
@@ -162,6 +195,7 @@ class Request:
         self.local_address = local_address
         self._cookies: dict[str, str] | None = None
         self._query_params: dict[str, str] | None = None
+        self._verdict: object = None  # the last that accept() or reject() has made; then _DECIDED
 
     @property
     def cookies(self) -> dict[str, str]:
@@ -198,8 +232,16 @@ class Request:
         return self.headers.get("host", "") if host is None else host.decode("latin-1")
 
     def accept(self, *, subprotocol: str | None = None, data: object = None, headers: HeaderSource = ()) -> Accept:
-        """Let the upgrade go on; `data` becomes `ws.data`. ValueError if the answer would not be valid."""
+        """Let the upgrade go on: return this from `upgrade`. `data` becomes `ws.data`.
+
+        subprotocol: one of `subprotocols`, or None; headers: a mapping or (name, value) pairs, all str. TypeError for
+        other types, ValueError if the answer would not be valid, RuntimeError once the upgrade is decided. An `upgrade`
+        that calls this and returns None has forgotten a `return`: the client gets a 500.
+        """
+        self._judge_time("accept")
         if subprotocol is not None:
+            if not isinstance(subprotocol, str):
+                raise TypeError(f"subprotocol is a str, got {subprotocol!r:.100}: choose one of request.subprotocols")
             if not _TOKEN.fullmatch(subprotocol):
                 raise ValueError(
                     f"subprotocol {subprotocol!r} is not a token (RFC 6455 4.1): leave out such characters"
@@ -209,13 +251,36 @@ class Request:
                 raise ValueError(
                     f"subprotocol {subprotocol!r} is not among the client's offers ({offered}): choose one"
                 )
-        return Accept(subprotocol, data, _encode_headers(headers))
+        verdict = Accept(subprotocol, data, _encode_headers(headers))
+        self._verdict = verdict
+        return verdict
 
     def reject(
         self, status: int = 403, body: bytes | str = b"", *, headers: HeaderSource = (), reason: str | None = None
     ) -> Response:
-        """Refuse the upgrade with this answer. ValueError if the answer would not be valid."""
-        return Response(status, body, headers=headers, reason=reason)
+        """Refuse the upgrade with this answer, a `Response`: return it from `upgrade`.
+
+        Arguments and errors as of `Response`; RuntimeError once the upgrade is decided. An `upgrade` that calls this
+        and returns None has forgotten a `return`: the client gets a 500. (A `Response(...)` that `upgrade` makes itself
+        and does not return goes unnoticed, and lets the client in.)
+        """
+        self._judge_time("reject")
+        _judge_answer("request.reject", status, body)
+        verdict = Response(status, body, headers=headers, reason=reason)
+        self._verdict = verdict
+        return verdict
+
+    def _judge_time(self, verb: str) -> None:
+        if self._verdict is _DECIDED:
+            raise RuntimeError(
+                f"request.{verb}() comes too late, the request has been decided: call it in `upgrade`, and return what "
+                "it returns; an open connection is ended by ws.close()"
+            )
+
+    def _decide(self) -> object:
+        """The last verdict that was made, if any. From now on none can be."""
+        verdict, self._verdict = self._verdict, _DECIDED
+        return verdict
 
     def __repr__(self) -> str:
         return f"<Request {self.method} {self.path!r}>"
@@ -228,7 +293,34 @@ def _phrase(status: int) -> str:
         return ""
 
 
+def _is_status(status: object) -> bool:
+    return isinstance(status, int) and not isinstance(status, bool)
+
+
+def _judge_answer(call: str, status: object, body: object) -> None:
+    """TypeError or ValueError for the first two arguments of Response() or request.reject()."""
+    usual = 200 if call == "Response" else 403
+    if not _is_status(status):
+        meant = f"{usual}, {status!r:.50}" if isinstance(status, str | bytes) else "status, body"
+        if isinstance(status, str) and status.isascii() and status.isdigit():
+            meant = status
+        raise TypeError(
+            f"{call}(status, body): status is an int from 200 to 599, got {status!r:.100}: write {call}({meant})"
+        )
+    if not 200 <= status <= 599:  # type: ignore[operator]
+        raise ValueError(f"status {status} cannot end a request: use one from 200 to 599")
+    if isinstance(body, str):
+        return
+    try:
+        memoryview(body)  # type: ignore[arg-type]
+    except TypeError:
+        meant = f"Response.json({body!r:.50})" if isinstance(body, dict | list) else f"{call}({status}, str(...))"
+        raise TypeError(f"{call}(status, body): body is str or bytes-like, got {body!r:.100}: write {meant}") from None
+
+
 def _encode_value(what: str, value: str) -> bytes:
+    if not isinstance(value, str):
+        raise TypeError(f"{what.rstrip(':')} is a str, got {value!r:.100}: give a str")
     if _CONTROL.search(value):
         raise ValueError(f"{what} {value!r} holds a control character: remove it or encode it")
     try:
@@ -239,13 +331,30 @@ def _encode_value(what: str, value: str) -> bytes:
 
 def _encode_headers(headers: HeaderSource, *, owned: bool = False) -> tuple[tuple[bytes, bytes], ...]:
     encoded = []
-    for name, value in headers.items() if isinstance(headers, Mapping) else headers:
+    pairs: Iterable[tuple[str, str]] = headers.items() if isinstance(headers, Mapping) else headers
+    if isinstance(pairs, str | bytes) or not isinstance(pairs, Iterable):
+        raise _no_headers(headers)
+    for pair in pairs:
+        if isinstance(pair, str | bytes):
+            raise _no_headers(headers)
+        try:
+            name, value = pair
+        except (TypeError, ValueError):
+            raise _no_headers(headers) from None
+        if not isinstance(name, str):
+            raise TypeError(f"the name of a header is a str, got {name!r:.100}: give a str")
         if not _TOKEN.fullmatch(name):
             raise ValueError(f"header name {name!r} is not a token (RFC 9110 5.1): leave out such characters")
         if not owned and _SERVERS_OWN.fullmatch(name):
             raise ValueError(f"header {name!r} is set by the server itself: leave it out")
         encoded.append((name.encode("ascii"), _encode_value(f"value of header {name!r}:", value)))
     return tuple(encoded)
+
+
+def _no_headers(headers: object) -> TypeError:
+    return TypeError(
+        f"headers are a mapping, or (name, value) pairs, got {headers!r:.100}: write {{'X-Name': 'value'}}, say"
+    )
 
 
 # In quotes http.cookies writes a character as \ooo or after a backslash.
@@ -282,10 +391,10 @@ def split_target(target: bytes) -> tuple[str, str, str]:
     if _NOT_IN_TARGET.search(target):
         raise ValueError("malformed request target")
     if not target.startswith(b"/"):
-        absolute = _ABSOLUTE.match(target)  # RFC 9112 3.2.2: a server must accept it
-        if absolute is None or not is_host(absolute[1]):
+        host = target_host(target)  # RFC 9112 3.2.2: a server must accept it
+        if host is None:
             raise ValueError("the request target is neither a path nor an absolute URL")
-        target = target[absolute.end() :]
+        target = target.partition(b"://")[2][len(host) :]
     path, _, query = target.partition(b"?")
     if b"%00" in path:
         raise ValueError("NUL in the request target")

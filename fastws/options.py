@@ -376,7 +376,17 @@ class AppOptions(RouteOptions, total=False):
             10.0,
             _SECONDS,
             HANDSHAKE,
-            "From accept to the 101, however the bytes trickle. On breach: closed.",
+            "From accept to the 101, however the bytes trickle. On breach: closed, with 503 where it was an async "
+            "`upgrade` that took too long, which is cancelled.",
+        ),
+    ]
+    http_timeout: Annotated[
+        float,
+        Option(
+            30.0,
+            _SECONDS,
+            HANDSHAKE,
+            "For the async callback of an http route, from the request's last byte. On breach: 503, cancelled.",
         ),
     ]
     max_header_size: Annotated[

@@ -2,6 +2,8 @@
 
 import re
 from collections.abc import Mapping
+from difflib import get_close_matches
+from itertools import zip_longest
 from types import EllipsisType, MappingProxyType
 from typing import Generic, TypeVar
 from urllib.parse import quote, unquote
@@ -26,10 +28,12 @@ class Router(Generic[T]):
     parameters in the order in which they were added.
     """
 
-    __slots__ = ("_dynamic", "_fixed")
+    __slots__ = ("_dynamic", "_fixed", "patterns")
 
     def __init__(self) -> None:
         self._fixed: dict[str, tuple[T, Mapping[str, str]]] = {}
+        #: In the order in which they were added.
+        self.patterns: list[str] = []
         # By shape, the pattern without its names: two patterns of one shape match the same paths.
         self._dynamic: dict[_Shape, tuple[re.Pattern[str], T]] = {}
 
@@ -51,6 +55,7 @@ class Router(Generic[T]):
             self._dynamic[shape] = regex, target
         else:
             self._fixed[path] = target, _NO_PARAMS
+        self.patterns.append(pattern)
 
     def find(self, path: str) -> tuple[T, Mapping[str, str]] | None:
         """The target for a path, decoded but for ESCAPED_SLASH, and the values of its parameters, or None."""
@@ -65,6 +70,31 @@ class Router(Generic[T]):
                     params = {name: value.replace(ESCAPED_SLASH, "/") for name, value in params.items()}
                 return target, params
         return None
+
+
+class Suggestion:
+    """Says which of the patterns a path without a target was probably meant for. It is looked for when a line of the
+    log is written. A handler of the log may keep it, so it refers to nothing but strings."""
+
+    __slots__ = ("_path", "_patterns")
+
+    def __init__(self, patterns: list[str], path: str) -> None:
+        self._patterns = patterns
+        self._path = path[:200]
+
+    def __str__(self) -> str:
+        near = _near(self._patterns, self._path)
+        return "" if near is None else f"; did you mean {near!a}?"
+
+
+def _near(patterns: list[str], path: str) -> str | None:
+    segments = path.split("/")
+    filled: dict[str, str] = {}
+    for pattern in patterns:
+        pairs = zip_longest(pattern.split("/"), segments[: pattern.count("/") + 1], fillvalue="")
+        filled.setdefault("/".join(given if "{" in own else own for own, given in pairs), pattern)
+    close = get_close_matches(path, filled, 1)
+    return filled[close[0]] if close else None
 
 
 #: What stands in no path of a URL but percent-encoded (RFC 3986 3.3).

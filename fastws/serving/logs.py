@@ -19,7 +19,10 @@ PERIOD = 10.0  # seconds
 Error = BaseException | tuple[type[BaseException], BaseException, TracebackType | None] | None
 
 #: Modules that call the application's callbacks.
-OUR_CALLERS = ("fastws._speedups", "fastws.serving.tasks")
+OUR_CALLERS = ("fastws._speedups", "fastws.serving.tasks", "fastws.http")
+
+#: Lines about a peer are INFO, but for these kinds.
+LEVELS = {"by_app": logging.DEBUG, "overdue": logging.WARNING}
 
 
 class _Terminal(logging.Handler):
@@ -107,8 +110,9 @@ class Log:
 
     def about_peer(self, kind: str, form: str, *args: object) -> None:
         """What a peer did that cost it its connection. `kind` is the reason under which that is counted."""
-        if takes(self._log, logging.INFO):
-            self._write(logging.INFO, kind, form, args, None)
+        level = LEVELS.get(kind, logging.INFO)
+        if takes(self._log, level):
+            self._write(level, kind, form, args, None)
 
     def error(self, form: str, *args: object, exc_info: BaseException | None = None) -> None:
         """What the operator should know, with a traceback where there is an exception."""

@@ -12,7 +12,7 @@ class Stats(TypedDict):
     accepted: int
     """Sockets accepted so far."""
     answered: int
-    """Requests answered by http routes."""
+    """Requests answered by http routes, OPTIONS included."""
     refused: dict[str, int]
     """Sockets that never became an open connection, by reason."""
     closed: dict[str, int]

@@ -278,6 +278,124 @@ def test_status_that_ends_no_request(status: int) -> None:
         request().reject(status)
 
 
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("ok",), "status is an int from 200 to 599, got 'ok': write Response(200, 'ok')"),
+        (("200",), "status is an int from 200 to 599, got '200': write Response(200)"),
+        (("\u0662\u0660\u0660",), "got '\u0662\u0660\u0660': write Response(200, '\u0662\u0660\u0660')"),
+        ((b"ok",), "got b'ok': write Response(200, b'ok')"),
+        (({"a": 1},), "got {'a': 1}: write Response(status, body)"),
+        ((None,), "got None: write Response(status, body)"),
+        ((True,), "got True: write Response(status, body)"),
+        ((200.0,), "got 200.0: write Response(status, body)"),
+        (("ok", 200), "got 'ok': write Response(200, 'ok')"),
+        ((200, {"a": 1}), "body is str or bytes-like, got {'a': 1}: write Response.json({'a': 1})"),
+        ((200, [1]), "body is str or bytes-like, got [1]: write Response.json([1])"),
+        ((404, 5), "body is str or bytes-like, got 5: write Response(404, str(...))"),
+        ((200, None), "body is str or bytes-like, got None: write Response(200, str(...))"),
+        ((200, "x" * 500, 5), "positional"),
+    ],
+)
+def test_arguments_of_wrong_types(arguments: tuple[Any, ...], said: str) -> None:
+    with pytest.raises(TypeError) as caught:
+        Response(*arguments)
+    assert said in str(caught.value)
+    assert len(str(caught.value)) < 300
+
+
+def test_what_reject_says_of_its_arguments() -> None:
+    with pytest.raises(TypeError, match=r"got 'no': write request\.reject\(403, 'no'\)"):
+        request().reject("no")  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="body is str or bytes-like"):
+        request().reject(403, {})  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    "headers",
+    ["X-A: 1", b"X-A: 1", 5, None, ["X-A: 1"], ["ab"], [("X-A",)], [("X-A", "1", "2")], [5], [None]],
+)
+def test_headers_of_wrong_types(headers: Any) -> None:
+    for call in (Response, request().accept, request().reject, lambda headers: Response.json(1, headers=headers)):
+        with pytest.raises(TypeError) as caught:
+            call(headers=headers)
+        assert f"headers are a mapping, or (name, value) pairs, got {headers!r}" in str(caught.value)
+
+
+@pytest.mark.parametrize("value", [5, None, b"1", ["a", "b"]])
+def test_a_header_of_a_wrong_type(value: Any) -> None:
+    for headers in ({"X-A": value}, [("X-A", value)]):
+        with pytest.raises(TypeError) as caught:
+            request().accept(headers=headers)
+        assert str(caught.value) == f"value of header 'X-A' is a str, got {value!r}: give a str"
+    with pytest.raises(TypeError, match="the name of a header is a str, got "):
+        request().accept(headers=[(value, "x")])
+    for name in ("content_type", "reason") if value is not None else ():
+        with pytest.raises(TypeError, match="is a str, got "):
+            Response(200, **{name: value})
+
+
+def test_headers_of_any_kind_of_pairs() -> None:
+    pairs = ((name, "1") for name in ("A", "B"))
+    assert Response(headers=pairs).headers == ((b"A", b"1"), (b"B", b"1"))
+    assert Response(headers=[["A", "1"]]).headers == ((b"A", b"1"),)  # type: ignore[list-item]
+
+
+@pytest.mark.parametrize("subprotocol", [b"chat", 5, ["chat"]])
+def test_a_subprotocol_of_a_wrong_type(subprotocol: Any) -> None:
+    with pytest.raises(TypeError, match=r"subprotocol is a str, got .*: choose one of request\.subprotocols"):
+        request((b"Sec-WebSocket-Protocol", b"chat")).accept(subprotocol=subprotocol)
+
+
+# Response.json
+
+
+def test_json() -> None:
+    response = Response.json({"a": [1, None, "gr\u00fc\u00dfe"]}, 201, headers={"X-A": "1"})
+    parsed, body = parse(response.encode())
+    assert (parsed.status, parsed.headers["Content-Type"], parsed.headers["X-A"]) == (201, "application/json", "1")
+    assert body == b'{"a":[1,null,"gr\xc3\xbc\xc3\x9fe"]}'
+    assert Response.json(None).body == b"null"
+    assert Response.json("").status == 200
+
+    class Mine(Response):
+        pass
+
+    assert type(Mine.json(1)) is Mine
+
+
+def circle() -> list[Any]:
+    one: list[Any] = []
+    one.append(one)
+    return one
+
+
+@pytest.mark.parametrize(
+    ("data", "kind", "said"),
+    [
+        ({1, 2}, TypeError, "set is not JSON serializable"),
+        (object(), TypeError, "object is not JSON serializable"),
+        ({(1,): 2}, TypeError, "keys must be str"),
+        (float("nan"), ValueError, "not JSON compliant"),
+        (float("inf"), ValueError, "not JSON compliant"),
+        ("\ud800", ValueError, "surrogates not allowed"),
+        (circle(), ValueError, "Circular reference"),
+    ],
+)
+def test_what_is_no_json(data: Any, kind: type[Exception], said: str) -> None:
+    with pytest.raises(kind, match=said) as caught:
+        Response.json(data)
+    assert type(caught.value) is kind
+    assert str(caught.value).startswith("Response.json(data): data is no JSON: ")
+
+
+def test_json_with_its_arguments_the_other_way_round() -> None:
+    with pytest.raises(TypeError, match=r"Response\.json\(data, status\): status is an int .*, got {'a': 1}"):
+        Response.json(200, {"a": 1})  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="100"):
+        Response.json(1, 100)
+
+
 @pytest.mark.parametrize("status", [204, 304])
 def test_status_without_a_body(status: int) -> None:
     encoded = Response(status).encode()

@@ -57,13 +57,13 @@ def test_http_head(serve: Serving) -> None:
     client.expect_eof()
 
 
-@pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "OPTIONS", "PATCH"])
+@pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "PATCH"])
 def test_http_other_methods(serve: Serving, method: str) -> None:
     app = fastws.App()
     app.http("/")(lambda request: fastws.Response())
     server = serve(app)
     client = ask(server.port, "/", method=method, headers=[("Content-Length", "5")], body=b"hello")
-    assert client.expect_reject(405).headers["allow"] == "GET, HEAD"
+    assert client.expect_reject(405).headers["allow"] == "GET, HEAD, OPTIONS"
     ask(server.port, "/nowhere", method=method).expect_reject(404)
 
 
@@ -81,9 +81,9 @@ def test_http_wrong_return_type(serve: Serving, result: Any, asynchronous: bool)
     serve.traps.expect(None)
     assert ask(server.port, "/").expect_reject(500).body == b"internal error\n"
     server.settle()
-    text = serve.traps.records[0].getMessage()
-    assert text.startswith("the http callback (app.test_http_routes.test_http_wrong_return_type.<locals>.")
-    assert text.endswith(f") must return a fastws.Response, not {result!r}")
+    name = f"test_http_wrong_return_type.<locals>.{'later' if asynchronous else '<lambda>'}"
+    told = f'the http callback of "/" ({__name__}.{name}) must return a fastws.Response, not {result!r}: write '
+    assert serve.traps.records[0].getMessage() == told + "`return fastws.Response(200, ...)`"
 
 
 @pytest.mark.parametrize("body", [5, None, [1, 2], {}, True])
@@ -110,12 +110,101 @@ def test_http_exceptions_tell_nothing(serve: Serving, asynchronous: bool) -> Non
     assert response.body == b"internal error\n"
     assert "12345" not in str(response)
     server.settle()
+    where = f"{__name__}.{(fail_later if asynchronous else fail).__qualname__}"
     text = serve.traps.records[0].getMessage()
-    where = (
-        f"app.test_http_routes.test_http_exceptions_tell_nothing.<locals>.{'fail_later' if asynchronous else 'fail'}"
-    )
-    assert text.startswith(f"exception in the http callback ({where}); a request for '/' of ('127.0.0.1', ")
+    assert text.startswith(f"exception in the http callback of \"/\" ({where}); a request for '/' of ('127.0.0.1', ")
     assert text.endswith(") is answered with 500")
+
+
+@pytest.mark.parametrize("result", [{}, {"a": 1}, [1]])
+def test_http_data_that_is_not_encoded(serve: Serving, result: Any) -> None:
+    app = fastws.App()
+    app.http("/")(lambda request: result)
+    server = serve(app)
+    serve.traps.expect(None)
+    ask(server.port, "/").expect_reject(500)
+    server.settle()
+    assert serve.traps.records[0].getMessage().endswith(f"not {result!r}: write `return fastws.Response.json(...)`")
+
+
+# What load balancers send: HTTP/1.0, OPTIONS. The bytes are those of the programs.
+
+HEALTH_CHECKS = {
+    "HAProxy, option httpchk": b"OPTIONS / HTTP/1.0\r\n\r\n",
+    "HAProxy, option httpchk GET /": b"GET / HTTP/1.0\r\n\r\n",
+    "nginx, proxy_pass": b"GET / HTTP/1.0\r\nHost: 127.0.0.1:8765\r\nConnection: close\r\n"
+    b"User-Agent: curl/7.88.1\r\nAccept: */*\r\n\r\n",
+    "nginx, proxy_pass to an upstream": b"GET / HTTP/1.0\r\nHost: app_servers\r\nConnection: close\r\n\r\n",
+    "Apache, hcmethod=OPTIONS": b"OPTIONS * HTTP/1.0\r\nHost: 127.0.0.1:8765\r\n\r\n",
+    "Apache, hcmethod=HEAD": b"HEAD / HTTP/1.0\r\nHost: 127.0.0.1:8765\r\n\r\n",
+}
+
+
+@pytest.mark.parametrize("program", HEALTH_CHECKS)
+def test_health_checks(serve: Serving, program: str) -> None:
+    asked: list[str] = []
+
+    def health(request: fastws.Request) -> fastws.Response:
+        asked.append(request.method)
+        return fastws.Response(200, "well")
+
+    app = fastws.App()
+    app.http("/")(health)
+    server = serve(app)
+    client = RawClient.connect(server.port)
+    client.send_raw(HEALTH_CHECKS[program])
+    head = client.recv_until(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 200 OK\r\n")  # RFC 9112 2.3: our version, whatever the client's
+    assert b"\r\nConnection: close\r\n" in head
+    method = HEALTH_CHECKS[program].split()[0].decode()
+    assert (b"\r\nAllow: GET, HEAD, OPTIONS\r\n" in head) == (method == "OPTIONS")
+    assert client.recv_until(b"well" if method == "GET" else b"") == (b"well" if method == "GET" else b"")
+    client.expect_eof()
+    assert asked == ([] if method == "OPTIONS" else [method])
+    assert server.stats()["answered"] == 1
+
+
+@pytest.mark.parametrize("method", ["GET", "OPTIONS"])
+def test_http_1_0_without_a_host_that_is_asked_for(serve: Serving, method: str) -> None:
+    app = fastws.App(allowed_hosts=["good.example"])
+    app.http("/")(lambda request: fastws.Response(200, "ok"))
+    server = serve(app)
+    for host, status in ((b"", 403), (b"Host: evil.example\r\n", 403), (b"Host: good.example\r\n", 200)):
+        client = RawClient.connect(server.port)
+        client.send_raw(method.encode() + b" / HTTP/1.0\r\n" + host + b"\r\n")
+        client.expect_reject(status)
+
+
+def test_http_1_1_needs_a_host(serve: Serving) -> None:
+    app = fastws.App()
+    app.http("/")(lambda request: fastws.Response())
+    client = RawClient.connect(serve(app).port)
+    client.send_raw(b"GET / HTTP/1.1\r\n\r\n")
+    client.expect_reject(400)
+
+
+def test_options_of_what_is_no_http_route(serve: Serving) -> None:
+    app = fastws.App()
+    app.websocket("/ws")(echo)
+    server = serve(app)
+    for line, status in (
+        (b"OPTIONS /ws HTTP/1.1\r\nHost: a", 405),
+        (b"OPTIONS /ws HTTP/1.0", 505),
+        (b"OPTIONS /none HTTP/1.0", 404),
+        (b"OPTIONS ** HTTP/1.0", 400),
+    ):
+        client = RawClient.connect(server.port)
+        client.send_raw(line + b"\r\n\r\n")
+        client.expect_reject(status)
+
+
+def test_an_upgrade_in_http_1_0_where_there_is_only_http(serve: Serving) -> None:
+    """RFC 9110 section 7.8: in 1.0 Upgrade is to be ignored."""
+    app = fastws.App()
+    app.http("/")(lambda request: fastws.Response(200, "plain"))
+    client = RawClient.connect(serve(app).port)
+    client.send_raw(request_bytes(version="HTTP/1.0"))
+    assert client.expect_reject(200).body == b"plain"
 
 
 def test_one_path_for_both(serve: Serving) -> None:

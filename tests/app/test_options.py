@@ -18,6 +18,7 @@ from fastws.options import OF_A_ROUTE, TABLE, TIMEOUTS, Options
 
 DEFAULTS = {
     "handshake_timeout": 10,
+    "http_timeout": 30,
     "max_header_size": 16 << 10,
     "max_headers": 100,
     "max_request_line": 8 << 10,

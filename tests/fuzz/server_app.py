@@ -363,7 +363,17 @@ async def _afterwards(world: World, ledger: Ledger, ws: Any) -> None:
 
 def look(world: World, ws: Any) -> None:
     """Everything that can be asked of it has an answer."""
-    repr(ws), ws.id, ws.path, ws.path_params, ws.subprotocol, ws.request, ws.data, ws.is_text, ws.subscriptions
+    (
+        repr(ws),
+        ws.id,
+        ws.path,
+        ws.path_params,
+        ws.subprotocol,
+        hasattr(ws, "request"),
+        ws.data,
+        ws.is_text,
+        ws.subscriptions,
+    )
     ws.remote_address, ws.local_address, ws.is_subscribed("a")
     world.check(ws.buffered_amount >= 0, "less than nothing is buffered")
     len(world.server.connections)

@@ -28,7 +28,7 @@ LIMIT = 10.0 * PATIENCE  # seconds for what must come about
 
 #: The rest of what may be logged as an error: a callback that raised is told with its Boom.
 TOLD = (
-    "must return request.accept(), request.reject() or None, not",
+    "must return request.accept(), request.reject() or None, not 'nonsense'",
     "exception in cancelling",
     "more like it",
 )

@@ -424,7 +424,7 @@ def test_a08_the_time_is_up_while_a_request_is_decided(serve: Serving, kind: str
     def nest() -> None:
         ran.append(1)
         if serve.loop_kind == "asyncio":
-            run_until(lambda: app.stats()["refused"]["handshake_timeout"])
+            run_until(lambda: app.stats()["refused"]["handshake_timeout"] or app.stats()["refused"]["http_timeout"])
 
     class Handler:
         def upgrade(self, request: Any) -> Any:
@@ -446,14 +446,19 @@ def test_a08_the_time_is_up_while_a_request_is_decided(serve: Serving, kind: str
     async def later(request: Any) -> fastws.Response:
         return answer(request)
 
-    app = make_app(Later if asynchronous else Handler, handshake_timeout=2 * SOON, max_connections=1)
+    app = make_app(
+        Later if asynchronous else Handler, handshake_timeout=2 * SOON, http_timeout=2 * SOON, max_connections=1
+    )
     app.http("/answer")(later if asynchronous else answer)
     server = serve(app)
     client = RawClient.connect(server.port)
     client.send_raw(request_bytes("/?it") if kind == "upgrade" else b"GET /answer HTTP/1.1\r\nHost: localhost\r\n\r\n")
     eventually(lambda: ran)
     if serve.loop_kind == "asyncio":
-        eventually(lambda: server.stats()["refused"]["handshake_timeout"] == 1)
+        cause = "http_timeout" if kind == "http" and asynchronous else "handshake_timeout"
+        eventually(lambda: server.stats()["refused"][cause] == 1)
+        if asynchronous:
+            client.expect_reject(503)
     client.close()
     eventually(lambda: not server.stats()["sockets"])
     assert not unaccounted(server.stats())

@@ -103,12 +103,14 @@ def may_be_refused(head: Head) -> bool:
 
 def verdict(head: Head, hosts: Collection[str] | None, origins: Collection[str] | None) -> int | None:
     """The status of the refusal, or None; the first thing that is wrong counts."""
-    if head.version != b"1.1":
+    if head.version not in (b"1.1", b"1.0"):
         return 505
     host = split_authority((head.one(b"host") or b"").decode("latin-1"))
+    if head.version == b"1.0" and not head.all(b"host"):
+        host = ("", "")
     if host is None:
         return 400  # RFC 9112 3.2
-    if head.target[:1] != b"/":  # 3.2.2
+    if head.target[:1] != b"/" and (head.method, head.target) != (b"OPTIONS", b"*"):  # 3.2.2
         host = split_authority((target_authority(head.target) or b"").decode("latin-1"))
         if host is None:
             return 400
@@ -116,6 +118,8 @@ def verdict(head: Head, hosts: Collection[str] | None, origins: Collection[str] 
         return 400
     if hosts is not None and not host_served(host, hosts):
         return 403
+    if head.version != b"1.1":
+        return 505  # no upgrade in 1.0: RFC 9110 7.8
     if head.method != b"GET":
         return 405
     if head.all(b"transfer-encoding") or any(value != b"0" for value in head.all(b"content-length")):

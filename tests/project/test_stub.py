@@ -80,6 +80,5 @@ def test_all_is_there() -> None:
             assert name in names
             if isinstance(real, type):
                 assert {f"{name}.{part}" for part in vars(real) if not part.startswith("_")} - names <= {
-                    f"{name}.{part}"
-                    for part in ("data", "id", "path", "path_params", "query_string", "subprotocol", "request")
+                    f"{name}.{part}" for part in ("data", "id", "path", "path_params", "query_string", "subprotocol")
                 }

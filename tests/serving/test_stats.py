@@ -52,6 +52,7 @@ OPTIONS: dict[str, Any] = {
     "max_header_size": 1000,
     "max_request_line": 100,
     "allowed_hosts": ["localhost"],
+    "http_timeout": 10,
     "compression": "deflate",
 }
 
@@ -59,6 +60,8 @@ OPTIONS: dict[str, Any] = {
 def serve_handler(serve: Serving, **options: Any) -> Any:
     app = make_app(Handler(), **(OPTIONS | options))
     app.http("/health")(lambda request: fastws.Response(200, "ok"))
+    later: Any = asyncio.sleep
+    app.http("/later")(lambda request: later(100))
     return serve(app).hold_clock()
 
 
@@ -122,6 +125,14 @@ def test_refused_by_deadline_and_at_the_end(serve: Serving, query: str) -> None:
     server.settle()
     server.stop_server()
     counted(server, "refused", "stopping")
+
+
+def test_refused_as_an_http_route_takes_too_long(serve: Serving) -> None:
+    server = serve_handler(serve, handshake_timeout=0)
+    RawClient.connect(server.port).send_raw(b"GET /later HTTP/1.1\r\nHost: localhost\r\n\r\n")
+    server.settle()
+    server.advance(10)
+    counted(server, "refused", "http_timeout")
 
 
 def test_plain_answers(serve: Serving) -> None:
@@ -202,7 +213,7 @@ def test_closed_in_other_ways(serve: Serving, traps: Any) -> None:
 
 def test_every_reason_is_tested() -> None:
     elsewhere = {"max_connections", "max_connections_per_ip", "max_pending_handshakes"}  # tests/hostile/test_limits.py
-    assert {*refusals(), "error", "handshake_timeout", "stopping"} | elsewhere == set(REFUSED)
+    assert {*refusals(), "error", "handshake_timeout", "http_timeout", "stopping"} | elsewhere == set(REFUSED)
     assert {*breaches(), *DEADLINES, "lost", "error", "stopping"} == set(CLOSED)
 
 

@@ -314,10 +314,10 @@ cdef int _cancelled(WebSocket ws, Callback callback) except -1:
 # What the log says of callbacks. A line is made where it is logged, and costs nothing before.
 
 cdef str callback_form(WebSocket ws, Callback callback):
-    """The callback's title. An http request has no route, and its callback, once that is found, is in ws.data."""
+    """The callback's title. An http request has no route; its path and callback, once they are found, are ws.data."""
     if ws.route is not None:
         return ws.route.titles[callback]
-    return "opening handshake" if ws.data is None else callback_title("http", None, ws.data)
+    return "opening handshake" if ws.data is None else callback_title("http", ws.data[0], ws.data[1])
 
 
 cdef str _who(WebSocket ws):

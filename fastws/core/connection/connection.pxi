@@ -56,7 +56,7 @@ cdef struct Bucket:             # of tokens, for a rate
 
 cdef class Service(Crowd):      # what the connections of a server are for
     cdef readonly HeadLimits head_limits
-    cdef readonly object find_websocket, find_http
+    cdef readonly object find_websocket, find_http, suggest
     cdef readonly object allowed_hosts
     cdef Hub hub
     cdef object starter         # starts coroutines (fastws.serving.tasks)
@@ -75,7 +75,7 @@ cdef class Service(Crowd):      # what the connections of a server are for
     cdef dict refused, closed
     # when they end
     cdef bint stopping
-    cdef uint32_t handshake_timeout, close_timeout, quarter_user_timeout    # milliseconds; 0 is off
+    cdef uint32_t handshake_timeout, http_timeout, close_timeout, quarter_user_timeout    # milliseconds; 0 is off
 
 cdef enum Callback:             # in the order of CALLBACK_NAMES; 0 is none
     CALLBACK_UPGRADE = 1
@@ -182,7 +182,8 @@ cdef class WebSocket(Socket):
     cdef readonly uint64_t id
     cdef public object data
     cdef readonly str path, query_string, subprotocol
-    cdef readonly object path_params, request
+    cdef readonly object path_params
+    cdef object kept_request    # None unless the route keeps it
     # receive
     cdef Py_ssize_t read_frames(self, uint8_t *data, size_t n) except -1
     cdef int handle(self, EventKind kind, Event *event) except -1

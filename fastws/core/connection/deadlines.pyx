@@ -65,6 +65,8 @@ cdef uint32_t deadline_in(WebSocket ws, uint32_t now) noexcept:
     cdef Route route = ws.route
     cdef uint32_t left
     if phase_is_opening(ws.phase):
+        if ws.phase == PHASE_DECIDING and route is None:
+            return _time_left(now, ws.since, service_of(ws).http_timeout)
         return _time_left(now, ws.since, service_of(ws).handshake_timeout)
     if ws.phase != PHASE_OPEN:
         return _ending_in(ws, now, service_of(ws).close_timeout if route is None else route.close_timeout)
@@ -90,7 +92,7 @@ cdef int deadline_came(WebSocket ws, uint32_t now) except -1:
     cdef Route route = ws.route
     cdef bint silent
     if phase_is_opening(ws.phase):
-        return ending_cut(ws, "handshake_timeout")
+        return opening_overdue(ws)
     if ws.phase != PHASE_OPEN:
         if ws.blocked:
             ws.flush()                      # the poller reports room once a third of the send buffer is free

@@ -8,11 +8,12 @@ from cpython.unicode cimport PyUnicode_FromObject
 from asyncio import CancelledError
 from collections.abc import Coroutine
 from functools import partial
+from inspect import isawaitable
 from types import ModuleType
 
 from fastws.causes import CLOSED, REFUSED
 from fastws.constants import ReadyState, SendStatus
-from fastws.http import Accept, Request, Response, error_response
+from fastws.http import Accept, Request, Response, awaited, error_response
 
 
 cdef extern from "Python.h":

@@ -1,6 +1,8 @@
 # Opening a connection: from the bytes of the request to the 101 and the `open` callback, or to a refusal.
 
 cdef str RETRY_AFTER = "10"     # seconds
+cdef str ALLOWED = "GET, HEAD, OPTIONS"     # by an http route
+cdef bytes OPTIONS_ANSWER = Response(200, headers={"Allow": ALLOWED}).encode()
 
 
 cdef Py_ssize_t opening_read(WebSocket ws, const uint8_t *data, size_t n) except -1:
@@ -28,14 +30,20 @@ cdef Py_ssize_t opening_read(WebSocket ws, const uint8_t *data, size_t n) except
 
 cdef int _decide(WebSocket ws, Handshake handshake) except -1:
     """What the application has given (allowed_hosts, origins, a callback) may run the loop itself, in which
-    handshake_timeout may end the connection. So _refuse(), _ask() and _accept() look at the phase."""
-    refusal = handshake.refuse_request(service_of(ws).allowed_hosts)
-    if refusal is not None:
-        return _refuse(ws, refusal, "allowed_hosts")
+    handshake_timeout may end the connection. So _turn_away(), _ask() and _accept() look at the phase."""
     try:
         ws.path, ws.query_string, routed = request_target(handshake.target)
     except ValueError:
         ws.path = None
+    refusal = handshake.refuse_request(service_of(ws).allowed_hosts)
+    if refusal is not None:
+        if refusal[0] == 403:
+            return _refuse(
+                ws, refusal, "allowed_hosts", "; Host %.200a: if it is yours, add it to allowed_hosts",
+                (handshake.host_text(),))
+        return _refuse(ws, refusal)
+    if handshake.asks_for_options():
+        return _answer(ws, OPTIONS_ANSWER)
     if ws.path is None:
         return _refuse(ws, (400, "the request target is malformed", ()))
     found = service_of(ws).find_websocket(routed)
@@ -44,11 +52,14 @@ cdef int _decide(WebSocket ws, Handshake handshake) except -1:
         if answer is not None:
             return _answer_http(ws, handshake, answer)
         if found is None:
-            return _refuse(ws, (404, "nothing is served at this path", ()))
+            refusal = 404, "nothing is served at this path", ()
+            if service_of(ws).suggest is None or not handshake.wants_websocket:
+                return _refuse(ws, refusal)
+            return _refuse(ws, refusal, None, "%s", (service_of(ws).suggest(ws.path),))
     ws.route, ws.path_params = found
     refusal = handshake.refuse_upgrade(ws.route.origins)
     if refusal is not None:
-        return _refuse(ws, refusal, "origins")
+        return _refuse_upgrade(ws, handshake, refusal)
     if ws.phase != PHASE_HANDSHAKE:
         return 0
     limit = limits_place(ws)
@@ -59,17 +70,20 @@ cdef int _decide(WebSocket ws, Handshake handshake) except -1:
         return _accept(ws, None)
     request = _request(ws, handshake)
     if ws.route.keep_request:
-        ws.request = request
+        ws.kept_request = request
     if ws.route.upgrade is None:
+        request._decide()
         return _accept(ws, None)
     return _ask(ws, ws.route.upgrade, request)
 
 
 cdef int _answer_http(WebSocket ws, Handshake handshake, found) except -1:
+    if handshake.method == b"OPTIONS":
+        return _answer(ws, OPTIONS_ANSWER)
     if handshake.method != b"GET" and handshake.method != b"HEAD":
-        return _refuse(ws, (405, "only GET and HEAD are answered here", (("Allow", "GET, HEAD"),)))
-    ws.data, ws.path_params = found         # the callback, for the log
-    return _ask(ws, ws.data, _request(ws, handshake))
+        return _refuse(ws, (405, "only GET, HEAD and OPTIONS are answered here", (("Allow", ALLOWED),)))
+    ws.data, ws.path_params = found         # the path of the route and the callback, for the log
+    return _ask(ws, ws.data[1], _request(ws, handshake))
 
 
 cdef object _request(WebSocket ws, Handshake handshake):
@@ -85,10 +99,14 @@ cdef int _ask(WebSocket ws, callback, request) except -1:
     cdef Asides asides = None
     cdef bint awaits = False
     failure = None
+    ws.handshake.request = request
     callback_timed(ws, CALLBACK_UPGRADE)
     try:
         verdict = callback(request)
         awaits = is_coroutine(verdict)
+        if not awaits and not (verdict is None or isinstance(verdict, (Accept, Response))) and isawaitable(verdict):
+            verdict = awaited(verdict)
+            awaits = True
         if awaits:
             asides = ws.aside()
     except (Exception, CancelledError) as error:
@@ -103,7 +121,10 @@ cdef int _ask(WebSocket ws, callback, request) except -1:
         verdict.close()
         return 0
     asides.busy = asides.stepping = True
-    ws.phase = PHASE_DECIDING               # not enter(): handshake_timeout counts from accept
+    if ws.route is None:
+        ws.enter(PHASE_DECIDING)            # http_timeout counts from here
+    else:
+        ws.phase = PHASE_DECIDING           # not enter(): handshake_timeout counts from accept
     if ws.has_place:
         ws.crowd.settle(ws, True)         # it has done its part; now it is the application that takes its time
     try:
@@ -129,10 +150,11 @@ cdef int _ask(WebSocket ws, callback, request) except -1:
 
 cdef int opening_decided(WebSocket ws, verdict, error) except -1:
     """An async upgrade or http callback has ended."""
-    ws.asides = None
     if ws.phase != PHASE_DECIDING:          # the peer left meanwhile, or the time was up
-        ws.crowd.unlink(ws)
-        return 0
+        ws.asides.busy = False
+        ws.asides.task = None
+        return ws.crowd.unlink(ws) if ws.phase == PHASE_GONE else 0
+    ws.asides = None
     ws.phase = PHASE_HANDSHAKE
     try:
         if error is None:
@@ -147,34 +169,74 @@ cdef int opening_decided(WebSocket ws, verdict, error) except -1:
     return 0
 
 
+cdef int opening_overdue(WebSocket ws) except -1:
+    """The time for the request is up, or that of the application, of which the peer is told by a 503."""
+    cdef Handshake handshake = ws.handshake
+    cdef str cause = "http_timeout" if ws.phase == PHASE_DECIDING and ws.route is None else "handshake_timeout"
+    if ws.phase != PHASE_DECIDING:
+        return ending_cut(ws, cause)
+    ws.mark()
+    if ws.phase != PHASE_DECIDING or not _turn_away(ws, (503, "the application did not answer in time", ()), cause):
+        return 0
+    ws.asides.cancel_due = True
+    return ws.crowd.log_later(
+        "overdue", f"refused %s: 503, the {callback_form(ws, CALLBACK_UPGRADE)} has not ended within {cause}; path %.200a",
+        (ws.remote_address, ws.path), None)
+
+
 cdef int _broke_opening(WebSocket ws, error) except -1:
     """An exception, or an answer that cannot be encoded: 500."""
+    cdef Handshake handshake = ws.handshake
     if ws.phase != PHASE_HANDSHAKE:
         raise error
-    _refuse(ws, (500, "internal error", ()))
+    _turn_away(ws, (500, "internal error", ()), "error")
+    if handshake.request is None:
+        return ws.crowd.write_later("raised", ("exception in judging a request; path %.200a", ws.path), error)
     return callback_log(ws, CALLBACK_UPGRADE, "is answered", 500, error)
 
 
 cdef int _carry_out(WebSocket ws, verdict) except -1:
     cdef bytes answer
+    cdef Handshake handshake = ws.handshake
+    made = handshake.request._decide()
     if isinstance(verdict, Response):
         answer = verdict.encode(ws.handshake.method == b"HEAD")
         if answer is None:                  # for Cython that is bytes, too
             raise TypeError("encode() of a fastws.Response must return bytes, not None")
+        if ws.route is None:
+            return _answer(ws, answer)
         will_write(ws)
         if ws.phase != PHASE_HANDSHAKE:
             return 0
-        if ws.route is None:
-            (<Service>ws.crowd).answered += 1
-        else:
-            opening_failed(ws, "by_app")
-        return _respond(ws, answer)
-    if ws.route is not None and (verdict is None or isinstance(verdict, Accept)):
+        opening_failed(ws, "by_app")
+        _respond(ws, answer)
+        return ws.crowd.log_later(
+            "by_app", f"refused %s: %s by the {callback_form(ws, CALLBACK_UPGRADE)}; path %.200a",
+            (ws.remote_address, verdict.status, ws.path), None)
+    if ws.route is not None and (isinstance(verdict, Accept) or verdict is None and made is None):
         return _accept(ws, verdict)
-    _refuse(ws, (500, "internal error", ()))
-    wanted = "a fastws.Response" if ws.route is None else "request.accept(), request.reject() or None"
-    form = f"the {callback_form(ws, CALLBACK_UPGRADE)} must return {wanted}, not %.200r"
+    _turn_away(ws, (500, "internal error", ()), "error")
+    form = f"the {callback_form(ws, CALLBACK_UPGRADE)} "
+    if ws.route is not None and verdict is None:
+        verb = "accept" if isinstance(made, Accept) else "reject"
+        form += f"called request.{verb}() and did not return it: write `return request.{verb}(...)`"
+        return ws.crowd.log_later(None, form, (), None)
+    if ws.route is not None:
+        form += "must return request.accept(), request.reject() or None, not %.200r"
+    elif isinstance(verdict, (dict, list)):
+        form += "must return a fastws.Response, not %.200r: write `return fastws.Response.json(...)`"
+    else:
+        form += "must return a fastws.Response, not %.200r: write `return fastws.Response(200, ...)`"
     return ws.crowd.log_later(None, form, (verdict,), None)
+
+
+cdef int _answer(WebSocket ws, bytes answer) except -1:
+    """The answer to a plain request."""
+    will_write(ws)
+    if ws.phase != PHASE_HANDSHAKE:
+        return 0
+    (<Service>ws.crowd).answered += 1
+    return _respond(ws, answer)
 
 
 cdef int _accept(WebSocket ws, accept) except -1:
@@ -213,23 +275,47 @@ cdef int opening_failed(WebSocket ws, str cause) except -1:
     return 0
 
 
-cdef int _refuse(WebSocket ws, tuple refusal, str cause_of_403_503=None) except -1:
-    """Refuses with (status, text, headers)."""
-    cdef bytes answer
+cdef int _refuse_upgrade(WebSocket ws, Handshake handshake, tuple refusal) except -1:
+    """With advice in the log for those mistakes that are the operator's more often than the peer's."""
+    if refusal[0] == 505:
+        return _refuse(ws, refusal, None, "; a proxy in front of it may have to be set to HTTP/1.1")
+    if refusal[0] == 426 and not handshake.wants_websocket:
+        return _refuse(ws, refusal, None, "; this has no Upgrade header, which a proxy in front of it must pass on")
+    if refusal[0] != 403 or handshake.origins != 1:
+        return _refuse(ws, refusal, "origins")
+    origin = handshake.origin.decode("latin-1")
+    advice = "; Origin %.200a, Host %.200a: if that page is yours, allow it with origins=[%.200a]"
+    if origin == "null":
+        advice = "; Origin %.200a, Host %.200a: a page out of a file has that Origin; open it over HTTP, or allow [%.200a]"
+    return _refuse(ws, refusal, "origins", advice, (origin, handshake.host_text(), origin))
+
+
+cdef int _refuse(WebSocket ws, tuple refusal, str cause_of_403_503=None, str advice="", tuple values=()) except -1:
+    """Refuses with (status, text, headers). advice, values: how the line of the log ends. What a peer has sent stands
+    there in ASCII, escaped and cut short."""
     status, text, _ = refusal
     cause = {
         400: "malformed", 404: "not_found", 405: "method", 414: "max_request_line", 426: "version",
-        431: "max_header_size", 500: "error", 505: "http_version",
+        431: "max_header_size", 505: "http_version",
     }.get(status, cause_of_403_503)
-    answer = error_response(*refusal).encode(ws.handshake.method == b"HEAD")
-    will_write(ws)
-    if ws.phase != PHASE_HANDSHAKE:
+    if not _turn_away(ws, refusal, cause):
         return 0
+    if ws.path is not None:
+        advice = "; path %.200a" + advice
+        values = (ws.path, *values)
+    return ws.crowd.log_later(cause, "refused %s: %d, %s" + advice, (ws.remote_address, status, text, *values), None)
+
+
+cdef bint _turn_away(WebSocket ws, tuple refusal, str cause) except -1:
+    """Answers with (status, text, headers), unless its end comes first."""
+    cdef uint8_t phase = ws.phase
+    cdef bytes answer = error_response(*refusal).encode(ws.handshake.method == b"HEAD")
+    will_write(ws)
+    if ws.phase != phase or not phase_is_opening(phase):
+        return False
     opening_failed(ws, cause)
     _respond(ws, answer)
-    if cause == "error":                    # which is logged with its traceback
-        return 0
-    return ws.crowd.log_later(cause, "refused %s: %d, %s", (ws.remote_address, status, text), None)
+    return True
 
 
 cdef int _respond(WebSocket ws, bytes answer) except -1:

@@ -6,18 +6,20 @@ cdef tuple CALLBACK_NAMES = ("", "upgrade", "open", "message", "drain", "ping", 
 
 cdef str callback_title(str name, str path, callback):
     """What the log calls a callback, as a part of a form: its name, its route, where it is defined, and the handler's
-    class if that inherits it. path: None for an http callback."""
+    class if that inherits it."""
     cdef str where
-    while isinstance(callback, partial):
-        callback = callback.func
-    owner = getattr(callback, "__self__", None)
-    named = callback if hasattr(callback, "__qualname__") else type(callback)      # of a callable object
-    where = f"{named.__module__}.{named.__qualname__}"
-    if owner is not None and not isinstance(owner, (type, ModuleType)):
-        if type(owner).__qualname__ != named.__qualname__.rpartition(".")[0]:
-            where = f"{where}, inherited by {type(owner).__qualname__}"
-    title = f"{name} callback ({where})" if path is None else f'{name} callback of "{path}" ({where})'
-    return title.replace("%", "%%")
+    try:
+        while isinstance(callback, partial):
+            callback = callback.func
+        owner = getattr(callback, "__self__", None)
+        named = callback if hasattr(callback, "__qualname__") else type(callback)      # of a callable object
+        where = f"{named.__module__}.{named.__qualname__}"
+        if owner is not None and not isinstance(owner, (type, ModuleType)):
+            if type(owner).__qualname__ != named.__qualname__.rpartition(".")[0]:
+                where = f"{where}, of {type(owner).__qualname__}"
+    except Exception:                       # its attributes may be code, too
+        where = type(callback).__qualname__
+    return f'{name} callback of "{path}" ({where})'.replace("%", "%%")
 
 
 @cython.final

@@ -4,8 +4,9 @@
 cdef class Service:
     """What the connections of a server are for.
 
-    options: the App's fastws.Options; find_websocket, find_http: path to look up -> (Route or http callback, path
-    parameters), or None; max_connections: as many as there is room for; user_timeout: seconds, 0 where the kernel does
+    options: the App's fastws.Options; find_websocket, find_http: path to look up -> (a Route, or the path and the
+    callback of an http route; path parameters), or None; suggest: path -> how the line of the log about a path without
+    a WebSocket route ends; None for no suggestion; max_connections: as many as there is room for; user_timeout: seconds, 0 where the kernel does
     not tell what a peer has acknowledged.
     """
 
@@ -19,7 +20,7 @@ cdef class Service:
 
     def __init__(
         self, options not None, *, Hub hub not None, find_websocket, find_http, Py_ssize_t max_connections,
-        double user_timeout,
+        double user_timeout, suggest=None,
     ):
         self.hub = hub
         self.max_connections = max_connections
@@ -27,8 +28,10 @@ cdef class Service:
         self.head_limits = HeadLimits(options.max_header_size, options.max_request_line, options.max_headers)
         self.find_websocket = find_websocket
         self.find_http = find_http
+        self.suggest = suggest
         self.allowed_hosts = options.allowed_hosts
         self.handshake_timeout = milliseconds(options.handshake_timeout)
+        self.http_timeout = milliseconds(options.http_timeout)
         self.quarter_user_timeout = milliseconds(user_timeout / 4)
         self.close_timeout = milliseconds(options.close_timeout)
 

@@ -300,17 +300,14 @@ cdef class WebSocket(Socket):
 
     def _callback_ended(self, result, error):
         try:
-            if self.asides is not None and self.asides.busy and self.phase != PHASE_DECIDING:
+            if self.asides is not None and self.asides.busy and self.id:
                 callback_ended(self, error)
         except BaseException as failure:
             self.reactor.failed(self, failure)
 
     def _upgrade_ended(self, verdict, error):
         try:
-            if (
-                self.asides is not None and self.asides.busy
-                and (self.phase == PHASE_DECIDING or self.phase == PHASE_GONE)
-            ):
+            if self.asides is not None and self.asides.busy and not self.id:    # it never was open
                 opening_decided(self, verdict, error)
         except BaseException as failure:
             self.reactor.failed(self, failure)
@@ -348,6 +345,15 @@ cdef class WebSocket(Socket):
         if self.phase == PHASE_OPEN:
             return READY_STATE[1]
         return READY_STATE[2] if self.phase == PHASE_CLOSING else READY_STATE[3]
+
+    @property
+    def request(self):
+        """The request of the upgrade, on a route with `keep_request=True`. AttributeError on any other."""
+        if self.kept_request is None:
+            raise AttributeError(
+                "the request is not kept: give the route keep_request=True, or have `upgrade` take from it what is needed"
+            )
+        return self.kept_request
 
     @property
     def extensions(self):

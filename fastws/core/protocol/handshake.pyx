@@ -130,24 +130,34 @@ cdef class Handshake:
 
     cpdef refuse_request(self, allowed_hosts):
         """Rules for every request, upgrade or not."""
-        if self.version != b"1.1":
+        if self.version != b"1.1" and self.version != b"1.0":
             return 505, "this server speaks HTTP/1.1", ()
-        if self.hosts != 1:
+        if self.hosts > 1 or not self.hosts and self.version == b"1.1":     # RFC 9112 section 3.2: in 1.0 it may lack
             return 400, "exactly one Host header is needed", ()
-        if not (_is_plain_name(self.host) or is_host(self.host)):
+        if self.hosts and not (_is_plain_name(self.host) or is_host(self.host)):
             return 400, "the Host header is malformed", ()
-        if PyBytes_AS_STRING(self.target)[0] != SLASH:
+        if PyBytes_AS_STRING(self.target)[0] != SLASH and not self.asks_for_options():
             self.host = target_host(self.target)        # RFC 9112 section 3.2.2: it counts, and Host does not
             if self.host is None:
                 return 400, "the request target is malformed", ()
         if self.bad_length:
             return 400, "Content-Length is not a number", ()
-        if allowed_hosts is not None and not host_allowed(self.host.decode("latin-1"), allowed_hosts):
+        if allowed_hosts is not None and not host_allowed(self.host_text(), allowed_hosts):
             return 403, "this Host is not served here", ()
         return None
 
+    cdef str host_text(self):
+        """The host that counts; "" where HTTP/1.0 has named none."""
+        return "" if self.host is None else self.host.decode("latin-1")
+
+    cdef bint asks_for_options(self) except -1:
+        """Asks what the server as a whole can do (RFC 9110 section 9.3.7)."""
+        return self.method == b"OPTIONS" and self.target == b"*"
+
     cpdef refuse_upgrade(self, origins):
         """RFC 6455 section 4.2.1, item by item; then the origin check of section 10.2."""
+        if self.version != b"1.1":
+            return 505, "a WebSocket handshake is HTTP/1.1", ()
         if self.method != b"GET":
             return 405, "a WebSocket handshake is a GET", (("Allow", "GET"),)
         if self.has_body:
@@ -164,9 +174,7 @@ cdef class Handshake:
             return 400, "exactly one Sec-WebSocket-Key of 16 bytes in base64 is needed", ()
         if self.origins > 1:
             return 403, "more than one Origin", ()
-        if self.origin is not None and not origin_allowed(
-            self.origin.decode("latin-1"), self.host.decode("latin-1"), origins
-        ):
+        if self.origin is not None and not origin_allowed(self.origin.decode("latin-1"), self.host_text(), origins):
             return 403, "this Origin is not allowed", ()
         if self.protocols is not None and not _are_tokens(self.protocols):
             return 400, "Sec-WebSocket-Protocol is not a list of tokens", ()

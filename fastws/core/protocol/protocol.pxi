@@ -243,10 +243,13 @@ cdef class Handshake:           # one request head: collected, parsed by httptoo
     cdef readonly bytes host, origin, key, protocols, extensions, sec_version
     cdef int hosts, origins, keys, versions
     cdef bint wants_websocket, connection_upgrade, has_body, bad_length
+    cdef object request         # the application's, once it is to decide
 
     cdef HeadState scan(self, const uint8_t *data, size_t n) noexcept
     cdef bint parse(self, bytes head) except -1
     cdef int _pick(self, bytes name, bytes value) except -1
     cpdef refuse_request(self, allowed_hosts)
+    cdef str host_text(self)
+    cdef bint asks_for_options(self) except -1
     cpdef refuse_upgrade(self, origins)
     cpdef bytes response(self, accept, bytes extensions=*)

@@ -28,7 +28,8 @@ def test_attributes(serve: Serving) -> None:
         assert repr(ws) == f"<fastws.WebSocket id={ws.id} path='/' OPEN>"
     ws = sockets[0]
     assert (ws.path, ws.path_params, ws.query_string) == ("/", {}, "")
-    assert (ws.subprotocol, ws.request, ws.data) == (None, None, None)
+    assert (ws.subprotocol, ws.data) == (None, None)
+    assert not hasattr(ws, "request")
     assert (ws.buffered_amount, ws.is_text) == (0, False)
     with pytest.raises(TypeError):
         ws.path_params["a"] = "b"

@@ -85,7 +85,7 @@ class Callable_:
         (Stumbling, "Stumbling.message", "message"),
         (StumblingLater, "StumblingLater.message", "message"),
         (StumblingAtOnce, "StumblingAtOnce.message", "message"),
-        (Inherits, "Stumbling.message, inherited by Inherits", "message"),
+        (Inherits, "Stumbling.message, of Inherits", "message"),
         (stumble, "stumble", "stumble"),
         (Callable_(), "Callable_", "__call__"),
     ],
@@ -360,7 +360,7 @@ def test_waiting_disturbs_no_other_deadline(serve: Serving, lines: Lines) -> Non
 
 def test_the_timer_comes_for_it(serve: Serving, lines: Lines, monkeypatch: pytest.MonkeyPatch) -> None:
     """With the clock as it is: the sweep is planned, though no other deadline is on. It takes the five seconds."""
-    off = {"ping_interval": 0, "message_timeout": 0, "send_timeout": 0, "tcp_user_timeout": 0}
+    off = {"ping_interval": 0, "message_timeout": 0, "send_timeout": 0, "tcp_user_timeout": 0, "close_timeout": 0.5}
     handler = Waits()
     server = serve(make_app(handler, **off))
     client = RawClient.open(server.port)
@@ -420,7 +420,7 @@ def test_an_http_callback_that_holds_the_loop(serve: Serving, lines: Lines) -> N
     assert client.recv_http().status == 200
     eventually(lambda: lines.warnings)
     assert lines.warnings[0].startswith(
-        f"the http callback ({HERE}.test_an_http_callback_that_holds_the_loop.<locals>.slow)"
+        f'the http callback of "/slow" ({HERE}.test_an_http_callback_that_holds_the_loop.<locals>.slow)'
     )
     assert "has held the event loop for 3.0 s" in lines.warnings[0]
 

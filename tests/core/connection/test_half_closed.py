@@ -138,7 +138,7 @@ def test_http_answers_that_nobody_takes(serve: Serving) -> None:
 @pytest.mark.parametrize("end", ["timeout", "reset", "stop"])
 def test_http_that_is_not_answered(serve: Serving, end: str) -> None:
     asked = Asked()
-    server, client = asking(serve, asked, handshake_timeout=2 * LIMIT if end == "timeout" else 60)
+    server, client = asking(serve, asked, http_timeout=2 * LIMIT if end == "timeout" else 60)
     if end == "reset":
         client.reset()
     elif end == "stop":
@@ -148,7 +148,9 @@ def test_http_that_is_not_answered(serve: Serving, end: str) -> None:
         assert asked.events == ["begins"]
         server.advance(0.001)
     eventually(lambda: asked.events == ["begins", "cancelled"])
-    cause = {"timeout": "handshake_timeout", "reset": "left", "stop": "stopping"}[end]
+    if end == "timeout":
+        client.expect_reject(503)
+    cause = {"timeout": "http_timeout", "reset": "left", "stop": "stopping"}[end]
     assert server.app.stats()["refused"][cause] == 1
 
 

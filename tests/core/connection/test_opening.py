@@ -20,7 +20,7 @@ def test_what_is_decided_is_there_in_open(serve: Serving) -> None:
             return request.accept(subprotocol="b", data={"user": 7})
 
         def open(self, ws: Any) -> None:
-            seen.append((ws.path, ws.path_params["room"], ws.query_string, ws.subprotocol, ws.data, ws.request))
+            seen.append((ws.path, ws.path_params["room"], ws.query_string, ws.subprotocol, ws.data))
             ws.send("welcome")
             ws.data = "mine"
 
@@ -34,7 +34,7 @@ def test_what_is_decided_is_there_in_open(serve: Serving) -> None:
     client.send_raw(wire + build(TEXT, b"hello"))
     assert client.expect_101().headers["sec-websocket-protocol"] == "b"
     assert (client.recv(), client.recv()) == ("welcome", "hello mine")
-    assert seen == [("/rooms/blue", "blue", "x=1"), ("/rooms/blue", "blue", "x=1", "b", {"user": 7}, None)]
+    assert seen == [("/rooms/blue", "blue", "x=1"), ("/rooms/blue", "blue", "x=1", "b", {"user": 7})]
 
 
 def test_ids_count_up(serve: Serving) -> None:

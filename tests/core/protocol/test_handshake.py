@@ -259,9 +259,48 @@ def test_subprotocols_that_are_tokens(value: str) -> None:
     assert asked(("Sec-WebSocket-Protocol", value)) is None
 
 
+def plain(line: bytes, *headers: bytes, allowed_hosts: Any = None) -> Any:
+    """The verdict on a request that is no upgrade."""
+    state, handshake = head(b"\r\n".join([line, *headers, b"", b""]))
+    refusal = handshake.refuse_request(allowed_hosts) if state == "done" else (state,)
+    return refusal and refusal[0]
+
+
+def test_plain_requests_of_http_1_0() -> None:
+    """RFC 9112 section 3.2 asks for a Host since 1.1; one that is there is judged all the same."""
+    assert plain(b"GET / HTTP/1.0") is None
+    assert plain(b"GET / HTTP/1.1") == 400
+    assert plain(b"GET / HTTP/1.0", b"Host: a") is None
+    assert plain(b"GET / HTTP/1.0", b"Host: a", b"Host: a") == 400
+    assert plain(b"GET / HTTP/1.0", b"Host: a b") == 400
+    assert plain(b"GET / HTTP/1.0", b"Host:") == 400
+    assert plain(b"GET http://a/ HTTP/1.0") is None
+    assert plain(b"GET a HTTP/1.0") == 400
+    assert plain(b"GET / HTTP/0.9") == plain(b"GET / HTTP/2.0", b"Host: a") == 505
+
+
+def test_allowed_hosts_need_a_host() -> None:
+    assert plain(b"GET / HTTP/1.0", allowed_hosts=["a"]) == 403
+    assert plain(b"GET / HTTP/1.0", b"Host: b", allowed_hosts=["a"]) == 403
+    assert plain(b"GET / HTTP/1.0", b"Host: a", allowed_hosts=["a"]) is None
+    assert plain(b"GET http://a/ HTTP/1.0", allowed_hosts=["a"]) is None
+    assert plain(b"OPTIONS * HTTP/1.0", allowed_hosts=["a"]) == 403
+    assert plain(b"GET / HTTP/1.0", allowed_hosts=["*"]) is None
+
+
+def test_the_asterisk_is_for_options() -> None:
+    """RFC 9112 section 3.2.4."""
+    assert plain(b"OPTIONS * HTTP/1.1", b"Host: a") is None
+    assert plain(b"OPTIONS * HTTP/1.0") is None
+    assert plain(b"GET * HTTP/1.1", b"Host: a") == 400
+    assert plain(b"OPTIONS ** HTTP/1.1", b"Host: a") == 400
+
+
 def test_the_order_of_the_verdicts() -> None:
     """What is wrong with any request comes before what is wrong with a handshake; the first thing is told."""
+    assert verdict(request_bytes(version="HTTP/2.0", host=None, key=None)) == 505
     assert verdict(request_bytes(version="HTTP/1.0", host=None, key=None)) == 505
+    assert verdict(request_bytes(version="HTTP/1.0", host="a b")) == 400
     assert verdict(request_bytes(host=None, method="POST")) == 400
     assert verdict(request_bytes(method="POST", key=None)) == 405
     assert verdict(request_bytes(key=None, without=("upgrade", "connection"))) == 426
