@@ -6,6 +6,7 @@ import asyncio
 import collections
 import functools
 import gc
+import logging
 import os
 import sys
 from collections.abc import Awaitable, Callable, Generator, Iterator
@@ -35,6 +36,9 @@ def no_object_left(request: pytest.FixtureRequest) -> Iterator[None]:
     """Objects that can be in a cycle are all known to Python, which is why no leak detector takes them for lost."""
     before = of_extensions()
     yield
+    for one in gc.get_objects():
+        if isinstance(one, logging.LogRecord):
+            one.exc_info = one.args = None  # pytest keeps the last test's, and a traceback holds its connection
     gc.collect()
     left = of_extensions() - before
     assert request.session.testsfailed or not left, f"never freed: {left}"
