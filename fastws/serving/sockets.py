@@ -192,6 +192,10 @@ def _remove_stale(path: str) -> None:
     os.unlink(path)
 
 
+#: With port 0: how many ports are tried that have to be free on all addresses.
+_ATTEMPTS = 10
+
+
 async def open_sockets(host: str | None, port: int, *, backlog: int, reuse_port: bool) -> list[socket.socket]:
     """Listening sockets on all addresses of a host; OSError, with the address in it, where one cannot be had."""
     judge_address(host, port)
@@ -202,11 +206,22 @@ async def open_sockets(host: str | None, port: int, *, backlog: int, reuse_port:
     except (socket.gaierror, UnicodeError) as error:  # the latter for a name that cannot be one, too long say
         reason = error.strerror if isinstance(error, socket.gaierror) else error
         raise OSError(errno.EADDRNOTAVAIL, f"cannot listen on {host} port {port}: {reason}") from None
+    addresses = list(dict.fromkeys((entry[0], entry[4]) for entry in found))
+    for _ in range(_ATTEMPTS):
+        try:
+            return _open_all(addresses, port, backlog, reuse_port)
+        except OSError as error:
+            if port or error.errno != errno.EADDRINUSE:
+                raise
+    return _open_all(addresses, port, backlog, reuse_port)
+
+
+def _open_all(addresses: list[tuple[int, Any]], port: int, backlog: int, reuse_port: bool) -> list[socket.socket]:
     sockets: list[socket.socket] = []
     absent: OSError | None = None
     try:
-        for family, address in dict.fromkeys((entry[0], entry[4]) for entry in found):
-            # With port 0 the second family gets the port that the first was given.
+        for family, address in addresses:
+            # With port 0 the second family gets the port that the first was given. Somebody may have it there.
             chosen = sockets[0].getsockname()[1] if sockets and port == 0 else address[1]
             try:
                 sockets.append(open_socket(family, (address[0], chosen, *address[2:]), backlog, reuse_port))

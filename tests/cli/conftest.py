@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 import sys
 from collections.abc import Callable
@@ -35,12 +36,15 @@ def command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Command:
     """main() as `python -m fastws ARGUMENTS` in tmp_path calls it, with these variables in the environment."""
 
     def command(*arguments: str, **variables: str) -> Ended:
+        log = logging.getLogger("fastws")
+        level = log.level
         with pytest.MonkeyPatch.context() as patch:
             patch.chdir(tmp_path)
             patch.setattr(sys, "path", sys.path.copy())
             for name, value in variables.items():
                 patch.setenv(name, value)
             returncode = main(arguments)
+        log.setLevel(level)  # which --log-level has set
         for name, module in list(sys.modules.items()):
             if str(getattr(module, "__file__", None)).startswith(str(tmp_path)):
                 del sys.modules[name]

@@ -171,6 +171,29 @@ def test_all_addresses_of_a_host(run: Any, host: str | None) -> None:
     run(main)
 
 
+def test_a_port_that_is_free_on_one_address_alone(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With port 0 the kernel finds one for the first address; at the second another program has it."""
+    taken: list[socket.socket] = []
+    open_socket = sockets.open_socket
+
+    def raced(family: int, address: Any, *arguments: Any) -> socket.socket:
+        if address[1] and len(taken) < 3:
+            taken.append(open_socket(family, address, *arguments))
+        return open_socket(family, address, *arguments)
+
+    monkeypatch.setattr(sockets, "open_socket", raced)
+
+    async def main() -> None:
+        async with await echo_app().start(None, 0) as server:
+            assert len(taken) == 3
+            assert server.port not in [one.getsockname()[1] for one in taken]
+            assert len(server.urls) == 2
+        for one in taken:
+            one.close()
+
+    run(main)
+
+
 class Resolving(asyncio.SelectorEventLoop):
     """Knows a name with two addresses, of which the first is not of this machine."""
 
