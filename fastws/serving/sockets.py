@@ -9,7 +9,7 @@ import socket
 import stat
 import time
 import weakref
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any
 
@@ -216,7 +216,7 @@ async def open_sockets(host: str | None, port: int, *, backlog: int, reuse_port:
     return _open_all(addresses, port, backlog, reuse_port)
 
 
-def _open_all(addresses: list[tuple[int, Any]], port: int, backlog: int, reuse_port: bool) -> list[socket.socket]:
+def _open_all(addresses: Sequence[tuple[int, Any]], port: int, backlog: int, reuse_port: bool) -> list[socket.socket]:
     sockets: list[socket.socket] = []
     absent: OSError | None = None
     try:
