@@ -317,7 +317,7 @@ def test_a_callback_behind_which_others_wait(serve: Serving, lines: Lines) -> No
     assert lines.warnings == [
         f'the message callback of "/" ({HERE}.Waits.message), called for connection 1 of {peer}, has run for 5 s while '
         "3 messages and 1 other callbacks wait behind it: callbacks of one connection run one at a time, so hand what "
-        'takes long to a task; see "A coroutine per connection" in the README of fastws'
+        'takes long to a task; see "A coroutine per connection" in docs/callbacks.md of fastws'
     ]
     for _ in range(10):
         server.advance(5)
