@@ -1,4 +1,4 @@
-"""What a reader would copy from the README and its pages runs, and what the tables of docs/migrating.md name is there."""
+"""What a reader would copy from README.md and docs/ runs, and what the tables of docs/migrating.md name is there."""
 
 from __future__ import annotations
 

@@ -145,7 +145,7 @@ def test_what_raises_after_its_own_close(serve: Serving, lines: Lines) -> None:
     assert lines.records[0].getMessage().endswith(" was already closed with 4000")
 
 
-def test_one_function_for_all_callbacks_is_told_apart(serve: Serving, lines: Lines) -> None:
+def test_lines_tell_callbacks_apart_that_are_one_function(serve: Serving, lines: Lines) -> None:
     def one(ws: Any, *arguments: Any) -> None:
         raise ValueError(arguments)
 
@@ -185,7 +185,7 @@ def test_an_upgrade_that_raises(serve: Serving, lines: Lines) -> None:
     assert traceback.extract_tb(exc_info[2])[0].filename == __file__
 
 
-def test_nothing_of_the_peer_s_is_written_raw(serve: Serving, lines: Lines) -> None:
+def test_what_a_peer_has_sent_is_escaped(serve: Serving, lines: Lines) -> None:
     """Nor at length (CWE-117)."""
 
     class Handler:
@@ -256,7 +256,7 @@ def test_what_was_raised_is_freed(serve: Serving, lines: Lines) -> None:
         gc.enable()
 
 
-def test_a_callback_that_somebody_cancels(serve: Serving, lines: Lines) -> None:
+def test_a_callback_that_is_cancelled_while_the_connection_is_open(serve: Serving, lines: Lines) -> None:
     """The connection was open: it is closed for it, and not without a word."""
     tasks: list[Any] = []
 
