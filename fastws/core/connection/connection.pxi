@@ -183,7 +183,7 @@ cdef class WebSocket(Socket):
     cdef public object data
     cdef readonly str path, query_string, subprotocol
     cdef readonly object path_params
-    cdef object kept_request    # None unless the route keeps it
+    cdef object kept_request    # until the request is answered; then None unless the route keeps it
     # receive
     cdef Py_ssize_t read_frames(self, uint8_t *data, size_t n) except -1
     cdef int handle(self, EventKind kind, Event *event) except -1

@@ -68,13 +68,11 @@ cdef int _decide(WebSocket ws, Handshake handshake) except -1:
         return _refuse(ws, (503, text, (("Retry-After", RETRY_AFTER),)), limit)
     if ws.route.upgrade is None and not ws.route.keep_request:
         return _accept(ws, None)
-    request = _request(ws, handshake)
-    if ws.route.keep_request:
-        ws.kept_request = request
+    ws.kept_request = _request(ws, handshake)
     if ws.route.upgrade is None:
-        request._decide()
+        ws.kept_request._decide()
         return _accept(ws, None)
-    return _ask(ws, ws.route.upgrade, request)
+    return _ask(ws, ws.route.upgrade)
 
 
 cdef int _answer_http(WebSocket ws, Handshake handshake, found) except -1:
@@ -83,7 +81,8 @@ cdef int _answer_http(WebSocket ws, Handshake handshake, found) except -1:
     if handshake.method != b"GET" and handshake.method != b"HEAD":
         return _refuse(ws, (405, "only GET, HEAD and OPTIONS are answered here", (("Allow", ALLOWED),)))
     ws.data, ws.path_params = found         # the path of the route and the callback, for the log
-    return _ask(ws, ws.data[1], _request(ws, handshake))
+    ws.kept_request = _request(ws, handshake)
+    return _ask(ws, ws.data[1])
 
 
 cdef object _request(WebSocket ws, Handshake handshake):
@@ -94,15 +93,14 @@ cdef object _request(WebSocket ws, Handshake handshake):
     )
 
 
-cdef int _ask(WebSocket ws, callback, request) except -1:
+cdef int _ask(WebSocket ws, callback) except -1:
     """Has the application decide; an async callback may take its time, while the peer's further bytes wait."""
     cdef Asides asides = None
     cdef bint awaits = False
     failure = None
-    ws.handshake.request = request
     callback_timed(ws, CALLBACK_UPGRADE)
     try:
-        verdict = callback(request)
+        verdict = callback(ws.kept_request)
         awaits = is_coroutine(verdict)
         if not awaits and not (verdict is None or isinstance(verdict, (Accept, Response))) and isawaitable(verdict):
             verdict = awaited(verdict)
@@ -185,19 +183,18 @@ cdef int opening_overdue(WebSocket ws) except -1:
 
 cdef int _broke_opening(WebSocket ws, error) except -1:
     """An exception, or an answer that cannot be encoded: 500."""
-    cdef Handshake handshake = ws.handshake
+    cdef bint was_asked = ws.kept_request is not None and (ws.route is None or ws.route.upgrade is not None)
     if ws.phase != PHASE_HANDSHAKE:
         raise error
     _turn_away(ws, (500, "internal error", ()), "error")
-    if handshake.request is None:
+    if not was_asked:
         return ws.crowd.log_later("raised", ("exception in judging a request; path %.200a", ws.path), error)
     return callback_log(ws, CALLBACK_UPGRADE, "is answered", 500, error)
 
 
 cdef int _carry_out(WebSocket ws, verdict) except -1:
     cdef bytes answer
-    cdef Handshake handshake = ws.handshake
-    made = handshake.request._decide()
+    made = ws.kept_request._decide()
     if isinstance(verdict, Response):
         answer = verdict.encode(ws.handshake.method == b"HEAD")
         if answer is None:                  # for Cython that is bytes, too
@@ -253,6 +250,8 @@ cdef int _accept(WebSocket ws, accept) except -1:
         return 0
     ws.write(<const uint8_t *>PyBytes_AS_STRING(answer), <size_t>PyBytes_GET_SIZE(answer))
     ws.handshake = None
+    if not ws.route.keep_request:
+        ws.kept_request = None
     ws.subprotocol, ws.data = subprotocol, data
     compressing_begin(ws, deflation)
     (<Service>ws.crowd).next_id += 1
@@ -321,7 +320,7 @@ cdef bint _turn_away(WebSocket ws, tuple refusal, str cause) except -1:
 
 cdef int _respond(WebSocket ws, bytes answer) except -1:
     """Answers in plain HTTP and hangs up; whatever else the peer has sent or will send is thrown away."""
-    ws.handshake = None
+    ws.handshake = ws.kept_request = None
     ws.enter(PHASE_DOWN)
     ws.write_large(NULL, 0, <const uint8_t *>PyBytes_AS_STRING(answer), <size_t>PyBytes_GET_SIZE(answer), answer)
     return ws.hang_up()
