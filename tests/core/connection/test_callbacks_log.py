@@ -20,7 +20,7 @@ CALLBACKS = ("open", "message", "drain", "ping", "pong", "close")
 
 
 class Lines(logging.Handler):
-    """What `fastws` logs, as (level, text) and whole."""
+    """The records that `fastws` logs."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -186,7 +186,7 @@ def test_an_upgrade_that_raises(serve: Serving, lines: Lines) -> None:
 
 
 def test_what_a_peer_has_sent_is_escaped(serve: Serving, lines: Lines) -> None:
-    """Nor at length (CWE-117)."""
+    """And cut short (CWE-117)."""
 
     class Handler:
         def upgrade(self, request: Any) -> None:
