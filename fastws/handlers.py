@@ -40,6 +40,9 @@ _FOREIGN = {
     **dict.fromkeys(("disconnect", "disconnected", "closed", "connectionclosed", "connectionlost"), "close"),
 }
 
+#: Names that resemble a callback's less than this are helpers': difflib's default takes `usage` for `message`.
+_CLOSE = 0.8
+
 #: How far up the stack a guard looks for a callback.
 _FRAMES = 100
 #: How many attributes that are set a guard looks at. Then it leaves.
@@ -195,7 +198,7 @@ def _judge_names(handler: object, callbacks: Callbacks) -> None:
             continue
         plain = name.replace("_", "").lower()
         bare = plain.removeprefix("on").removeprefix("ws")
-        near = _FOREIGN.get(bare) or next(iter(get_close_matches(bare, CALLBACKS, 1, 0.8)), None)
+        near = _FOREIGN.get(bare) or next(iter(get_close_matches(bare, CALLBACKS, 1, _CLOSE)), None)
         if near is None or callbacks[near] is not None:
             continue
         found = inspect.getattr_static(handler, name, None)
