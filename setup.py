@@ -15,7 +15,7 @@ from setuptools.command.build_ext import build_ext
 from setuptools.command.egg_info import egg_info
 from setuptools.errors import CompileError, LinkError
 
-# At once: for its metadata pip would first build uvloop, which does not know Windows either, and be stopped there.
+# Before all else: pip would build uvloop before BuildExt runs, and uvloop fails on Windows with a message about itself.
 if sys.platform != "linux":
     sys.exit(
         f"fastws needs Linux, for its epoll, and this is {sys.platform}: use a container, WSL or a virtual machine"

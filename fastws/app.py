@@ -19,16 +19,16 @@ from fastws.options import LONGEST, AppOptions, Options, RouteOptions, judge_num
 from fastws.routing import Router, Suggestion
 from fastws.running import process
 from fastws.running.runner import Loop, run
-from fastws.serving.lifespan import Given, Lifespan, judged
+from fastws.serving.lifespan import Lifespan, LifespanFunction, maker_of
 from fastws.serving.logs import write
 from fastws.serving.server import CANCEL_TIMEOUT, STOP_TIMEOUT, Server
 from fastws.serving.sockets import (
     SocketFile,
     find_the_vanished,
-    given,
     judge_backlog,
     judge_permissions,
     judge_socket,
+    open_given,
     open_sockets,
     open_unix_socket,
     path_of,
@@ -58,12 +58,14 @@ class App:
     attribute. `python -X dev` does so, too.
     """
 
-    def __init__(self, *, lifespan: Given | None = None, debug: bool = False, **options: "Unpack[AppOptions]") -> None:
+    def __init__(
+        self, *, lifespan: LifespanFunction | None = None, debug: bool = False, **options: "Unpack[AppOptions]"
+    ) -> None:
         if not isinstance(debug, bool):
             raise TypeError(f"debug is True or False, got {debug!r}")
         self._debug = debug or sys.flags.dev_mode
         self.options = Options(**options)
-        self._lifespan = judged(lifespan)
+        self._lifespan = maker_of(lifespan)
         self._lifespans: dict[asyncio.AbstractEventLoop, Lifespan] = {}  # those that are not over
         self._websockets: Router[_speedups.Route] = Router()
         self._routes: list[tuple[str, Callbacks, RouteOptions]] = []  # with the options of their own
@@ -215,7 +217,7 @@ class App:
         if listen is None:
             pass
         elif sock is not None:
-            sockets = [given(sock, backlog)]
+            sockets = [open_given(sock, backlog)]
         elif path is not None:
             opened, socket_file = open_unix_socket(path, backlog, uds_permissions)
             sockets = [opened]
@@ -269,7 +271,7 @@ class App:
             if reuse_port:
                 what = "reuse_port: other processes may share port %d; topics, limits and stats are of this one alone"
                 write(log, logging.INFO, what, server.port)
-        except BaseException:  # a log handler's: nobody would have the server
+        except BaseException:  # a log handler's: the caller does not get the server
             await server.stop(0)
             raise
         return server

@@ -34,14 +34,18 @@ CALLBACKS = {
 }
 
 #: What other libraries call them, without "on", "ws" and underscores.
-_ELSEWHERE = {
+_FOREIGN = {
     **dict.fromkeys(("connect", "connected", "opened"), "open"),
     **dict.fromkeys(("receive", "received", "receivejson", "recv", "frame", "data", "datareceived"), "message"),
     **dict.fromkeys(("disconnect", "disconnected", "closed", "connectionclosed", "connectionlost"), "close"),
 }
 
-# A guard looks so many frames up, and at so many attributes that are set.
+#: Names that resemble a callback's less than this are helpers': difflib's default takes `usage` for `message`.
+_CLOSE = 0.8
+
+#: How far up the stack a guard looks for a callback.
 _FRAMES = 100
+#: How many attributes that are set a guard looks at. Then it leaves.
 _LOOKS = 1000
 
 _SIGNATURE: dict[str, Any] = {"follow_wrapped": False}
@@ -52,9 +56,8 @@ if sys.version_info >= (3, 14):
 
 
 class Handler:
-    """A base for handlers that are classes, which they need not have: with it, type checkers compare each callback with
-    what the server calls. All callbacks are optional, and `def` or `async def`; those that a class does not have itself
-    are never called.
+    """A base for handlers that are classes. They need none, but with it type checkers compare each callback with what
+    the server calls. All callbacks are optional, and `def` or `async def`; those of this base are never called.
 
     One instance serves all connections: what belongs to one of them is kept in `ws.data`."""
 
@@ -195,18 +198,18 @@ def _judge_names(handler: object, callbacks: Callbacks) -> None:
             continue
         plain = name.replace("_", "").lower()
         bare = plain.removeprefix("on").removeprefix("ws")
-        near = _ELSEWHERE.get(bare) or next(iter(get_close_matches(bare, CALLBACKS, 1, 0.8)), None)
+        near = _FOREIGN.get(bare) or next(iter(get_close_matches(bare, CALLBACKS, 1, _CLOSE)), None)
         if near is None or callbacks[near] is not None:
             continue
         found = inspect.getattr_static(handler, name, None)
         if inspect.isclass(found) or not (callable(found) or isinstance(found, classmethod)):
             continue
-        told = f"{name} of {_name(type(handler))} is never called: did you mean {near}?"
+        mistake = f"{name} of {_name(type(handler))} is never called: did you mean {near}?"
         if plain == f"on{near}" or all(one is None for one in callbacks.values()):
-            raise TypeError(f"{_where(found)}{told} The callbacks are {', '.join(CALLBACKS)}")
+            raise TypeError(f"{_where(found)}{mistake} The callbacks are {', '.join(CALLBACKS)}")
         code = _code(found)
         warnings.warn_explicit(
-            f"{told} For a helper take a name that is not so near, _{name} say",
+            f"{mistake} For a helper take a name that is not so near, _{name} say",
             UserWarning,
             code.co_filename if code else "<unknown>",
             code.co_firstlineno if code else 0,
@@ -323,7 +326,7 @@ class _Guard:
         self.kind, self.debug = kind, debug
         self.instances: list[Callable[[], object]] = []
         self.callbacks: dict[CodeType, str] = {}
-        self.told: set[object] = set()
+        self.warned_of: set[object] = set()
         self.looks = 0
 
     def remember(self, instance: object) -> None:
@@ -344,12 +347,12 @@ class _Guard:
         place = sys._getframe(1)
         what = (name, place.f_code, place.f_lineno) if self.debug else name
         self.looks += 1
-        if not self.debug and (what in self.told or self.looks > _LOOKS):
+        if not self.debug and (what in self.warned_of or self.looks > _LOOKS):
             self._leave()
-        callback = None if what in self.told else self._callback_around(place)
+        callback = None if what in self.warned_of else self._callback_around(place)
         if callback is None:
             return
-        self.told.add(what)
+        self.warned_of.add(what)
         kind = self.kind.__name__
         warnings.warn(
             f"{kind}.{name} is set by the callback {callback}, but one {kind} serves all connections: keep what "

@@ -141,7 +141,7 @@ class Response:
 
 
 async def awaited(awaitable: Awaitable[T]) -> T:
-    """A coroutine that waits for what is none: a Future, a Task, an object with `__await__`."""
+    """A coroutine that waits for another kind of awaitable: a Future, a Task, an object with `__await__`."""
     return await awaitable
 
 
@@ -152,7 +152,7 @@ def error_response(status: int, text: str, headers: Iterable[tuple[str, str]] = 
     return response
 
 
-#: Stands for the verdict once there can be none any more.
+#: In place of a verdict, once the request is decided.
 _DECIDED: Final = object()
 
 

@@ -50,7 +50,7 @@ class Kind:
     form: str = ""
     #: None is one of the values: "none" in a flag, a variable or a file.
     optional: bool = False
-    #: The option that it may be no larger than.
+    #: The option that is its upper bound.
     below: str = ""
 
     def means_none(self, value: object) -> bool:
@@ -537,8 +537,8 @@ class Options:
 
 
 def _default(option: Option, given: Mapping[str, Any]) -> Any:
-    """What holds where the option is not set: where the option that it stays below is set to less than its default, as
-    much less in proportion."""
+    """What holds where the option is not set: its default, which is reduced in proportion where another option is its
+    upper bound and is set to less than that one's default."""
     most = given.get(option.kind.below)
     if not isinstance(most, int):
         return option.default
@@ -572,8 +572,9 @@ _FOREIGN = {
     "trusted_hosts": "allowed_hosts",
     "write_limit": "low_water",
 }
+#: Arguments of `App.start` and `App.run`, not options.
 _RUNNING = ("host", "port", "uds", "uds_permissions", "sock", "loop", "backlog", "reuse_port", "shutdown_timeout")
-#: Where to say what is no option.
+#: What to do instead, for names that stand for no option.
 _ELSEWHERE = {
     **dict.fromkeys(_RUNNING, "give it to app.run() or app.start()"),
     **dict.fromkeys(("ssl", "ssl_context", "tls", "ssl_certfile"), "there is no TLS yet: put a proxy in front"),

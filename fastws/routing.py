@@ -80,7 +80,7 @@ class Suggestion:
 
     def __init__(self, patterns: list[str], path: str) -> None:
         self._patterns = patterns
-        self._path = path[:200]
+        self._path = path[:200]  # comparing takes time by the square of it
 
     def __str__(self) -> str:
         near = _near(self._patterns, self._path)
@@ -88,6 +88,7 @@ class Suggestion:
 
 
 def _near(patterns: list[str], path: str) -> str | None:
+    """The pattern that resembles the path most. Parameters are filled from the path, so fixed segments decide."""
     segments = path.split("/")
     filled: dict[str, str] = {}
     for pattern in patterns:

@@ -64,7 +64,7 @@ _TYPES_IN_A_FILE = {
     str: ("a string", (str,)),
     int: ("a whole number", (int,)),
     float: ("a number", (int, float)),
-    object: ("an octal number, 0o660 say", (int, str)),
+    object: ("an octal number, 0o660 say", (int, str)),  # permissions
 }
 
 

@@ -18,13 +18,16 @@ if TYPE_CHECKING:
 log = logging.getLogger("fastws")
 
 #: What `App(lifespan=)` takes: @contextlib.asynccontextmanager makes the first of the second, and so does App.
-Make = Callable[["App"], AbstractAsyncContextManager[Any]]
-Given = Make | Callable[["App"], AsyncIterator[Any]]
+Maker = Callable[["App"], AbstractAsyncContextManager[Any]]
+LifespanFunction = Maker | Callable[["App"], AsyncIterator[Any]]
+
+#: The lifespans of the parent, in the child of a fork.
+_of_the_parent: "list[Lifespan]" = []
 
 HOW = "write `@contextlib.asynccontextmanager` above an `async def lifespan(app)` with one `yield`"
 
 
-def judged(lifespan: object) -> Make | None:
+def maker_of(lifespan: object) -> Maker | None:
     """What gives an async context manager for an App. TypeError for what cannot."""
     if lifespan is None:
         return None
@@ -38,17 +41,17 @@ def judged(lifespan: object) -> Make | None:
         raise TypeError(f"lifespan={lifespan!r} has been called already: give the function itself, lifespan=lifespan")
     if not callable(lifespan):
         raise TypeError(f"lifespan={lifespan!r} is not callable: {HOW}")
-    return cast(Make, lifespan)
+    return cast(Maker, lifespan)
 
 
 class Lifespan:
     """The lifespan of an App on one event loop: entered for the first of its servers there, left after the last.
 
-    It has a task of its own from its entry to its exit: a task group or a cancel scope in it is to be left by the task
-    that has entered it, and who awaits start() or stop() may be any task.
+    One task runs it from its entry to its exit. A task group or a cancel scope in it must be left by the task that has
+    entered it, and start() and stop() may be awaited by different tasks.
     """
 
-    def __init__(self, make: Make, app: "App", on_end: "Callable[[Lifespan], None]") -> None:
+    def __init__(self, make: Maker, app: "App", on_end: "Callable[[Lifespan], None]") -> None:
         loop = asyncio.get_running_loop()
         self.state: Any = None
         self.is_open = False
@@ -59,7 +62,7 @@ class Lifespan:
         self._over = asyncio.Event()
         self.task = loop.create_task(self._run(make, app), name="fastws lifespan")
 
-    async def _run(self, make: Make, app: "App") -> None:
+    async def _run(self, make: Maker, app: "App") -> None:
         try:
             manager = make(app)
             inner = getattr(manager, "gen", manager)  # of @contextlib.asynccontextmanager: what its function returned
@@ -97,7 +100,7 @@ class Lifespan:
         if not self._entered.done():
             self._servers -= 1
             await self.wait()
-            raise asyncio.CancelledError  # in its entry, by itself or by somebody else
+            raise asyncio.CancelledError  # the entry was cancelled, but not by us
 
     def leave(self) -> None:
         """One server less. After the last, it is left, or cancelled where it has not been entered yet."""
@@ -145,6 +148,3 @@ class Lifespan:
 def is_of_lifespan(error: BaseException) -> bool:
     """Whether a lifespan has raised it, rather than the server that could not start."""
     return any(frame.f_code is Lifespan._run.__code__ for frame, _ in traceback.walk_tb(error.__traceback__))
-
-
-_of_the_parent: list[Lifespan] = []

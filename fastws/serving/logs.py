@@ -14,7 +14,6 @@ FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 LINES = 20
 PERIOD = 10.0  # seconds
 
-
 #: What `logging` takes as exc_info.
 Error = BaseException | tuple[type[BaseException], BaseException, TracebackType | None] | None
 
@@ -127,7 +126,7 @@ class Log:
         self._write(logging.ERROR, (form, type(exc_info)), form, args, error)
 
     def warning(self, form: str, *args: object) -> None:
-        """What the application does that it will regret."""
+        """What the application should do in another way."""
         self._write(logging.WARNING, form, form, args, None)
 
     def _write(self, level: int, name: object, form: str, args: tuple[object, ...], error: Error) -> None:

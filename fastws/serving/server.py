@@ -139,8 +139,8 @@ class Server:
 
         After `timeout` seconds the rest are terminated and their async callbacks cancelled. May be called again, with
         a shorter timeout for instance. If it is cancelled, the server stops all the same once its connections end.
-        In the child of a fork it does nothing: there is no server, see README. RuntimeError if it is called in another
-        event loop, unless the server's is closed.
+        In the child of a fork it does nothing: there is no server, see docs/running.md. RuntimeError if it is called in
+        another event loop, unless the server's is closed.
 
         After the last server of the App on this loop, the App's `lifespan` is left, which has `timeout` seconds as
         well, and 1 at least; then it is cancelled. What it raises is raised here.
@@ -172,7 +172,7 @@ class Server:
                     break
             else:
                 busy = " and the ".join(sorted(set(_speedups.busy_callbacks(self._service)))) or "callback"
-                write(log, logging.ERROR, f"the {busy} ignores its cancellation; the server stops without it")
+                write(log, logging.ERROR, "the %s ignores its cancellation; the server stops without it", busy)
                 self._finish()
         await asyncio.sleep(0)  # what the reactor's end has put on the loop
         if self._lifespan is not None:

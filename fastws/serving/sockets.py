@@ -14,9 +14,7 @@ from contextlib import contextmanager, suppress
 from typing import Any
 
 INTERNET = (socket.AF_INET, socket.AF_INET6)
-LARGEST_BACKLOG = 2**31 - 1  # listen(2) takes an int; the system has a limit of its own
-
-
+LARGEST_BACKLOG = 2**31 - 1  # listen(2) takes an int; the system has another limit
 LOCK_TIMEOUT = 1.0  # seconds; a lock is held for a few system calls
 
 #: Sockets that were given and are served: they are closed at the end, so a socket that is open has no second server.
@@ -47,8 +45,8 @@ class SocketFile:
 @contextmanager
 def _folder_locked(path: str) -> Iterator[None]:
     """Between finding out whose a socket's file is and removing it, no other fastws puts its own there. The lock is the
-    folder's, so that no file is left behind. Without it where the folder cannot be read or locked, or where another
-    program holds the lock for longer than LOCK_TIMEOUT: then nobody could start a server."""
+    folder's, so that no file is left behind. Where the folder cannot be read or locked, or another program holds the
+    lock for longer than LOCK_TIMEOUT, go on without it: else no server could start."""
     try:
         folder = os.open(os.path.dirname(os.path.abspath(path)), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     except OSError:
@@ -266,7 +264,7 @@ def _not_opened(sock: socket.socket | None, address: Any, error: BaseException) 
     return OSError(error.errno, f"cannot listen on {where}: {error.strerror or error}")
 
 
-def given(sock: socket.socket, backlog: int) -> socket.socket:
+def open_given(sock: socket.socket, backlog: int) -> socket.socket:
     """The socket of the application, which judge_socket() has found right, ready to accept."""
     listening(sock, backlog)
     _given.add(sock)

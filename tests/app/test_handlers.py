@@ -94,7 +94,7 @@ HANDLERS: dict[str, Any] = {
 
 
 @pytest.mark.parametrize("name", HANDLERS)
-def test_handlers(serve: Serving, name: str) -> None:
+def test_each_kind_of_handler_is_served(serve: Serving, name: str) -> None:
     app = fastws.App()
     assert app.websocket("/")(HANDLERS[name]) is HANDLERS[name]
     server = serve(app)
@@ -141,7 +141,7 @@ class NotCallable:
         (NotCallable, "the callback message is not callable: 'hello'"),
     ],
 )
-def test_handlers_that_are_none(handler: Any, message: str) -> None:
+def test_what_is_no_handler(handler: Any, message: str) -> None:
     app = fastws.App()
     with pytest.raises(TypeError) as caught:
         app.websocket("/")(handler)

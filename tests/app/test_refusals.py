@@ -138,7 +138,7 @@ def test_what_a_peer_has_sent_is_escaped_and_cut_short(
         assert "'/\\r\\nERROR: forged\\x1b[2J\\x9b2J\\u202exxx" in line
 
 
-def test_a_refusal_by_the_app_is_told_to_who_debugs(serve: Serving, log: pytest.LogCaptureFixture) -> None:
+def test_a_refusal_by_the_app_is_logged_for_debugging(serve: Serving, log: pytest.LogCaptureFixture) -> None:
     record = refused(serving(serve), log, request_bytes("/chat/a?reject"), 401)
     assert record.levelno == logging.DEBUG
     assert (
@@ -202,7 +202,7 @@ def test_an_answer_that_breaks_in_our_code_keeps_its_traceback(serve: Serving) -
     assert traceback.extract_tb(record.exc_info[2])[-1].name == "encode"
 
 
-def test_an_exception_before_anybody_was_asked(serve: Serving) -> None:
+def test_an_exception_before_a_callback_is_called(serve: Serving) -> None:
     """It is put down to no callback."""
 
     class Hosts(list[str]):

@@ -1,4 +1,4 @@
-"""What a reader would copy from the README runs, and what the tables of docs/migrating.md name is there."""
+"""What a reader would copy from README.md and docs/ runs, and what the tables of docs/migrating.md name is there."""
 
 from __future__ import annotations
 
@@ -17,8 +17,13 @@ from harness.programs import ROOT, serving, talks
 import fastws
 import fastws.http
 
-README = (ROOT / "README.md").read_text()
-BLOCKS = re.findall(r"^```python\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
+#: docs/auth.md has a test of its own.
+COPIED_FROM = ("README.md", "docs/callbacks.md", "docs/running.md", "docs/compression.md")
+BLOCKS = [
+    block
+    for path in COPIED_FROM
+    for block in re.findall(r"^```python\n(.*?)^```$", (ROOT / path).read_text(), re.MULTILINE | re.DOTALL)
+]
 
 
 def is_program(block: str) -> bool:
@@ -43,8 +48,8 @@ def test_readme_programs(program: str) -> None:
 
 
 @pytest.mark.parametrize("block", BLOCKS)
-def test_readme_blocks_are_python(block: str) -> None:
-    compile(block, "README.md", "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
+def test_blocks_are_python(block: str) -> None:
+    compile(block, "a page", "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
 
 
 def test_a_coroutine_per_connection(serve: Serving) -> None:
@@ -65,7 +70,7 @@ def test_a_coroutine_per_connection(serve: Serving) -> None:
     eventually(lambda: server.call(lambda: len(asyncio.all_tasks())) == 2)  # the server's, and this call's own
 
 
-def test_every_run_in_the_readme_is_served_or_an_excerpt() -> None:
+def test_every_run_is_served_or_an_excerpt() -> None:
     """A block that calls app.run and is no program is one line, about the call itself."""
     for block in BLOCKS:
         if "app.run(" in block and not is_program(block):
@@ -85,9 +90,13 @@ PAGES = sorted(str(path.relative_to(ROOT)) for where in ("", "docs/", "tests/") 
 
 @pytest.mark.parametrize("path", PAGES)
 def test_links_lead_somewhere(path: str) -> None:
-    for target in re.findall(r"\]\(([^)#]+)", (ROOT / path).read_text()):
-        if not target.startswith(("http://", "https://")):
-            assert (ROOT / path).parent.joinpath(target).exists(), target
+    """To a file, and to a heading in it."""
+    for target, heading in re.findall(r"\]\((?!https?:)([^)#]*)#?([^)]*)\)", (ROOT / path).read_text()):
+        found = (ROOT / path).parent / target if target else ROOT / path
+        assert found.exists(), target
+        if heading:
+            headings = re.findall(r"^#+ (.+)$", found.read_text(), re.MULTILINE)
+            assert heading in {re.sub(r"[^\w-]", "", one.lower().replace(" ", "-")) for one in headings}, heading
 
 
 # docs/migrating.md

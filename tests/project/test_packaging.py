@@ -215,7 +215,7 @@ def metadata(tmp_path_factory: pytest.TempPathFactory) -> email.message.Message:
     return email.message_from_bytes((tree.hook("prepare_metadata_for_build_wheel", folder) / "METADATA").read_bytes())
 
 
-def test_who_and_where(metadata: email.message.Message) -> None:
+def test_the_metadata_says_who_made_it_and_where_it_is(metadata: email.message.Message) -> None:
     assert metadata["Author"] == "fastws contributors"
     urls = dict(url.split(", ") for url in metadata.get_all("Project-URL", ()))
     assert set(urls) == {"Source", "Documentation", "Changelog", "Issues"}

@@ -49,23 +49,23 @@ SIGNED = [one for one in declared() if one[0].partition(".")[0] in {"WebSocket",
     [pytest.param(stub, real, id=name) for name, stub, real in SIGNED if callable(real) and not isinstance(real, type)],
 )
 def test_signatures(stub: Any, real: Any) -> None:
-    """inspect, help() and editors are told the parameters and defaults that the stub has."""
+    """inspect, help() and editors show the parameters and defaults that the stub has."""
     copied = ast.FunctionDef(**{**vars(stub), "returns": None, "decorator_list": []})
     for argument in ast.walk(copied.args):
         if isinstance(argument, ast.arg):
             argument.annotation = None
     namespace: dict[str, Any] = {}
     exec(compile(ast.fix_missing_locations(ast.Module([copied], [])), "stub", "exec"), namespace)
-    told, meant = inspect.signature(real), inspect.signature(namespace[stub.name])
-    assert [(one.name, one.default) for one in told.parameters.values()] == [
+    shown, meant = inspect.signature(real), inspect.signature(namespace[stub.name])
+    assert [(one.name, one.default) for one in shown.parameters.values()] == [
         (one.name, one.default) for one in meant.parameters.values()
     ]
     behind = [one.name for one in meant.parameters.values() if one.kind is inspect.Parameter.KEYWORD_ONLY]
-    assert [one.name for one in told.parameters.values() if one.kind is inspect.Parameter.KEYWORD_ONLY] == behind
+    assert [one.name for one in shown.parameters.values() if one.kind is inspect.Parameter.KEYWORD_ONLY] == behind
     assert inspect.getdoc(real) == ast.get_docstring(stub)
 
 
-def test_signatures_are_told_of_all() -> None:
+def test_all_methods_have_signatures() -> None:
     assert len([one for one in SIGNED if one[0].startswith("WebSocket.") and callable(one[2])]) == 12
     assert "send(self, /, data, *, compress=None)" in pydoc.plain(pydoc.render_doc(fastws.WebSocket))
     assert not hasattr(mock.create_autospec(fastws.WebSocket, instance=True), "recv")

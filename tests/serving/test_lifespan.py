@@ -121,12 +121,12 @@ def test_around_all_connections(run: Any) -> None:
         _ = app.state
 
 
-def test_without_one() -> None:
+def test_an_app_without_a_lifespan_has_no_state() -> None:
     with pytest.raises(RuntimeError, match=r"this App has none, write App\(lifespan=\.\.\.\)"):
         _ = fastws.App().state
 
 
-def test_an_address_in_use_is_told_first(run: Any) -> None:
+def test_an_address_in_use_is_an_error_before_the_entry(run: Any) -> None:
     life = Life()
 
     async def main() -> None:
@@ -173,7 +173,7 @@ async def as_generator(app: fastws.App) -> AsyncIterator[fastws.App]:
 
 
 @pytest.mark.parametrize("form", [AsClass, as_generator, contextlib.asynccontextmanager(as_generator)])
-def test_forms(run: Any, form: Any) -> None:
+def test_what_may_be_a_lifespan(run: Any, form: Any) -> None:
     app = app_with(form)
 
     async def main() -> None:
@@ -204,7 +204,7 @@ def plain_generator(app: fastws.App) -> Iterator[None]:
         ({"db": 1}, "is not callable: write"),
     ],
 )
-def test_wrong_forms(wrong: Any, message: str) -> None:
+def test_what_is_no_lifespan(wrong: Any, message: str) -> None:
     with pytest.raises(TypeError, match=f"lifespan=.*{message}"):
         fastws.App(lifespan=wrong)
 
@@ -219,7 +219,7 @@ def test_wrong_forms(wrong: Any, message: str) -> None:
         (lambda: as_generator(None), "takes 0 positional arguments but 1 was given"),  # type: ignore[arg-type]
     ],
 )
-def test_wrong_forms_that_only_a_call_shows(run: Any, port: int, wrong: Any, message: str) -> None:
+def test_what_only_a_call_shows_to_be_no_lifespan(run: Any, port: int, wrong: Any, message: str) -> None:
     async def main() -> None:
         with pytest.raises(TypeError, match=message):
             await app_with(wrong).start("127.0.0.1", port)
@@ -631,7 +631,7 @@ def test_an_exit_that_ignores_its_cancellation(run: Any, traps: Traps, monkeypat
     assert "ignores its cancellation" in traps.records[1].getMessage()
 
 
-def test_from_within(run: Any) -> None:
+def test_stop_and_start_from_within(run: Any) -> None:
     """A stop() does not wait for its own task; a start() there would, and is an error."""
     servers: list[fastws.Server] = []
 
@@ -653,7 +653,7 @@ def test_from_within(run: Any) -> None:
 # Loops and processes that end
 
 
-def test_asyncio_run_cancels_what_nobody_has_stopped(
+def test_asyncio_run_cancels_what_was_not_stopped(
     no_leaked_fds: None, traps: Traps, caplog: pytest.LogCaptureFixture
 ) -> None:
     life = Life()
@@ -717,7 +717,7 @@ def test_a_loop_that_is_closed_leaves_nothing(
     assert Counting.left == 1
 
 
-def test_a_fork(serve: Serving) -> None:
+def test_the_child_of_a_fork_has_no_lifespan(serve: Serving) -> None:
     """The child has neither the value nor the exit; its own server has a lifespan of its own."""
     life = Life()
     app = app_with(life)
@@ -770,7 +770,7 @@ asyncio.run(main())
 """
 
 
-def test_a_child_does_not_free_it() -> None:
+def test_the_child_of_a_fork_does_not_free_it() -> None:
     """A coroutine that is freed runs on: a database client's good-bye would go out on the parent's socket."""
     done = python("-c", FORKING)
     assert done.stdout == "left by the parent\n", done.stderr

@@ -110,7 +110,7 @@ def told(program: str) -> tuple[str, str]:
     return done.stdout, done.stderr
 
 
-def test_in_another_program_that_configures_none() -> None:
+def test_lines_in_another_program_that_configures_none() -> None:
     """Its lines reach stderr from INFO on, and logging is as it was."""
     out, err = told("""
 before = logging.lastResort
@@ -253,7 +253,7 @@ threading.Thread(target=end).start()
     ],
     ids=["none", "before", "later", "own handler", "own level"],
 )
-def test_run(before: str, later: str, expected_out: list[str], expected_err: list[str]) -> None:
+def test_lines_under_app_run(before: str, later: str, expected_out: list[str], expected_err: list[str]) -> None:
     """The application's own lines appear beside those of fastws, each once, and logging is as it was afterwards."""
     out, err = told(f"""{RUN.replace("LATER", later or "pass")}
 {before}

@@ -727,7 +727,7 @@ def test_reuse_port(run: Any) -> None:
     run(main)
 
 
-def test_reuse_port_is_told(run: Any, caplog: pytest.LogCaptureFixture, tmp_path: Path) -> None:
+def test_reuse_port_is_logged(run: Any, caplog: pytest.LogCaptureFixture, tmp_path: Path) -> None:
     caplog.set_level("INFO", "fastws")
 
     async def main() -> None:

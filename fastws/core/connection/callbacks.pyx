@@ -1,9 +1,12 @@
 # Calling the user's code. Callbacks of one connection run one at a time and in order: while an async one runs, what
 # comes after it waits, and once max_waiting things wait, nothing more is read.
 
-cdef enum:
-    RUNS_LONG = 5000            # milliseconds; then the log names an async callback behind which others wait
-    HOLDS_LOOP = 1000           # milliseconds; then the log names the callback that nothing else was served beside
+cdef enum:                      # milliseconds
+    WARN_OF_RUNNING_FROM = 5000     # of an async callback behind which others of its connection wait
+    WARN_OF_HOLDING_FROM = 1000     # of a callback beside which the loop has served no connection
+
+#: By Callback.
+cdef tuple CALLBACK_NAMES = ("", "upgrade", "open", "message", "drain", "ping", "pong", "close")
 
 
 cdef int callback_message(WebSocket ws, Event *event) except -1:
@@ -132,14 +135,14 @@ cdef int _returned(WebSocket ws, Callback callback, result) except -1:
         return 0
     try:
         asides = ws.aside()
-        asides.busy, asides.stepping, asides.told_of = callback, True, False
+        asides.busy, asides.stepping, asides.warned_of = callback, True, False
         task = service_of(ws).starter.start(result, ws._callback_ended)
         if task is not None:
             asides.task = task
             ws.reactor.read_clock()
             asides.began_at = ws.reactor.now
             if len(asides.waiting):
-                ws.reactor.sweep_within(RUNS_LONG)      # see callback_tell()
+                ws.reactor.sweep_within(WARN_OF_RUNNING_FROM)       # see callback_runs_long()
             if asides.cancel_due:
                 ws.mark()               # the loop has run in that step, and the connection has ended there
     except BaseException as error:
@@ -287,7 +290,7 @@ cdef int _wait(WebSocket ws, Callback callback, tuple arguments, bint is_text, s
     asides.waiting.append((callback, arguments, is_text, size))
     asides.waiting_size += size
     if is_first:
-        ws.reactor.sweep_within(ws.due_in(ws.reactor.now))      # see callback_tell()
+        ws.reactor.sweep_within(ws.due_in(ws.reactor.now))      # see callback_runs_long()
     if ws.phase == PHASE_OPEN and (
         len(asides.waiting) >= ws.route.max_waiting or asides.waiting_size > ws.route.high_water
     ):
@@ -313,14 +316,33 @@ cdef int _cancelled(WebSocket ws, Callback callback) except -1:
 
 # What the log says of callbacks. A line is made where it is logged, and costs nothing before.
 
-cdef str callback_form(WebSocket ws, Callback callback):
-    """The callback's title. An http request has no route; its path and callback, once they are found, are ws.data."""
+cdef str callback_title(str name, str path, callback):
+    """What the log calls a callback, as a part of a form: its name, its route, where it is defined, and the handler's
+    class if that inherits it."""
+    cdef str where
+    try:
+        while isinstance(callback, partial):
+            callback = callback.func
+        owner = getattr(callback, "__self__", None)
+        named = callback if hasattr(callback, "__qualname__") else type(callback)      # of a callable object
+        where = f"{named.__module__}.{named.__qualname__}"
+        if owner is not None and not isinstance(owner, (type, ModuleType)):
+            if type(owner).__qualname__ != named.__qualname__.rpartition(".")[0]:
+                where = f"{where}, of {type(owner).__qualname__}"
+    except Exception:                       # its attributes may be code, too
+        where = type(callback).__qualname__
+    return f'{name} callback of "{path}" ({where})'.replace("%", "%%")
+
+
+cdef str callback_title_of(WebSocket ws, Callback callback):
+    """An http request has no route; its path and callback, once they are found, are ws.data."""
     if ws.route is not None:
         return ws.route.titles[callback]
     return "opening handshake" if ws.data is None else callback_title("http", ws.data[0], ws.data[1])
 
 
 cdef str _who(WebSocket ws):
+    """The connection, or the request, and its peer."""
     address = ws.remote_address
     who = f"connection {ws.id}" if ws.id else f"a request for {ws.path!a:.200}"
     return who if address is None else f"{who} of {address}"
@@ -333,42 +355,41 @@ cdef int callback_log(
     connection."""
     cdef tuple line
     try:
-        line = (f"{what} the {callback_form(ws, callback)}; %s {then}", _who(ws))
+        line = (f"{what} the {callback_title_of(ws, callback)}; %s {then}", _who(ws))
         if code:
             line = (f"{line[0]} with %d", line[1], code)
     except Exception:                       # there is no stack or no memory to say more
         line = ("exception in a callback",)
-    return ws.crowd.write_later("raised", line, error)
+    return ws.crowd.log_later("raised", line, error)
 
 
 cdef int _warn(WebSocket ws, Callback callback, str what, tuple arguments) except -1:
     """what: a form for the arguments, which says what is wrong and what to do."""
     cdef tuple line
     try:
-        line = (f"the {callback_form(ws, callback)}, called for %s, {what}", _who(ws), *arguments)
-        ws.crowd.write_later("warning", line, None)
+        line = (f"the {callback_title_of(ws, callback)}, called for %s, {what}", _who(ws), *arguments)
+        ws.crowd.log_later("warning", line, None)
     except Exception:                       # as above
         pass
     return 0
 
 
-cdef int callback_tell(WebSocket ws, uint32_t now) except -1:
-    """An async callback has run for RUNS_LONG, and others wait behind it: perhaps for ever, if it waits for what they
-    would bring."""
+cdef int callback_runs_long(WebSocket ws, uint32_t now) except -1:
+    """Warns of an async callback behind which others wait: for ever, if it waits for what they would bring."""
     cdef Asides asides = ws.asides
-    asides.told_of = True
+    asides.warned_of = True
     messages = sum([one[0] == CALLBACK_MESSAGE for one in asides.waiting])
     return _warn(
         ws, <Callback>asides.busy,
         "has run for %d s while %d messages and %d other callbacks wait behind it: callbacks of one connection run one "
-        'at a time, so hand what takes long to a task; see "A coroutine per connection" in the README of fastws',
+        'at a time, so hand what takes long to a task; see "A coroutine per connection" in docs/callbacks.md of fastws',
         ((now - asides.began_at) // 1000, messages, len(asides.waiting) - messages),
     )
 
 
 cdef inline int callback_timed(WebSocket ws, uint8_t callback) except -1:
-    """From now on it is this Callback that holds the loop, or none (0). The clock is read where that changes, so twice
-    for a batch of messages."""
+    """From now on this Callback holds the loop; 0 for none. The clock is read where that changes, so twice for a batch
+    of messages."""
     return 0 if ws.timed == callback else _lap(ws, callback)
 
 
@@ -376,7 +397,7 @@ cdef int _lap(WebSocket ws, uint8_t callback) except -1:
     cdef uint32_t held = ws.reactor.lap()
     cdef uint8_t before = ws.timed
     ws.timed = callback
-    if before == 0 or held < HOLDS_LOOP:
+    if before == 0 or held < WARN_OF_HOLDING_FROM:
         return 0
     return _warn(
         ws, <Callback>before,

@@ -90,7 +90,7 @@ cdef class Route:               # the callbacks and limits of one WebSocket rout
     cdef readonly str path      # its pattern
     cdef tuple callbacks        # by Callback
     cdef tuple titles           # likewise, what the log calls them
-    cdef readonly object upgrade, open, message, drain, ping, pong, close
+    cdef readonly object upgrade, message, ping, pong       # of those, what is looked up often
     cdef readonly object origins
     cdef object agree           # negotiates compression; None without
     cdef DeflateSettings deflate
@@ -139,7 +139,7 @@ cdef class Asides:              # what few connections need, and only for a whil
     cdef uint8_t busy           # a Callback: the async one that has begun and not ended, 0 for none
     cdef flag stepping          # its first step runs just now
     cdef flag cancel_due        # `task` is to be cancelled when the turn ends
-    cdef flag told_of           # the log says that it has run for long
+    cdef flag warned_of         # the log says that it runs for long
     cdef uint32_t began_at      # when it has begun, in milliseconds like Reactor.now
 
 cdef struct Deadlines:          # what they are reckoned from; times are in milliseconds like Reactor.now
@@ -183,7 +183,7 @@ cdef class WebSocket(Socket):
     cdef public object data
     cdef readonly str path, query_string, subprotocol
     cdef readonly object path_params
-    cdef object kept_request    # None unless the route keeps it
+    cdef object kept_request    # until the request is answered; then None unless the route keeps it
     # receive
     cdef Py_ssize_t read_frames(self, uint8_t *data, size_t n) except -1
     cdef int handle(self, EventKind kind, Event *event) except -1

@@ -22,12 +22,12 @@ cdef uint32_t _asking_in(WebSocket ws, uint32_t now) noexcept:
     return max(_time_left(now, ws.deadlines.heard_at, quarter), _time_left(now, ws.deadlines.asked_at, quarter))
 
 
-cdef uint32_t _telling_in(WebSocket ws, uint32_t now) noexcept:
-    """Milliseconds until the log says that an async callback runs for long while others wait behind it."""
+cdef uint32_t _warning_in(WebSocket ws, uint32_t now) noexcept:
+    """Milliseconds until callback_runs_long() is due."""
     cdef Asides asides = ws.asides
-    if asides is None or asides.task is None or asides.told_of or len(asides.waiting) == 0:
+    if asides is None or asides.task is None or asides.warned_of or len(asides.waiting) == 0:
         return NEVER
-    return _time_left(now, asides.began_at, RUNS_LONG)
+    return _time_left(now, asides.began_at, WARN_OF_RUNNING_FROM)
 
 
 cdef inline int deadline_heard(WebSocket ws) noexcept:
@@ -70,7 +70,7 @@ cdef uint32_t deadline_in(WebSocket ws, uint32_t now) noexcept:
         return _time_left(now, ws.since, service_of(ws).handshake_timeout)
     if ws.phase != PHASE_OPEN:
         return _ending_in(ws, now, service_of(ws).close_timeout if route is None else route.close_timeout)
-    left = _telling_in(ws, now)
+    left = _warning_in(ws, now)
     if ws.blocked:
         left = min(left, _time_left(now, ws.stalled_at, route.send_timeout))
     if ws.deflation is not None and ws.deflation.history.size:
@@ -100,8 +100,8 @@ cdef int deadline_came(WebSocket ws, uint32_t now) except -1:
             return ws.on_taken()
         callback_cancel(ws)
         return ending_cut(ws, "close_timeout")
-    if not _telling_in(ws, now):
-        callback_tell(ws, now)
+    if not _warning_in(ws, now):
+        callback_runs_long(ws, now)
         if deadline_in(ws, now):
             return 0
     if (

@@ -17,9 +17,9 @@
    - The connection is cut: a deadline has come, its place is needed, or the server stops at once. Nothing is sent.
    - The application terminates it (ws.terminate): cut, too, but callbacks that have begun go on.
 
-   Two ends are not in the table: a request that is answered in plain HTTP goes from HANDSHAKE to DOWN, and where the
-   application takes too long from DECIDING to DOWN, its callback being cancelled (opening.pyx);
-   and in the child of a fork every connection is GONE at once (service.pyx).
+   Three ends are not in the table. A request that is answered in plain HTTP goes from HANDSHAKE to DOWN. One for which
+   the application takes too long is answered by a 503 and goes from DECIDING to DOWN; its callback is cancelled
+   (opening.pyx). In the child of a fork every connection is GONE at once (service.pyx).
 
    A connection is over in DOWN and GONE. Then `close` is due exactly once if `open` was called, with the code and the
    reason of the side that closed first. A socket that hangs up sends what is queued, shuts its direction, and reads

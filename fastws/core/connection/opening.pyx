@@ -68,13 +68,11 @@ cdef int _decide(WebSocket ws, Handshake handshake) except -1:
         return _refuse(ws, (503, text, (("Retry-After", RETRY_AFTER),)), limit)
     if ws.route.upgrade is None and not ws.route.keep_request:
         return _accept(ws, None)
-    request = _request(ws, handshake)
-    if ws.route.keep_request:
-        ws.kept_request = request
+    ws.kept_request = _request(ws, handshake)
     if ws.route.upgrade is None:
-        request._decide()
+        ws.kept_request._decide()
         return _accept(ws, None)
-    return _ask(ws, ws.route.upgrade, request)
+    return _ask(ws, ws.route.upgrade)
 
 
 cdef int _answer_http(WebSocket ws, Handshake handshake, found) except -1:
@@ -83,7 +81,8 @@ cdef int _answer_http(WebSocket ws, Handshake handshake, found) except -1:
     if handshake.method != b"GET" and handshake.method != b"HEAD":
         return _refuse(ws, (405, "only GET, HEAD and OPTIONS are answered here", (("Allow", ALLOWED),)))
     ws.data, ws.path_params = found         # the path of the route and the callback, for the log
-    return _ask(ws, ws.data[1], _request(ws, handshake))
+    ws.kept_request = _request(ws, handshake)
+    return _ask(ws, ws.data[1])
 
 
 cdef object _request(WebSocket ws, Handshake handshake):
@@ -94,15 +93,14 @@ cdef object _request(WebSocket ws, Handshake handshake):
     )
 
 
-cdef int _ask(WebSocket ws, callback, request) except -1:
+cdef int _ask(WebSocket ws, callback) except -1:
     """Has the application decide; an async callback may take its time, while the peer's further bytes wait."""
     cdef Asides asides = None
     cdef bint awaits = False
     failure = None
-    ws.handshake.request = request
     callback_timed(ws, CALLBACK_UPGRADE)
     try:
-        verdict = callback(request)
+        verdict = callback(ws.kept_request)
         awaits = is_coroutine(verdict)
         if not awaits and not (verdict is None or isinstance(verdict, (Accept, Response))) and isawaitable(verdict):
             verdict = awaited(verdict)
@@ -120,7 +118,7 @@ cdef int _ask(WebSocket ws, callback, request) except -1:
     if ws.phase != PHASE_HANDSHAKE:
         verdict.close()
         return 0
-    asides.busy = asides.stepping = True
+    asides.busy, asides.stepping = CALLBACK_UPGRADE, True
     if ws.route is None:
         ws.enter(PHASE_DECIDING)            # http_timeout counts from here
     else:
@@ -151,7 +149,7 @@ cdef int _ask(WebSocket ws, callback, request) except -1:
 cdef int opening_decided(WebSocket ws, verdict, error) except -1:
     """An async upgrade or http callback has ended."""
     if ws.phase != PHASE_DECIDING:          # the peer left meanwhile, or the time was up
-        ws.asides.busy = False
+        ws.asides.busy = 0
         ws.asides.task = None
         return ws.crowd.unlink(ws) if ws.phase == PHASE_GONE else 0
     ws.asides = None
@@ -170,8 +168,8 @@ cdef int opening_decided(WebSocket ws, verdict, error) except -1:
 
 
 cdef int opening_overdue(WebSocket ws) except -1:
-    """The time for the request is up, or that of the application, of which the peer is told by a 503."""
-    cdef Handshake handshake = ws.handshake
+    """The peer has taken too long for its request, and is cut off; or the application for its verdict, which is
+    answered by a 503."""
     cdef str cause = "http_timeout" if ws.phase == PHASE_DECIDING and ws.route is None else "handshake_timeout"
     if ws.phase != PHASE_DECIDING:
         return ending_cut(ws, cause)
@@ -179,26 +177,24 @@ cdef int opening_overdue(WebSocket ws) except -1:
     if ws.phase != PHASE_DECIDING or not _turn_away(ws, (503, "the application did not answer in time", ()), cause):
         return 0
     ws.asides.cancel_due = True
-    return ws.crowd.log_later(
-        "overdue", f"refused %s: 503, the {callback_form(ws, CALLBACK_UPGRADE)} has not ended within {cause}; path %.200a",
-        (ws.remote_address, ws.path), None)
+    form = f"refused %s: 503, the {callback_title_of(ws, CALLBACK_UPGRADE)} has not ended within {cause}; path %.200a"
+    return ws.crowd.log_later("about_peer", ("overdue", form, ws.remote_address, ws.path), None)
 
 
 cdef int _broke_opening(WebSocket ws, error) except -1:
     """An exception, or an answer that cannot be encoded: 500."""
-    cdef Handshake handshake = ws.handshake
+    cdef bint was_asked = ws.kept_request is not None and (ws.route is None or ws.route.upgrade is not None)
     if ws.phase != PHASE_HANDSHAKE:
         raise error
     _turn_away(ws, (500, "internal error", ()), "error")
-    if handshake.request is None:
-        return ws.crowd.write_later("raised", ("exception in judging a request; path %.200a", ws.path), error)
+    if not was_asked:
+        return ws.crowd.log_later("raised", ("exception in judging a request; path %.200a", ws.path), error)
     return callback_log(ws, CALLBACK_UPGRADE, "is answered", 500, error)
 
 
 cdef int _carry_out(WebSocket ws, verdict) except -1:
     cdef bytes answer
-    cdef Handshake handshake = ws.handshake
-    made = handshake.request._decide()
+    made = ws.kept_request._decide()
     if isinstance(verdict, Response):
         answer = verdict.encode(ws.handshake.method == b"HEAD")
         if answer is None:                  # for Cython that is bytes, too
@@ -210,24 +206,23 @@ cdef int _carry_out(WebSocket ws, verdict) except -1:
             return 0
         opening_failed(ws, "by_app")
         _respond(ws, answer)
-        return ws.crowd.log_later(
-            "by_app", f"refused %s: %s by the {callback_form(ws, CALLBACK_UPGRADE)}; path %.200a",
-            (ws.remote_address, verdict.status, ws.path), None)
+        form = f"refused %s: %s by the {callback_title_of(ws, CALLBACK_UPGRADE)}; path %.200a"
+        return ws.crowd.log_later("about_peer", ("by_app", form, ws.remote_address, verdict.status, ws.path), None)
     if ws.route is not None and (isinstance(verdict, Accept) or verdict is None and made is None):
         return _accept(ws, verdict)
     _turn_away(ws, (500, "internal error", ()), "error")
-    form = f"the {callback_form(ws, CALLBACK_UPGRADE)} "
+    form = f"the {callback_title_of(ws, CALLBACK_UPGRADE)} "
     if ws.route is not None and verdict is None:
         verb = "accept" if isinstance(made, Accept) else "reject"
         form += f"called request.{verb}() and did not return it: write `return request.{verb}(...)`"
-        return ws.crowd.log_later(None, form, (), None)
+        return ws.crowd.log_later("error", (form,), None)
     if ws.route is not None:
         form += "must return request.accept(), request.reject() or None, not %.200r"
     elif isinstance(verdict, (dict, list)):
         form += "must return a fastws.Response, not %.200r: write `return fastws.Response.json(...)`"
     else:
         form += "must return a fastws.Response, not %.200r: write `return fastws.Response(200, ...)`"
-    return ws.crowd.log_later(None, form, (verdict,), None)
+    return ws.crowd.log_later("error", (form, verdict), None)
 
 
 cdef int _answer(WebSocket ws, bytes answer) except -1:
@@ -255,6 +250,8 @@ cdef int _accept(WebSocket ws, accept) except -1:
         return 0
     ws.write(<const uint8_t *>PyBytes_AS_STRING(answer), <size_t>PyBytes_GET_SIZE(answer))
     ws.handshake = None
+    if not ws.route.keep_request:
+        ws.kept_request = None
     ws.subprotocol, ws.data = subprotocol, data
     compressing_begin(ws, deflation)
     (<Service>ws.crowd).next_id += 1
@@ -276,7 +273,7 @@ cdef int opening_failed(WebSocket ws, str cause) except -1:
 
 
 cdef int _refuse_upgrade(WebSocket ws, Handshake handshake, tuple refusal) except -1:
-    """With advice in the log for those mistakes that are the operator's more often than the peer's."""
+    """Refuses with (status, text, headers). The log advises on what is mostly the operator's mistake."""
     if refusal[0] == 505:
         return _refuse(ws, refusal, None, "; a proxy in front of it may have to be set to HTTP/1.1")
     if refusal[0] == 426 and not handshake.wants_websocket:
@@ -286,13 +283,15 @@ cdef int _refuse_upgrade(WebSocket ws, Handshake handshake, tuple refusal) excep
     origin = handshake.origin.decode("latin-1")
     advice = "; Origin %.200a, Host %.200a: if that page is yours, allow it with origins=[%.200a]"
     if origin == "null":
-        advice = "; Origin %.200a, Host %.200a: a page out of a file has that Origin; open it over HTTP, or allow [%.200a]"
+        advice = (
+            "; Origin %.200a, Host %.200a: a page out of a file has that Origin; open it over HTTP, or allow [%.200a]"
+        )
     return _refuse(ws, refusal, "origins", advice, (origin, handshake.host_text(), origin))
 
 
 cdef int _refuse(WebSocket ws, tuple refusal, str cause_of_403_503=None, str advice="", tuple values=()) except -1:
-    """Refuses with (status, text, headers). advice, values: how the line of the log ends. What a peer has sent stands
-    there in ASCII, escaped and cut short."""
+    """Refuses with (status, text, headers), and a line in the log. advice, values: a form and its values, which end the
+    line. A form shows what a peer has sent in ASCII, escaped and cut short: %.200a."""
     status, text, _ = refusal
     cause = {
         400: "malformed", 404: "not_found", 405: "method", 414: "max_request_line", 426: "version",
@@ -303,11 +302,12 @@ cdef int _refuse(WebSocket ws, tuple refusal, str cause_of_403_503=None, str adv
     if ws.path is not None:
         advice = "; path %.200a" + advice
         values = (ws.path, *values)
-    return ws.crowd.log_later(cause, "refused %s: %d, %s" + advice, (ws.remote_address, status, text, *values), None)
+    return ws.crowd.log_later(
+        "about_peer", (cause, "refused %s: %d, %s" + advice, ws.remote_address, status, text, *values), None)
 
 
 cdef bint _turn_away(WebSocket ws, tuple refusal, str cause) except -1:
-    """Answers with (status, text, headers), unless its end comes first."""
+    """Answers with (status, text, headers). False where the connection has ended first."""
     cdef uint8_t phase = ws.phase
     cdef bytes answer = error_response(*refusal).encode(ws.handshake.method == b"HEAD")
     will_write(ws)
@@ -320,7 +320,7 @@ cdef bint _turn_away(WebSocket ws, tuple refusal, str cause) except -1:
 
 cdef int _respond(WebSocket ws, bytes answer) except -1:
     """Answers in plain HTTP and hangs up; whatever else the peer has sent or will send is thrown away."""
-    ws.handshake = None
+    ws.handshake = ws.kept_request = None
     ws.enter(PHASE_DOWN)
     ws.write_large(NULL, 0, <const uint8_t *>PyBytes_AS_STRING(answer), <size_t>PyBytes_GET_SIZE(answer), answer)
     return ws.hang_up()

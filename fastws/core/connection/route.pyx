@@ -1,27 +1,5 @@
 # What the application decided for one path, in the form that its connections read.
 
-#: By Callback.
-cdef tuple CALLBACK_NAMES = ("", "upgrade", "open", "message", "drain", "ping", "pong", "close")
-
-
-cdef str callback_title(str name, str path, callback):
-    """What the log calls a callback, as a part of a form: its name, its route, where it is defined, and the handler's
-    class if that inherits it."""
-    cdef str where
-    try:
-        while isinstance(callback, partial):
-            callback = callback.func
-        owner = getattr(callback, "__self__", None)
-        named = callback if hasattr(callback, "__qualname__") else type(callback)      # of a callable object
-        where = f"{named.__module__}.{named.__qualname__}"
-        if owner is not None and not isinstance(owner, (type, ModuleType)):
-            if type(owner).__qualname__ != named.__qualname__.rpartition(".")[0]:
-                where = f"{where}, of {type(owner).__qualname__}"
-    except Exception:                       # its attributes may be code, too
-        where = type(callback).__qualname__
-    return f'{name} callback of "{path}" ({where})'.replace("%", "%%")
-
-
 @cython.final
 cdef class Route:
     """The callbacks and limits of a WebSocket route.
@@ -33,9 +11,8 @@ cdef class Route:
 
     def __init__(self, str path not None, dict callbacks not None, options not None, agree):
         self.path = path
-        self.upgrade, self.open, self.message = callbacks["upgrade"], callbacks["open"], callbacks["message"]
-        self.drain, self.ping, self.pong = callbacks["drain"], callbacks["ping"], callbacks["pong"]
-        self.close = callbacks["close"]
+        self.upgrade, self.message = callbacks["upgrade"], callbacks["message"]
+        self.ping, self.pong = callbacks["ping"], callbacks["pong"]
         self.callbacks = tuple([callbacks.get(name) for name in CALLBACK_NAMES])
         self.titles = tuple([callback_title(name, path, callbacks.get(name)) for name in CALLBACK_NAMES])
         self.origins = options.origins

@@ -4,10 +4,10 @@
 cdef class Service:
     """What the connections of a server are for.
 
-    options: the App's fastws.Options; find_websocket, find_http: path to look up -> (a Route, or the path and the
-    callback of an http route; path parameters), or None; suggest: path -> how the line of the log about a path without
-    a WebSocket route ends; None for no suggestion; max_connections: as many as there is room for; user_timeout: seconds, 0 where the kernel does
-    not tell what a peer has acknowledged.
+    options: the App's fastws.Options. find_websocket: path -> (Route, path parameters), or None. find_http: path ->
+    ((path of the route, callback), path parameters), or None. suggest: path -> how the line of the log about a path
+    without a WebSocket route ends; None for no suggestion. max_connections: as many as there is room for. user_timeout:
+    seconds; 0 where the kernel does not say what a peer has acknowledged.
     """
 
     def __cinit__(self, *args, **options):
@@ -135,7 +135,7 @@ def busy_callbacks(Service service not None):
     """What the log calls the async callbacks that have not ended."""
     cdef WebSocket ws
     return [
-        callback_form(ws, <Callback>ws.asides.busy).replace("%%", "%")
+        callback_title_of(ws, <Callback>ws.asides.busy).replace("%%", "%")
         for ws in _members(service) if ws.asides is not None and ws.asides.busy
     ]
 

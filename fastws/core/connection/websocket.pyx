@@ -351,7 +351,8 @@ cdef class WebSocket(Socket):
         """The request of the upgrade, on a route with `keep_request=True`. AttributeError on any other."""
         if self.kept_request is None:
             raise AttributeError(
-                "the request is not kept: give the route keep_request=True, or have `upgrade` take from it what is needed"
+                "the request is not kept: give the route keep_request=True, or have `upgrade` take from it what is "
+                "needed"
             )
         return self.kept_request
 

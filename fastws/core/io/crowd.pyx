@@ -144,20 +144,9 @@ cdef class Crowd:
             listener = self.listeners.pop()
             listener.shut_down()
 
-    cdef int log_later(self, str kind, str form, tuple arguments, error) except -1:
-        """kind: of a line about a peer; None for an error, with its exception or None."""
-        try:
-            if kind is None:
-                self.write_later("error", (form, *arguments), error)
-            else:
-                self.write_later("about_peer", (kind, form, *arguments), None)
-        except MemoryError:
-            pass
-        return 0
-
-    cdef int write_later(self, str method, tuple arguments, error) except -1:
-        """What the application's log handlers do may be anything, so a line is written when the turn ends and no socket
-        is in the middle of something. method: of the log; error: its exc_info, or None."""
+    cdef int log_later(self, str method, tuple arguments, error) except -1:
+        """Calls a method of the log when the turn ends and no socket is in the middle of something, as the
+        application's log handlers may do anything. error: its exc_info, or None."""
         try:
             self.reactor.lines.append((self.log, method, arguments, error))
         except MemoryError:

@@ -80,7 +80,7 @@ cdef class Endpoint:            # a descriptor at a reactor's poller
     cdef uint32_t interest
     cdef uint32_t generation    # tells it from others that have had its descriptor
     cdef flag resting           # the kernel had no memory or descriptors for it; tried again in the next sweep
-    cdef uint8_t timed          # what of the subclass holds the loop since Reactor.lap(); 0 for nothing
+    cdef uint8_t timed          # what of a subclass holds the loop since Reactor.lap(), 0 for nothing; in padding
     cdef uint64_t key(self) noexcept
     cdef int on_ready(self, uint32_t events) except -1
     cdef bint watch_for(self, uint32_t interest) noexcept
@@ -243,8 +243,7 @@ cdef class Crowd:               # the sockets of one server
     cdef int drop_all(self) except -1
     cdef int leave_to_parent(self) except -1
     cdef int listen(self, Listener listener) except -1
-    cdef int log_later(self, str kind, str form, tuple arguments, error) except -1
-    cdef int write_later(self, str method, tuple arguments, error) except -1
+    cdef int log_later(self, str method, tuple arguments, error) except -1
 
 cdef class ReaderContext:
     cdef object context

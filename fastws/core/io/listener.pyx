@@ -83,7 +83,7 @@ cdef class Listener(Endpoint):
             form = "accepting pauses: %s"
             if error in (EMFILE, ENFILE):
                 form = "accepting pauses: %s; raise the limit of open files"
-            self.crowd.log_later(None, form, (strerror(error).decode(),), None)
+            self.crowd.log_later("error", (form, strerror(error).decode()), None)
         return 0
 
     cdef int wake_up(self) except -1:

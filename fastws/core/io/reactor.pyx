@@ -308,7 +308,7 @@ cdef class Reactor:
             elif not isinstance(error, Exception):
                 raise
             else:
-                wire.crowd.log_later(None, "a transport does not close; it is aborted", (), error)
+                wire.crowd.log_later("error", ("a transport does not close; it is aborted",), error)
         return 0
 
     cdef int _see_to_lingering(self) except -1:
@@ -534,8 +534,9 @@ cdef class Reactor:
                 error = failure if isinstance(error, Exception) else error
         if not isinstance(error, Exception):
             raise error
-        form = "internal error; the connection is dropped" if isinstance(endpoint, Socket) else "cannot accept"
-        return endpoint.crowd.log_later(None, form, (), error)
+        if isinstance(endpoint, Socket):
+            return endpoint.crowd.log_later("error", ("internal error; the connection is dropped",), error)
+        return endpoint.crowd.log_later("error", ("cannot accept",), error)
 
     cdef int read_clock(self) noexcept:
         cdef timespec time
@@ -546,7 +547,7 @@ cdef class Reactor:
         return 0
 
     cdef uint32_t lap(self) noexcept:
-        """Milliseconds since this was called last. The clock is some milliseconds late, and costs less than the other."""
+        """Milliseconds since this was called last, by a clock that is some milliseconds late and cheaper to read."""
         cdef timespec time
         cdef uint32_t before = self.lap_at
         if self.clock_held:

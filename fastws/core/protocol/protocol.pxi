@@ -243,7 +243,6 @@ cdef class Handshake:           # one request head: collected, parsed by httptoo
     cdef readonly bytes host, origin, key, protocols, extensions, sec_version
     cdef int hosts, origins, keys, versions
     cdef bint wants_websocket, connection_upgrade, has_body, bad_length
-    cdef object request         # the application's, once it is to decide
 
     cdef HeadState scan(self, const uint8_t *data, size_t n) noexcept
     cdef bint parse(self, bytes head) except -1

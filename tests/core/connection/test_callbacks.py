@@ -205,7 +205,7 @@ def test_without_cancel_on_disconnect_stop_cancels(serve: Serving) -> None:
 
 
 def test_shield_lets_one_step_end(serve: Serving) -> None:
-    """As README says."""
+    """As docs/callbacks.md says."""
     events: list[str] = []
     gate = asyncio.Event()
 

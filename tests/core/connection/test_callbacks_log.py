@@ -20,7 +20,7 @@ CALLBACKS = ("open", "message", "drain", "ping", "pong", "close")
 
 
 class Lines(logging.Handler):
-    """What `fastws` logs, as (level, text) and whole."""
+    """The records that `fastws` logs."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -145,7 +145,7 @@ def test_what_raises_after_its_own_close(serve: Serving, lines: Lines) -> None:
     assert lines.records[0].getMessage().endswith(" was already closed with 4000")
 
 
-def test_one_function_for_all_callbacks_is_told_apart(serve: Serving, lines: Lines) -> None:
+def test_lines_tell_callbacks_apart_that_are_one_function(serve: Serving, lines: Lines) -> None:
     def one(ws: Any, *arguments: Any) -> None:
         raise ValueError(arguments)
 
@@ -185,8 +185,8 @@ def test_an_upgrade_that_raises(serve: Serving, lines: Lines) -> None:
     assert traceback.extract_tb(exc_info[2])[0].filename == __file__
 
 
-def test_nothing_of_the_peer_s_is_written_raw(serve: Serving, lines: Lines) -> None:
-    """Nor at length (CWE-117)."""
+def test_what_a_peer_has_sent_is_escaped(serve: Serving, lines: Lines) -> None:
+    """And cut short (CWE-117)."""
 
     class Handler:
         def upgrade(self, request: Any) -> None:
@@ -256,7 +256,7 @@ def test_what_was_raised_is_freed(serve: Serving, lines: Lines) -> None:
         gc.enable()
 
 
-def test_a_callback_that_somebody_cancels(serve: Serving, lines: Lines) -> None:
+def test_a_callback_that_is_cancelled_while_the_connection_is_open(serve: Serving, lines: Lines) -> None:
     """The connection was open: it is closed for it, and not without a word."""
     tasks: list[Any] = []
 
@@ -317,7 +317,7 @@ def test_a_callback_behind_which_others_wait(serve: Serving, lines: Lines) -> No
     assert lines.warnings == [
         f'the message callback of "/" ({HERE}.Waits.message), called for connection 1 of {peer}, has run for 5 s while '
         "3 messages and 1 other callbacks wait behind it: callbacks of one connection run one at a time, so hand what "
-        'takes long to a task; see "A coroutine per connection" in the README of fastws'
+        'takes long to a task; see "A coroutine per connection" in docs/callbacks.md of fastws'
     ]
     for _ in range(10):
         server.advance(5)

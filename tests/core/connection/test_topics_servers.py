@@ -61,7 +61,7 @@ def test_two_servers_on_one_loop(serve: Serving) -> None:
     assert clients[0].recv() == "the first"
 
 
-def test_subscribers(serve: Serving) -> None:
+def test_subscribers_of_all_servers_are_listed(serve: Serving) -> None:
     """Of all servers, from any thread; who is not open any more is none, nor is a hole in the midst of publishing."""
     app = make_app(Room)
     servers = [serve(app), serve(app)]
