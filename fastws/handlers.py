@@ -178,11 +178,11 @@ def _instance_of(kind: type) -> object:
     try:
         return kind()
     except TypeError:
-        if _fits(kind, ()):
+        if fits(kind, ()):
             raise  # it is the constructor's own
         name = kind.__name__
         raise TypeError(
-            f"{_where(getattr(kind, '__init__', None))}{name} takes {_takes(kind)}, but is instantiated without "
+            f"{_where(getattr(kind, '__init__', None))}{name} takes {takes(kind)}, but is instantiated without "
             f"arguments: give an instance, app.websocket(path)({name}(...))"
         ) from None
 
@@ -224,17 +224,17 @@ def _judge(callback: Callable[..., Any], arguments: tuple[str, ...], name: str, 
     if inspect.isasyncgenfunction(function) or inspect.isgeneratorfunction(function):
         do = "return the answer" if arguments == ("request",) else "send with ws.send()"
         raise TypeError(f"{_where(callback)}{who} has a yield, so its body would never run: {do}, wait with await")
-    fits = _fits(callback, arguments)
+    is_right = fits(callback, arguments)
     called = arguments
     if inspect.ismethod(callback):
         called = ("cls" if inspect.isclass(callback.__self__) else "self", *arguments)
         callback = callback.__func__
-    if not fits or _names_another(callback, called):
-        takes = f"({', '.join(called)})"
+    if not is_right or _names_another(callback, called):
+        given = f"({', '.join(called)})"
         define = "async def" if is_async(callback) else "def"
         raise TypeError(
-            f"{_where(callback)}{who} takes {_takes(callback)}, but is called with {takes}: "
-            f"write {define} {name if handler is not None else _name(function, name)}{takes}"
+            f"{_where(callback)}{who} takes {takes(callback)}, but is called with {given}: "
+            f"write {define} {name if handler is not None else _name(function, name)}{given}"
         )
 
 
@@ -249,7 +249,7 @@ def _signature(callback: Callable[..., Any]) -> inspect.Signature | None:
         return None
 
 
-def _fits(callback: Callable[..., Any], arguments: tuple[str, ...]) -> bool:
+def fits(callback: Callable[..., Any], arguments: tuple[str, ...]) -> bool:
     signature = _signature(callback)
     if signature is not None:
         try:
@@ -273,7 +273,7 @@ def _names_another(callback: Callable[..., Any], called: tuple[str, ...]) -> boo
     )
 
 
-def _takes(callback: Callable[..., Any]) -> str:
+def takes(callback: Callable[..., Any]) -> str:
     signature = _signature(callback)
     if signature is None:
         return "other arguments"
