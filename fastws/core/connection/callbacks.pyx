@@ -129,7 +129,7 @@ cdef int _returned(WebSocket ws, Callback callback, result) except -1:
     """An async callback: its first step runs here and now, and no task is made if that is also its last."""
     cdef Asides asides = ws.asides
     if not is_coroutine(result):
-        return 0
+        return _unused(ws, callback, result)
     try:
         asides = ws.aside()
         asides.busy, asides.stepping, asides.told_of = callback, True, False
@@ -168,7 +168,7 @@ def report_task(done, task):
     done(result, error)
 
 
-cdef int callback_ended(WebSocket ws, error) except -1:
+cdef int callback_ended(WebSocket ws, result, error) except -1:
     """An async callback has ended: the next that waits is called at once, as it may be async, too."""
     cdef Asides asides = ws.asides
     cdef Callback callback = <Callback>asides.busy
@@ -179,6 +179,8 @@ cdef int callback_ended(WebSocket ws, error) except -1:
         _cancelled(ws, callback)
     elif error is not None:
         _raised(ws, callback, error)
+    elif result is not None:
+        _unused(ws, callback, result)
     return 0 if asides.stepping else _go_on(ws, 1)
 
 
@@ -350,6 +352,25 @@ cdef int _warn(WebSocket ws, Callback callback, str what, tuple arguments) excep
     except Exception:                       # as above
         pass
     return 0
+
+
+cdef int _unused(WebSocket ws, Callback callback, result) except -1:
+    """What a callback returns goes nowhere. Warns once of each callback that returns an answer, as those of a web
+    framework do; not of a list, a tuple or a number, which a lambda may return by the way."""
+    cdef uint8_t bit = <uint8_t>(1 << <int>callback)
+    if ws.route.answers_told & bit:
+        return 0
+    if not isinstance(result, (str, bytes, dict, Response, Accept)):
+        if result is not False or callback != CALLBACK_OPEN or ws.phase != PHASE_OPEN:
+            return 0
+    ws.route.answers_told |= bit
+    what = "False" if result is False else type(result).__name__
+    return _warn(
+        ws, callback,
+        "has returned %s, which goes nowhere: send with ws.send(), end the connection with ws.close(), refuse it in "
+        "`upgrade`",
+        (what,),
+    )
 
 
 cdef int callback_tell(WebSocket ws, uint32_t now) except -1:

@@ -301,7 +301,7 @@ cdef class WebSocket(Socket):
     def _callback_ended(self, result, error):
         try:
             if self.asides is not None and self.asides.busy and self.id:
-                callback_ended(self, error)
+                callback_ended(self, result, error)
         except BaseException as failure:
             self.reactor.failed(self, failure)
 
