@@ -4,6 +4,7 @@ A handler is judged when it is decorated, so a mistake is reported with its file
 `_Guard` notices what callbacks set on a handler later.
 """
 
+import dataclasses
 import inspect
 import sys
 import warnings
@@ -135,6 +136,9 @@ def callbacks_of(handler: object, debug: bool) -> Callbacks:
     is_class = inspect.isclass(handler)
     if inspect.isclass(handler):
         handler = _instance_of(handler)
+    if inspect.iscoroutine(handler) or inspect.isgenerator(handler) or inspect.isasyncgen(handler):
+        raise TypeError(f"{handler!r} is what a function has returned: give the function, without parentheses")
+    _judge_properties(handler)
     callbacks: Callbacks = {name: getattr(handler, name, None) for name in CALLBACKS}
     for name, callback in callbacks.items():
         if getattr(callback, "__func__", None) is vars(Handler)[name]:
@@ -148,7 +152,11 @@ def callbacks_of(handler: object, debug: bool) -> Callbacks:
         raise TypeError(f"{handler!r} has none of the callbacks {', '.join(CALLBACKS)}")
     for name, callback in callbacks.items():
         if callback is not None and not callable(callback):
-            raise TypeError(f"the callback {name} is not callable: {callback!r}")
+            found = inspect.getattr_static(handler, name, None)
+            how = ": remove @property" if isinstance(found, property) else ""
+            raise TypeError(
+                f"{_where(found)}{name} of {_name(type(handler))} is not callable, got {callback!r:.100}{how}"
+            )
         if callback is not None:
             _judge(callback, CALLBACKS[name], name, None if callback is handler else handler)
     if is_class:
@@ -158,8 +166,8 @@ def callbacks_of(handler: object, debug: bool) -> Callbacks:
 
 def judge_http(callback: object) -> None:
     """TypeError for what cannot be called with a request alone."""
-    if not callable(callback):
-        raise TypeError(f"an http callback is a function of the request, got {callback!r}")
+    if not callable(callback) or (inspect.isclass(callback) and not issubclass(callback, Response)):
+        raise TypeError(f"an http callback is a function of the request, got {callback!r}: write def answer(request)")
     _judge(callback, ("request",), "answer", None)
 
 
@@ -175,6 +183,8 @@ def is_async(callback: object) -> bool:
 
 
 def _instance_of(kind: type) -> object:
+    if any(isinstance(value, dataclasses.Field) for value in vars(kind).values()):
+        raise TypeError(f"{kind.__name__} is no dataclass yet: write @app.websocket(path) above @dataclass, not below")
     try:
         return kind()
     except TypeError:
@@ -214,6 +224,14 @@ def _judge_names(handler: object, callbacks: Callbacks) -> None:
         )
 
 
+def _judge_properties(handler: object) -> None:
+    """TypeError for a callback that is a property of more than `self`, which would raise one about its arguments."""
+    for name in CALLBACKS:
+        found = inspect.getattr_static(handler, name, None)
+        if isinstance(found, property) and found.fget is not None and not fits(found.fget, ("self",)):
+            raise TypeError(f"{_where(found)}{name} of {_name(type(handler))} is a property: remove @property")
+
+
 def _judge(callback: Callable[..., Any], arguments: tuple[str, ...], name: str, handler: object) -> None:
     """handler: the object whose callback it is; None where the callback is all there is."""
     call = getattr(callback, "__call__", None)  # noqa: B004
@@ -231,11 +249,22 @@ def _judge(callback: Callable[..., Any], arguments: tuple[str, ...], name: str, 
         callback = callback.__func__
     if not is_right or _names_another(callback, called):
         given = f"({', '.join(called)})"
+        if handler is None and function is not None and _is_method(function):
+            raise TypeError(
+                f"{_where(callback)}{who} is a method, and is decorated while there is no instance: decorate its "
+                f"class, or write a function outside of it, def {_name(function, name)}{given}"
+            )
         define = "async def" if is_async(callback) else "def"
         raise TypeError(
             f"{_where(callback)}{who} takes {takes(callback)}, but is called with {given}: "
             f"write {define} {name if handler is not None else _name(function, name)}{given}"
         )
+
+
+def _is_method(function: FunctionType) -> bool:
+    """Whether it stands in a class and begins with `self` or `cls`."""
+    outer = function.__qualname__.rpartition(".")[0]
+    return outer != "" and not outer.endswith("<locals>") and function.__code__.co_varnames[:1] in (("self",), ("cls",))
 
 
 def _signature(callback: Callable[..., Any]) -> inspect.Signature | None:
@@ -287,6 +316,8 @@ def _function(callback: object) -> FunctionType | None:
         return _function(callback.func)
     if isinstance(callback, MethodType | staticmethod | classmethod):
         return _function(callback.__func__)
+    if isinstance(callback, property):
+        return _function(callback.fget)
     call = callback if isinstance(callback, FunctionType) else getattr(type(callback), "__call__", None)  # noqa: B004
     return call if isinstance(call, FunctionType) else None
 
