@@ -198,6 +198,10 @@ cdef int _go_on(WebSocket ws, int most) except -1:
             callback, arguments, is_text, size = asides.waiting.popleft()
             asides.waiting_size -= <size_t>size
             ws.is_text_message = is_text
+            if callback == CALLBACK_CLOSE:      # what it has waited for does not shorten its close_timeout
+                ws.reactor.read_clock()
+                ws.since = ws.reactor.now
+                ws.reactor.sweep_within(ws.route.close_timeout)
             result = _answer_of(ws, callback, arguments)
             _end_view(None, arguments[len(arguments) - 1])
             if result is not None:
