@@ -62,7 +62,8 @@ class WebSocket:
         Returns SENT, QUEUED (the peer reads too slowly; wait for `drain`) or DROPPED (the connection is not open, or
         the slow-consumer policy dropped it). TypeError for anything else than str or bytes-like,
         UnicodeEncodeError for a str with lone surrogates; nothing is sent then. Where compression was negotiated,
-        `compress=False` leaves the message as it is, and True compresses also what is below the threshold."""
+        `compress=False` leaves the message as it is, and True compresses also what is below the threshold; TypeError
+        for what is none of these and not None."""
     def send_text(self, data: Buffer, *, compress: bool | None = None) -> SendStatus:
         """Sends encoded text: a bytes-like object that must hold valid UTF-8 (not checked). Otherwise as `send`."""
     def ping(self, data: str | Buffer = b"") -> None:

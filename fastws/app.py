@@ -150,6 +150,8 @@ class App:
         changed = self.options if path is not None else self.options.replaced(options)
         routes = self._routes
         if path is not None:
+            if not isinstance(path, str):
+                raise TypeError(f"configure() takes the path of a route, got {path!r:.100}: give options by name")
             if path not in (known := [route[0] for route in routes]):
                 raise ValueError(f"there is no route {path!r}: the routes are {', '.join(map(repr, known)) or 'none'}")
             changed.for_route(options)
@@ -211,6 +213,8 @@ class App:
         judge_permissions(uds_permissions, path)
         if sock is not None:
             judge_socket(sock)
+        if not isinstance(reuse_port, bool):
+            raise TypeError(f"reuse_port is True or False, got {reuse_port!r:.100}")
         if reuse_port and (path is not None or sock is not None or listen is None):
             raise ValueError("reuse_port is for a host and a port: leave it out, or set SO_REUSEPORT on a sock")
         sockets: list[socket.socket] = []

@@ -4,6 +4,7 @@ A handler is judged when it is decorated, so a mistake is reported with its file
 `_Guard` notices what callbacks set on a handler later.
 """
 
+import dataclasses
 import inspect
 import sys
 import warnings
@@ -138,6 +139,9 @@ def callbacks_of(handler: object, debug: bool) -> Callbacks:
     is_class = inspect.isclass(handler)
     if inspect.isclass(handler):
         handler = _instance_of(handler)
+    if inspect.iscoroutine(handler) or inspect.isgenerator(handler) or inspect.isasyncgen(handler):
+        raise TypeError(f"{handler!r} is what a function has returned: give the function, without parentheses")
+    _judge_properties(handler)
     callbacks: Callbacks = {name: getattr(handler, name, None) for name in CALLBACKS}
     for name, callback in callbacks.items():
         if getattr(callback, "__func__", None) is vars(Handler)[name]:
@@ -151,7 +155,11 @@ def callbacks_of(handler: object, debug: bool) -> Callbacks:
         raise TypeError(f"{handler!r} has none of the callbacks {', '.join(CALLBACKS)}")
     for name, callback in callbacks.items():
         if callback is not None and not callable(callback):
-            raise TypeError(f"the callback {name} is not callable: {callback!r}")
+            found = inspect.getattr_static(handler, name, None)
+            how = ": remove @property" if isinstance(found, property) else ""
+            raise TypeError(
+                f"{_where(found)}{name} of {_name(type(handler))} is not callable, got {callback!r:.100}{how}"
+            )
         if callback is not None:
             _judge(callback, CALLBACKS[name], name, None if callback is handler else handler)
     if is_class:
@@ -161,8 +169,8 @@ def callbacks_of(handler: object, debug: bool) -> Callbacks:
 
 def judge_http(callback: object) -> None:
     """TypeError for what cannot be called with a request alone."""
-    if not callable(callback):
-        raise TypeError(f"an http callback is a function of the request, got {callback!r}")
+    if not callable(callback) or (inspect.isclass(callback) and not issubclass(callback, Response)):
+        raise TypeError(f"an http callback is a function of the request, got {callback!r}: write def answer(request)")
     _judge(callback, ("request",), "answer", None)
 
 
@@ -178,14 +186,16 @@ def is_async(callback: object) -> bool:
 
 
 def _instance_of(kind: type) -> object:
+    if any(isinstance(value, dataclasses.Field) for value in vars(kind).values()):
+        raise TypeError(f"{kind.__name__} is no dataclass yet: write @app.websocket(path) above @dataclass, not below")
     try:
         return kind()
     except TypeError:
-        if _fits(kind, ()):
+        if fits(kind, ()):
             raise  # it is the constructor's own
         name = kind.__name__
         raise TypeError(
-            f"{_where(getattr(kind, '__init__', None))}{name} takes {_takes(kind)}, but is instantiated without "
+            f"{_where(getattr(kind, '__init__', None))}{name} takes {takes(kind)}, but is instantiated without "
             f"arguments: give an instance, app.websocket(path)({name}(...))"
         ) from None
 
@@ -217,6 +227,14 @@ def _judge_names(handler: object, callbacks: Callbacks) -> None:
         )
 
 
+def _judge_properties(handler: object) -> None:
+    """TypeError for a callback that is a property of more than `self`, which would raise one about its arguments."""
+    for name in CALLBACKS:
+        found = inspect.getattr_static(handler, name, None)
+        if isinstance(found, property) and found.fget is not None and not fits(found.fget, ("self",)):
+            raise TypeError(f"{_where(found)}{name} of {_name(type(handler))} is a property: remove @property")
+
+
 def _judge(callback: Callable[..., Any], arguments: tuple[str, ...], name: str, handler: object) -> None:
     """handler: the object whose callback it is; None where the callback is all there is."""
     call = getattr(callback, "__call__", None)  # noqa: B004
@@ -227,18 +245,29 @@ def _judge(callback: Callable[..., Any], arguments: tuple[str, ...], name: str, 
     if inspect.isasyncgenfunction(function) or inspect.isgeneratorfunction(function):
         do = "return the answer" if arguments == ("request",) else "send with ws.send()"
         raise TypeError(f"{_where(callback)}{who} has a yield, so its body would never run: {do}, wait with await")
-    fits = _fits(callback, arguments)
+    is_right = fits(callback, arguments)
     called = arguments
     if inspect.ismethod(callback):
         called = ("cls" if inspect.isclass(callback.__self__) else "self", *arguments)
         callback = callback.__func__
-    if not fits or _names_another(callback, called):
-        takes = f"({', '.join(called)})"
+    if not is_right or _names_another(callback, called):
+        given = f"({', '.join(called)})"
+        if handler is None and function is not None and _is_method(function):
+            raise TypeError(
+                f"{_where(callback)}{who} is a method, and is decorated while there is no instance: decorate its "
+                f"class, or write a function outside of it, def {_name(function, name)}{given}"
+            )
         define = "async def" if is_async(callback) else "def"
         raise TypeError(
-            f"{_where(callback)}{who} takes {_takes(callback)}, but is called with {takes}: "
-            f"write {define} {name if handler is not None else _name(function, name)}{takes}"
+            f"{_where(callback)}{who} takes {takes(callback)}, but is called with {given}: "
+            f"write {define} {name if handler is not None else _name(function, name)}{given}"
         )
+
+
+def _is_method(function: FunctionType) -> bool:
+    """Whether it stands in a class and begins with `self` or `cls`."""
+    outer = function.__qualname__.rpartition(".")[0]
+    return outer != "" and not outer.endswith("<locals>") and function.__code__.co_varnames[:1] in (("self",), ("cls",))
 
 
 def _signature(callback: Callable[..., Any]) -> inspect.Signature | None:
@@ -252,7 +281,7 @@ def _signature(callback: Callable[..., Any]) -> inspect.Signature | None:
         return None
 
 
-def _fits(callback: Callable[..., Any], arguments: tuple[str, ...]) -> bool:
+def fits(callback: Callable[..., Any], arguments: tuple[str, ...]) -> bool:
     signature = _signature(callback)
     if signature is not None:
         try:
@@ -276,7 +305,7 @@ def _names_another(callback: Callable[..., Any], called: tuple[str, ...]) -> boo
     )
 
 
-def _takes(callback: Callable[..., Any]) -> str:
+def takes(callback: Callable[..., Any]) -> str:
     signature = _signature(callback)
     if signature is None:
         return "other arguments"
@@ -290,6 +319,8 @@ def _function(callback: object) -> FunctionType | None:
         return _function(callback.func)
     if isinstance(callback, MethodType | staticmethod | classmethod):
         return _function(callback.__func__)
+    if isinstance(callback, property):
+        return _function(callback.fget)
     call = callback if isinstance(callback, FunctionType) else getattr(type(callback), "__call__", None)  # noqa: B004
     return call if isinstance(call, FunctionType) else None
 

@@ -110,7 +110,12 @@ class Response:
         TypeError for what JSON cannot hold, ValueError for NaN, infinities, lone surrogates and what refers to itself;
         otherwise as `Response`."""
         if not _is_status(status):
-            raise TypeError(f"Response.json(data, status): status is an int from 200 to 599, got {status!r:.100}")
+            swapped = isinstance(status, dict | list) and _is_status(data)
+            meant = f"{status!r:.50}, {data}" if swapped else "data, 404"
+            raise TypeError(
+                f"Response.json(data, status): status is an int from 200 to 599, got {status!r:.100}: "
+                f"write Response.json({meant}), say"
+            )
         try:
             body = json.dumps(data, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
         except (TypeError, ValueError) as error:
@@ -303,10 +308,9 @@ def _judge_answer(call: str, status: object, body: object) -> None:
     if not _is_status(status):
         meant = f"{usual}, {status!r:.50}" if isinstance(status, str | bytes) else "status, body"
         if isinstance(status, str) and status.isascii() and status.isdigit():
-            meant = status
-        raise TypeError(
-            f"{call}(status, body): status is an int from 200 to 599, got {status!r:.100}: write {call}({meant})"
-        )
+            meant = status if isinstance(body, str | bytes) and not body else f"{status}, body"
+        write = f"Response.json({status!r:.50})" if isinstance(status, dict | list) else f"{call}({meant})"
+        raise TypeError(f"{call}(status, body): status is an int from 200 to 599, got {status!r:.100}: write {write}")
     if not 200 <= status <= 599:  # type: ignore[operator]
         raise ValueError(f"status {status} cannot end a request: use one from 200 to 599")
     if isinstance(body, str):
@@ -314,7 +318,10 @@ def _judge_answer(call: str, status: object, body: object) -> None:
     try:
         memoryview(body)  # type: ignore[arg-type]
     except TypeError:
-        meant = f"Response.json({body!r:.50})" if isinstance(body, dict | list) else f"{call}({status}, str(...))"
+        other = "" if status == 200 else f", {status}"
+        meant = (
+            f"Response.json({body!r:.50}{other})" if isinstance(body, dict | list) else f"{call}({status}, str(...))"
+        )
         raise TypeError(f"{call}(status, body): body is str or bytes-like, got {body!r:.100}: write {meant}") from None
 
 

@@ -361,7 +361,8 @@ class RouteOptions(TypedDict, total=False):
             _number(0.01, LONGEST, "SECONDS"),
             LIFE,
             "For the peer to finish the close handshake, and for its async callbacks to end; begins anew whenever it "
-            "has taken 4 KiB of what was sent before. On breach: terminated, cancelled.",
+            "has taken 4 KiB of what was sent before, and with an async `close` that others have kept waiting. On "
+            "breach: terminated, cancelled.",
         ),
     ]
 

@@ -50,7 +50,10 @@ class Router(Generic[T]):
         shape, regex = _compile(pattern)
         path = "" if regex.groups else "/".join(map(str, shape))
         if shape in self._dynamic or path in self._fixed:
-            raise ValueError(f"there is a pattern already that matches the same paths as {pattern!r}")
+            other = next(one for one in self.patterns if _compile(one)[0] == shape)
+            raise ValueError(
+                f"there is a pattern already that matches the same paths as {pattern!r}: {other!r}; change one of them"
+            )
         if regex.groups:
             self._dynamic[shape] = regex, target
         else:

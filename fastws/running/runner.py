@@ -31,8 +31,13 @@ def run(
     """Serve what `start` starts, as `App.run` says. `log_level`: see to_terminal()."""
     if importing.get():
         raise RunWhileImported('app.run() while it is imported: put it under `if __name__ == "__main__":`')
-    if threading.current_thread() is not threading.main_thread() or _is_loop_running():
+    if _is_loop_running():
         raise RuntimeError("app.run() is for the main thread, outside of a loop: here use `await app.start()`")
+    if threading.current_thread() is not threading.main_thread():
+        raise RuntimeError(
+            "app.run() is for the main thread, where signals arrive: in another one, asyncio.run() a coroutine "
+            "that has `async with await app.start():`"
+        )
     _speedups.keep_freed_memory()
     process.raise_open_files()
     process.need_open_files()

@@ -10,6 +10,7 @@ from contextlib import AbstractAsyncContextManager
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, cast
 
+from fastws.handlers import fits, takes
 from fastws.serving.logs import write
 
 if TYPE_CHECKING:
@@ -31,16 +32,21 @@ def maker_of(lifespan: object) -> Maker | None:
     """What gives an async context manager for an App. TypeError for what cannot."""
     if lifespan is None:
         return None
-    if inspect.isasyncgenfunction(lifespan):
-        return contextlib.asynccontextmanager(lifespan)
-    if inspect.iscoroutinefunction(lifespan):
+    function = lifespan
+    if getattr(lifespan, "__globals__", None) is vars(contextlib):  # made by @contextlib.asynccontextmanager
+        function = getattr(lifespan, "__wrapped__", lifespan)
+    if inspect.iscoroutinefunction(function):
         raise TypeError(f"lifespan={lifespan!r} has no `yield`: {HOW}")
-    if inspect.isgeneratorfunction(lifespan):
+    if inspect.isgeneratorfunction(function):
         raise TypeError(f"lifespan={lifespan!r} is no `async def`: {HOW}")
     if hasattr(lifespan, "__aenter__") and not inspect.isclass(lifespan):
         raise TypeError(f"lifespan={lifespan!r} has been called already: give the function itself, lifespan=lifespan")
     if not callable(lifespan):
         raise TypeError(f"lifespan={lifespan!r} is not callable: {HOW}")
+    if callable(function) and not fits(function, ("app",)):
+        raise TypeError(f"lifespan={lifespan!r} takes {takes(function)}, but is called with (app): {HOW}")
+    if inspect.isasyncgenfunction(lifespan):
+        return contextlib.asynccontextmanager(lifespan)
     return cast(Maker, lifespan)
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import math
 import os
 import socket
 import weakref
@@ -119,7 +120,12 @@ class Server:
                 raise RuntimeError("a server belongs to its event loop: adopt in it, by loop.call_soon_threadsafe say")
             host, port = address_of(own, peer)
             prepare_connection(own, self._user_timeout)
-            _speedups.adopt(self._service, own, bytes(memoryview(data)), host, port)
+            try:
+                read = bytes(memoryview(data))
+            except TypeError:
+                what = f"data is what was read from the socket, a bytes-like object, got {data!r:.100}"
+                raise TypeError(f'{what}: leave it out, or give b"" for nothing') from None
+            _speedups.adopt(self._service, own, read, host, port)
         except BaseException:
             own.close()  # nothing, where the connection has it already
             raise
@@ -140,11 +146,14 @@ class Server:
         After `timeout` seconds the rest are terminated and their async callbacks cancelled. May be called again, with
         a shorter timeout for instance. If it is cancelled, the server stops all the same once its connections end.
         In the child of a fork it does nothing: there is no server, see docs/running.md. RuntimeError if it is called in
-        another event loop, unless the server's is closed.
+        another event loop, unless the server's is closed; TypeError, before anything is done, for a timeout that is no
+        number.
 
         After the last server of the App on this loop, the App's `lifespan` is left, which has `timeout` seconds as
         well, and 1 at least; then it is cancelled. What it raises is raised here.
         """
+        if isinstance(timeout, bool) or not isinstance(timeout, int | float) or math.isnan(timeout):
+            raise TypeError(f"timeout is a number of seconds, got {timeout!r:.100}: give 0 to end all at once")
         if self._is_parents:
             return
         if self.is_abandoned():

@@ -92,6 +92,10 @@ def test_configure(serve: Serving) -> None:
     app.configure()
     app.configure(max_message_size=5, ping_interval=7)
     assert (app.options.max_message_size, app.options.ping_interval, app.options.ping_timeout) == (5, 7, 20)
+    path: Any
+    for path in ({"max_message_size": 1}, 5, b"/"):
+        with pytest.raises(TypeError, match=r"configure\(\) takes the path of a route, got .*: give options by name"):
+            app.configure(path)
     for wrong, error in (
         ({"max_message_size": -1}, ValueError),
         ({"unknown": 1}, TypeError),

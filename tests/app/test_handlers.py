@@ -138,7 +138,7 @@ class NotCallable:
         (None, "None has none of the callbacks"),
         (5, "5 has none of the callbacks"),
         ("echo", "'echo' has none of the callbacks"),
-        (NotCallable, "the callback message is not callable: 'hello'"),
+        (NotCallable, "message of NotCallable is not callable, got 'hello'"),
     ],
 )
 def test_what_is_no_handler(handler: Any, message: str) -> None:
@@ -327,6 +327,66 @@ async def generates_later(ws: Any, data: Any) -> Any:
 
 def generates(ws: Any, data: Any) -> Any:
     yield data
+
+
+def test_what_a_function_has_returned_is_no_handler() -> None:
+    coroutine, generator, generator_later = echo_later(None, ""), generates(None, ""), generates_later(None, "")
+    for one in (coroutine, generator, generator_later):
+        assert told(one) == f"{one!r} is what a function has returned: give the function, without parentheses"
+    coroutine.close()
+
+
+class AsProperty:
+    @property  # type: ignore[misc]
+    def message(self, ws: Any, data: Any) -> None: ...  # noqa: PLR0206
+
+
+class AsPropertyOfSelf:
+    @property
+    def message(self) -> int:
+        return 5
+
+
+def test_a_property_is_no_callback() -> None:
+    for kind, what in ((AsProperty, "a property"), (AsPropertyOfSelf, "not callable, got 5")):
+        function: Any = inspect.getattr_static(kind, "message").fget
+        expected = f"{line_of(function)}message of {kind.__name__} is {what}: remove @property"
+        assert told(kind) == told(kind()) == expected
+
+
+class Counter:
+    users: list[Any] = dataclasses.field(default_factory=list)
+
+    def message(self, ws: Any, data: Any) -> None: ...
+
+
+def test_a_dataclass_is_made_before_it_is_a_handler() -> None:
+    assert told(Counter) == "Counter is no dataclass yet: write @app.websocket(path) above @dataclass, not below"
+    fastws.App().websocket("/")(dataclasses.dataclass(Counter))
+
+
+def test_a_method_is_not_decorated_in_its_class() -> None:
+    app: Any = fastws.App()
+    for decorator, given in ((app.websocket, "(ws, data)"), (app.http, "(request)")):
+        with pytest.raises(TypeError) as caught:
+
+            class Chat:
+                @decorator("/")  # type: ignore[untyped-decorator]
+                def handle(self, ws: Any) -> None: ...
+
+        place, _, said = str(caught.value).partition(": ")
+        assert place.startswith(f"{__file__}:")
+        assert said == (
+            "handle is a method, and is decorated while there is no instance: decorate its class, or write a function "
+            f"outside of it, def handle{given}"
+        )
+
+
+def test_a_class_is_no_http_callback() -> None:
+    for kind in (Nothing, WithMethods):
+        assert told(kind, "http") == (
+            f"an http callback is a function of the request, got {kind!r}: write def answer(request)"
+        )
 
 
 @types.coroutine

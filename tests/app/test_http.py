@@ -285,7 +285,9 @@ def test_status_that_ends_no_request(status: int) -> None:
         (("200",), "status is an int from 200 to 599, got '200': write Response(200)"),
         (("\u0662\u0660\u0660",), "got '\u0662\u0660\u0660': write Response(200, '\u0662\u0660\u0660')"),
         ((b"ok",), "got b'ok': write Response(200, b'ok')"),
-        (({"a": 1},), "got {'a': 1}: write Response(status, body)"),
+        (({"a": 1},), "got {'a': 1}: write Response.json({'a': 1})"),
+        (("404", "no"), "got '404': write Response(404, body)"),
+        ((404, {"a": 1}), "got {'a': 1}: write Response.json({'a': 1}, 404)"),
         ((None,), "got None: write Response(status, body)"),
         ((True,), "got True: write Response(status, body)"),
         ((200.0,), "got 200.0: write Response(status, body)"),
@@ -304,10 +306,25 @@ def test_arguments_of_wrong_types(arguments: tuple[Any, ...], said: str) -> None
     assert len(str(caught.value)) < 300
 
 
+@pytest.mark.parametrize(
+    ("arguments", "write"),
+    [
+        ((404, {"a": 1}), r"{'a': 1}, 404"),
+        (({"a": 1}, {"X": "1"}), "data, 404"),
+        ((1, None), "data, 404"),
+        ((1, True), "data, 404"),
+    ],
+)
+def test_a_status_of_json_that_is_none(arguments: tuple[Any, ...], write: str) -> None:
+    with pytest.raises(TypeError) as caught:
+        Response.json(*arguments)
+    assert f"got {arguments[1]!r}: write Response.json({write}), say" in str(caught.value)
+
+
 def test_what_reject_says_of_its_arguments() -> None:
     with pytest.raises(TypeError, match=r"got 'no': write request\.reject\(403, 'no'\)"):
         request().reject("no")  # type: ignore[arg-type]
-    with pytest.raises(TypeError, match="body is str or bytes-like"):
+    with pytest.raises(TypeError, match=r"body is str or bytes-like, got \{\}: write Response\.json\(\{\}, 403\)"):
         request().reject(403, {})  # type: ignore[arg-type]
 
 

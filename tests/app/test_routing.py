@@ -203,8 +203,9 @@ def test_what_only_looks_like_a_parameter_is_no_duplicate() -> None:
     ],
 )
 def test_duplicates(patterns: tuple[str, ...]) -> None:
-    with pytest.raises(ValueError, match="already"):
+    with pytest.raises(ValueError, match="already") as caught:
         make(*patterns)
+    assert str(caught.value).endswith(f"the same paths as {patterns[-1]!r}: {patterns[0]!r}; change one of them")
 
 
 def test_what_is_not_a_duplicate() -> None:

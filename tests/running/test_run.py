@@ -403,7 +403,10 @@ def test_uvloop_asked_for_and_not_there(tmp_path: Path) -> None:
     [
         ("app.run(port=0, loop='trio')", "ValueError: loop='trio' is not known: give 'auto', 'uvloop' or 'asyncio'"),
         ("asyncio.run(inside())", "RuntimeError: app.run() is for the main thread, outside of a loop: here use `await"),
-        ("thread()", "RuntimeError: app.run() is for the main thread, outside of a loop: here use `await"),
+        (
+            "thread()",
+            "RuntimeError: app.run() is for the main thread, where signals arrive: in another one, asyncio.run()",
+        ),
         ("app.run(host='192.0.2.1', port=0)", "OSError: [Errno 99] cannot listen on 192.0.2.1 port 0: Cannot assign"),
     ],
 )

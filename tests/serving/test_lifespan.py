@@ -188,6 +188,10 @@ async def no_yield(app: fastws.App) -> None:
     pass
 
 
+async def no_argument() -> AsyncIterator[None]:
+    yield
+
+
 def plain_generator(app: fastws.App) -> Iterator[None]:
     yield
 
@@ -202,6 +206,12 @@ def plain_generator(app: fastws.App) -> Iterator[None]:
             "has been called already: give the",
         ),
         ({"db": 1}, "is not callable: write"),
+        (no_argument, r"takes \(\), but is called with \(app\): write"),
+        (contextlib.asynccontextmanager(no_argument), r"takes \(\), but is called with \(app\): write"),
+        (lambda: as_generator(None), r"takes \(\), but is called with \(app\): write"),  # type: ignore[arg-type]
+        (contextlib.asynccontextmanager(no_yield), "no_yield.* has no `yield`: write"),  # type: ignore[arg-type]
+        (contextlib.asynccontextmanager(plain_generator), "is no `async def`: write"),  # type: ignore[arg-type]
+        (contextlib.contextmanager(plain_generator), "is no `async def`: write"),
     ],
 )
 def test_what_is_no_lifespan(wrong: Any, message: str) -> None:
@@ -212,11 +222,9 @@ def test_what_is_no_lifespan(wrong: Any, message: str) -> None:
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        (contextlib.asynccontextmanager(no_yield), "no_yield.* has no `yield`: write"),  # type: ignore[arg-type]
-        (contextlib.contextmanager(plain_generator), "which is no async context manager: write"),
+        (contextlib.contextmanager(as_generator), "which is no async context manager: write"),  # type: ignore[arg-type]
         (partial(lambda function, app: function(app), no_yield), "has no `yield`: write"),
         (lambda app: None, "gave None, which is no async context manager: write"),
-        (lambda: as_generator(None), "takes 0 positional arguments but 1 was given"),  # type: ignore[arg-type]
     ],
 )
 def test_what_only_a_call_shows_to_be_no_lifespan(run: Any, port: int, wrong: Any, message: str) -> None:

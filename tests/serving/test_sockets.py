@@ -741,6 +741,10 @@ def test_reuse_port_is_logged(run: Any, caplog: pytest.LogCaptureFixture, tmp_pa
             for where in ({"sock": sock}, {"uds": tmp_path / "socket"}, {"listen": None}):
                 with pytest.raises(ValueError, match="reuse_port is for a host and a port"):
                     await echo_app().start(reuse_port=True, **where)
+        wrong: Any
+        for wrong in ("no", 1, None):  # a port would be shared for a text that says "no"
+            with pytest.raises(TypeError, match=f"^reuse_port is True or False, got {wrong!r}$"):
+                await echo_app().start("127.0.0.1", 0, reuse_port=wrong)
 
     run(main)
     assert os.listdir(tmp_path) == []

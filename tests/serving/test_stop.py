@@ -87,6 +87,20 @@ def test_stop_at_once(run: Any, timeout: float) -> None:
     run(main)
 
 
+@pytest.mark.parametrize("timeout", ["5", None, True, [5], float("nan")])
+def test_a_timeout_that_is_none_stops_nothing(run: Any, timeout: Any) -> None:
+    async def main() -> None:
+        async with await echo_app().start("127.0.0.1", 0) as server:
+            with pytest.raises(TypeError, match=r"timeout is a number of seconds, got .*: give 0"):
+                await server.stop(timeout)
+            client = await client_of(server.port)  # it still listens
+            client.send("hello")
+            assert await elsewhere(client.recv) == "hello"
+            client.close()
+
+    run(main)
+
+
 def test_stop_again_and_at_the_same_time(run: Any) -> None:
     async def main() -> None:
         server = await echo_app().start("127.0.0.1", 0)

@@ -132,7 +132,7 @@ cdef int _returned(WebSocket ws, Callback callback, result) except -1:
     """An async callback: its first step runs here and now, and no task is made if that is also its last."""
     cdef Asides asides = ws.asides
     if not is_coroutine(result):
-        return 0
+        return _unused(ws, callback, result)
     try:
         asides = ws.aside()
         asides.busy, asides.stepping, asides.warned_of = callback, True, False
@@ -171,7 +171,7 @@ def report_task(done, task):
     done(result, error)
 
 
-cdef int callback_ended(WebSocket ws, error) except -1:
+cdef int callback_ended(WebSocket ws, result, error) except -1:
     """An async callback has ended: the next that waits is called at once, as it may be async, too."""
     cdef Asides asides = ws.asides
     cdef Callback callback = <Callback>asides.busy
@@ -182,6 +182,8 @@ cdef int callback_ended(WebSocket ws, error) except -1:
         _cancelled(ws, callback)
     elif error is not None:
         _raised(ws, callback, error)
+    elif result is not None:
+        _unused(ws, callback, result)
     return 0 if asides.stepping else _go_on(ws, 1)
 
 
@@ -199,6 +201,10 @@ cdef int _go_on(WebSocket ws, int most) except -1:
             callback, arguments, is_text, size = asides.waiting.popleft()
             asides.waiting_size -= <size_t>size
             ws.is_text_message = is_text
+            if callback == CALLBACK_CLOSE:      # what it has waited for does not shorten its close_timeout
+                ws.reactor.read_clock()
+                ws.since = ws.reactor.now
+                ws.reactor.sweep_within(ws.route.close_timeout)
             result = _answer_of(ws, callback, arguments)
             _end_view(None, arguments[len(arguments) - 1])
             if result is not None:
@@ -372,6 +378,27 @@ cdef int _warn(WebSocket ws, Callback callback, str what, tuple arguments) excep
     except Exception:                       # as above
         pass
     return 0
+
+
+cdef int _unused(WebSocket ws, Callback callback, result) except -1:
+    """What a callback returns goes nowhere. Warns once of each callback that returns an answer, as those of a web
+    framework do, or a future; not of a list, a tuple or a number, which a lambda may return by the way."""
+    cdef uint8_t bit = <uint8_t>(1 << <int>callback)
+    if ws.route.warned_of_answers & bit:
+        return 0
+    if not isinstance(result, (str, bytes, dict, Response, Accept, Future)):
+        if result is not False or callback != CALLBACK_OPEN or ws.phase != PHASE_OPEN:
+            return 0
+    ws.route.warned_of_answers |= bit
+    what = "False" if result is False else type(result).__name__
+    if isinstance(result, Future):
+        return _warn(ws, callback, "has returned a %s, which is not awaited: make it an async def that awaits it", (what,))
+    return _warn(
+        ws, callback,
+        "has returned %s, which goes nowhere: send with ws.send(), end the connection with ws.close(), refuse it in "
+        "`upgrade`",
+        (what,),
+    )
 
 
 cdef int callback_runs_long(WebSocket ws, uint32_t now) except -1:

@@ -16,7 +16,11 @@ cdef enum:                      # what an application says in `compress`
 cdef int compressing_wish(compress) except -1:
     if compress is None:
         return COMPRESS_BY_SIZE
-    return COMPRESS_ALWAYS if compress else COMPRESS_NEVER
+    if compress is True:
+        return COMPRESS_ALWAYS
+    if compress is False:
+        return COMPRESS_NEVER
+    raise TypeError(f"compress is True, False or None, got {type(compress).__name__}: give False for what is secret")
 
 
 cdef Deflation compressing_agree(WebSocket ws, bytes offers):

@@ -100,6 +100,7 @@ cdef class Route:               # the callbacks and limits of one WebSocket rout
     cdef uint32_t max_topics
     cdef uint32_t close_timeout, message_timeout, ping_interval, ping_timeout, send_timeout     # ms; 0 is off
     cdef float max_message_rate, max_control_rate       # per second; 0 is off
+    cdef uint8_t warned_of_answers      # a bit for each Callback whose answer was a warning
     cdef bint text_as_utf8, binary_as_view, drop_when_slow, keep_request, cancel_on_disconnect
 
 cdef extern from "ending.h" nogil:

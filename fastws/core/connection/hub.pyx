@@ -16,13 +16,14 @@ cdef class Hub:
         subscribers of this thread's servers it was sent."""
         cdef PreparedMessage message
         cdef Py_ssize_t handed
+        cdef int wish = compressing_wish(compress)
         topic = topic_name(topic)
         if isinstance(data, PreparedMessage):
             message = data
             prepared_check(message)
         else:
             message = prepared_in(self, data, False)
-        handed = self._deliver(topic, message, compressing_wish(compress), sender)
+        handed = self._deliver(topic, message, wish, sender)
         if self.watchers:
             _tell(self.watchers, "published", topic, message)
         return handed

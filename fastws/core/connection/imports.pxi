@@ -5,7 +5,7 @@ from cpython.number cimport PyNumber_Index
 from cpython.ref cimport Py_DECREF
 from cpython.unicode cimport PyUnicode_FromObject
 
-from asyncio import CancelledError
+from asyncio import CancelledError, Future
 from collections.abc import Coroutine
 from functools import partial
 from inspect import isawaitable

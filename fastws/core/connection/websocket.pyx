@@ -170,7 +170,8 @@ cdef class WebSocket(Socket):
         Returns SENT, QUEUED (the peer reads too slowly; wait for `drain`) or DROPPED (the connection is not open, or
         the slow-consumer policy dropped it). TypeError for anything else than str or bytes-like,
         UnicodeEncodeError for a str with lone surrogates; nothing is sent then. Where compression was negotiated,
-        `compress=False` leaves the message as it is, and True compresses also what is below the threshold.
+        `compress=False` leaves the message as it is, and True compresses also what is below the threshold; TypeError
+        for what is none of these and not None.
         """
         return SEND_STATUS[sending_data(self, data, False, compress)]
 
@@ -301,7 +302,7 @@ cdef class WebSocket(Socket):
     def _callback_ended(self, result, error):
         try:
             if self.asides is not None and self.asides.busy and self.id:
-                callback_ended(self, error)
+                callback_ended(self, result, error)
         except BaseException as failure:
             self.reactor.failed(self, failure)
 
@@ -364,7 +365,7 @@ cdef class WebSocket(Socket):
     @property
     def is_text(self):
         """Whether the message being delivered is text. Read it before the first await."""
-        return self.is_text_message
+        return self.is_text_message != 0
 
     @property
     def remote_address(self):

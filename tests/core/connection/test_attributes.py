@@ -30,7 +30,7 @@ def test_attributes(serve: Serving) -> None:
     assert (ws.path, ws.path_params, ws.query_string) == ("/", {}, "")
     assert (ws.subprotocol, ws.data) == (None, None)
     assert not hasattr(ws, "request")
-    assert (ws.buffered_amount, ws.is_text) == (0, False)
+    assert ws.buffered_amount == 0 and ws.is_text is False
     with pytest.raises(TypeError):
         ws.path_params["a"] = "b"
     assert isinstance(ws.path_params, MappingProxyType)

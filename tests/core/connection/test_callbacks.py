@@ -272,6 +272,50 @@ def test_a_callback_that_never_ends_is_cancelled_after_close_timeout(serve: Serv
     eventually(lambda: steps.events == ["open", "wait a begins", "wait a cancelled", ("close", 1000, "")])
 
 
+@pytest.mark.parametrize("ends", [False, True], ids=["the message is cancelled", "the message ends late"])
+@pytest.mark.parametrize("leaves", [False, True])
+def test_close_has_a_timeout_of_its_own(serve: Serving, leaves: bool, ends: bool) -> None:
+    """What ran before it may have taken all of one."""
+    events: list[str] = []
+    gate = asyncio.Event()
+
+    class Handler:
+        async def message(self, ws: Any, data: str) -> None:
+            events.append("message")
+            await gate.wait()
+
+        async def close(self, ws: Any, code: int, reason: str) -> None:
+            events.append("close")
+            try:
+                await asyncio.sleep(3600)
+            finally:
+                events.append("cancelled")
+
+    server = serve(make_app(Handler, close_timeout=5, cancel_on_disconnect=False)).hold_clock()
+    client = RawClient.open(server.port)
+    client.send("x")
+    eventually(lambda: events == ["message"])
+    if leaves:
+        client.reset()
+    else:
+        client.send_close(1000)
+        client.expect_close(1000)
+        client.close()
+    eventually(lambda: not server.stats()["connections"])
+    server.settle()
+    server.advance(4.999)
+    if ends:
+        server.call(gate.set)
+    else:
+        server.advance(0.001)
+    eventually(lambda: events == ["message", "close"])
+    server.advance(4.998)
+    server.settle()
+    assert events == ["message", "close"]
+    server.advance(0.002)
+    eventually(lambda: events == ["message", "close", "cancelled"])
+
+
 def test_messages_of_a_peer_that_left_are_delivered_one_timeout_each(serve: Serving) -> None:
     """It leaves while it waits: what it had sent takes longer than close_timeout in all, but each makes progress."""
     server, client, steps = start(serve, close_timeout=5, max_waiting=5)

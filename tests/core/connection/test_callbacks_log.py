@@ -456,3 +456,66 @@ def test_the_clock_of_laps_goes(serve: Serving, lines: Lines) -> None:
     client.send("x")
     eventually(lambda: lines.warnings, 5.0)
     assert "has held the event loop for 1." in lines.warnings[0]
+
+
+# What goes nowhere
+
+ANSWERS = ["text", b"bytes", {"a": 1}, fastws.Response(403)]
+BY_THE_WAY = [None, 5, True, False, fastws.SENT, (1, 2), [1, 2]]
+
+
+@pytest.mark.parametrize("asynchronous", [False, True])
+@pytest.mark.parametrize("suspends", [False, True])
+def test_a_callback_that_returns_an_answer(serve: Serving, lines: Lines, asynchronous: bool, suspends: bool) -> None:
+    answers: list[Any] = [*BY_THE_WAY, *ANSWERS]
+
+    class Plain:
+        def message(self, ws: Any, data: str) -> Any:
+            ws.send(data)
+            return answers[int(data)]
+
+    class Later:
+        async def message(self, ws: Any, data: str) -> Any:
+            ws.send(data)
+            if suspends:
+                await asyncio.sleep(0)
+            return answers[int(data)]
+
+    for index, answer in enumerate(answers):
+        lines.records.clear()
+        handler = Later if asynchronous else Plain
+        server = serve(make_app(handler))
+        with RawClient.open(server.port) as client:
+            for _ in range(3):  # warned of once
+                client.send(str(index))
+                assert client.recv() == str(index)
+            client.send_raw(build(PING))  # is answered when the callback has ended
+            assert client.recv_frame().opcode == PONG
+        server.settle()
+        if index < len(BY_THE_WAY):
+            assert not lines.warnings
+            continue
+        (line,) = lines.warnings
+        assert line.startswith(f'the message callback of "/" ({__name__}.')
+        assert line.endswith(
+            f"has returned {type(answer).__name__}, which goes nowhere: send with ws.send(), end the connection with "
+            "ws.close(), refuse it in `upgrade`"
+        )
+
+
+def test_open_does_not_refuse_by_what_it_returns(serve: Serving, lines: Lines) -> None:
+    class Refuses:
+        def open(self, ws: Any) -> bool:
+            return False
+
+        def message(self, ws: Any, data: str) -> None:
+            ws.send(data)
+
+    server = serve(make_app(Refuses))
+    for _ in range(2):
+        with RawClient.open(server.port) as client:
+            client.send("still open")
+            assert client.recv() == "still open"
+    server.settle()
+    (line,) = lines.warnings
+    assert "Refuses.open" in line and "has returned False, which goes nowhere" in line

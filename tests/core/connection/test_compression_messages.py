@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from functools import partial
 from typing import Any
 
 import pytest
@@ -249,6 +250,23 @@ def test_publishing_says_whether(serve: Serving, compress: bool | None) -> None:
             received = client.receive()
             assert received.data == message
             assert (received.wire is not None) == (len(message) >= 64 if compress is None else compress)
+
+
+@pytest.mark.parametrize("compress", ["false", "no", 0, 1, []])
+def test_what_says_not_whether(serve: Serving, compress: Any) -> None:
+    """A secret would be compressed for a text that says "false"."""
+    app = make_app(Subscribing, compression="deflate")
+    server = serve(app)
+    with DeflateClient.offer(server.port, OFFER) as client:
+        (ws,) = server.call(lambda: list(server.server.connections))
+        for send in (ws.send, partial(ws.publish, "all"), partial(app.publish, "all")):
+            for data in ("a" * 100, fastws.prepare("a" * 100)):
+                with pytest.raises(TypeError, match="compress is True, False or None, got"):
+                    server.call(partial(send, data, compress=compress))
+        with pytest.raises(TypeError, match="compress is True, False or None, got"):
+            server.call(partial(ws.send_text, b"a" * 100, compress=compress))
+        server.call(app.publish, "all", "the first that comes")
+        assert client.receive().data == "the first that comes"
 
 
 def test_a_prepared_message(serve: Serving) -> None:
