@@ -320,6 +320,11 @@ cdef str callback_form(WebSocket ws, Callback callback):
     return "opening handshake" if ws.data is None else callback_title("http", ws.data[0], ws.data[1])
 
 
+cdef object callback_peer(WebSocket ws):
+    """What the log calls the peer: its address, which those on a Unix socket do not have."""
+    return ws.remote_address or "a client"
+
+
 cdef str _who(WebSocket ws):
     address = ws.remote_address
     who = f"connection {ws.id}" if ws.id else f"a request for {ws.path!a:.200}"

@@ -181,7 +181,7 @@ cdef int opening_overdue(WebSocket ws) except -1:
     ws.asides.cancel_due = True
     return ws.crowd.log_later(
         "overdue", f"refused %s: 503, the {callback_form(ws, CALLBACK_UPGRADE)} has not ended within {cause}; path %.200a",
-        (ws.remote_address, ws.path), None)
+        (callback_peer(ws), ws.path), None)
 
 
 cdef int _broke_opening(WebSocket ws, error) except -1:
@@ -212,7 +212,7 @@ cdef int _carry_out(WebSocket ws, verdict) except -1:
         _respond(ws, answer)
         return ws.crowd.log_later(
             "by_app", f"refused %s: %s by the {callback_form(ws, CALLBACK_UPGRADE)}; path %.200a",
-            (ws.remote_address, verdict.status, ws.path), None)
+            (callback_peer(ws), verdict.status, ws.path), None)
     if ws.route is not None and (isinstance(verdict, Accept) or verdict is None and made is None):
         return _accept(ws, verdict)
     _turn_away(ws, (500, "internal error", ()), "error")
@@ -303,7 +303,7 @@ cdef int _refuse(WebSocket ws, tuple refusal, str cause_of_403_503=None, str adv
     if ws.path is not None:
         advice = "; path %.200a" + advice
         values = (ws.path, *values)
-    return ws.crowd.log_later(cause, "refused %s: %d, %s" + advice, (ws.remote_address, status, text, *values), None)
+    return ws.crowd.log_later(cause, "refused %s: %d, %s" + advice, (callback_peer(ws), status, text, *values), None)
 
 
 cdef bint _turn_away(WebSocket ws, tuple refusal, str cause) except -1:
