@@ -371,6 +371,19 @@ cdef int callback_tell(WebSocket ws, uint32_t now) except -1:
     )
 
 
+cdef int callback_overdue(WebSocket ws) except -1:
+    """The connection has ended, and close_timeout later its async callback has not: it is about to be cancelled."""
+    cdef Asides asides = ws.asides
+    if asides is None or asides.task is None or ws.route is None:
+        return 0
+    return _warn(
+        ws, <Callback>asides.busy,
+        "has not ended within close_timeout (%g s) after its connection: it is cancelled, and messages that wait behind "
+        "it are dropped (%d); hand what takes longer to a task, or raise close_timeout",
+        (ws.route.close_timeout / 1000.0, sum([one[0] == CALLBACK_MESSAGE for one in asides.waiting])),
+    )
+
+
 cdef inline int callback_timed(WebSocket ws, uint8_t callback) except -1:
     """From now on it is this Callback that holds the loop, or none (0). The clock is read where that changes, so twice
     for a batch of messages."""
