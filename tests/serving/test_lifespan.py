@@ -121,6 +121,49 @@ def test_around_all_connections(run: Any) -> None:
         _ = app.state
 
 
+@pytest.mark.parametrize("sock", [False, True])
+def test_a_shared_port_is_left_to_the_others_meanwhile(run: Any, sock: bool) -> None:
+    """The kernel would give a process that cannot serve yet its share of the connections."""
+    life = Life(waits_to="enter")
+    own = socket.socket() if sock else None
+
+    async def main() -> None:
+        async with await app_with(None).start("127.0.0.1", 0, reuse_port=True) as ready:
+            if own is None:
+                starting = asyncio.ensure_future(app_with(life).start("127.0.0.1", ready.port, reuse_port=True))
+            else:
+                own.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+                own.bind(("127.0.0.1", ready.port))
+                starting = asyncio.ensure_future(app_with(life).start(sock=own))
+            await until(lambda: life.happened)
+            clients = [await client_of(ready.port) for _ in range(40)]
+            assert len(ready.connections) == 40
+            life.go_on.set()
+            async with await starting as late:
+                clients += [await client_of(ready.port) for _ in range(40)]
+                await until(lambda: len(ready.connections) + len(late.connections) == 80)
+                assert late.connections  # 2^-40 that the kernel means it so
+                for client in clients:
+                    client.close()
+
+    run(main)
+
+
+def test_a_shared_port_that_another_program_takes_meanwhile(run: Any, port: int) -> None:
+    life = Life(waits_to="enter")
+
+    async def main() -> None:
+        starting = asyncio.ensure_future(app_with(life).start("127.0.0.1", port, reuse_port=True))
+        await until(lambda: life.happened)
+        with socket.create_server(("127.0.0.1", port)):
+            life.go_on.set()
+            with pytest.raises(OSError, match=rf"cannot listen on 127\.0\.0\.1 port {port}: Address already in use"):
+                await starting
+
+    run(main)
+    assert life.happened == ["enter", "leave", "left"]
+
+
 def test_without_one() -> None:
     with pytest.raises(RuntimeError, match=r"this App has none, write App\(lifespan=\.\.\.\)"):
         _ = fastws.App().state
