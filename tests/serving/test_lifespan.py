@@ -18,6 +18,7 @@ from harness.forks import in_child
 from harness.programs import python, reserve_port
 
 import fastws
+from fastws.serving import lifespan as serving_lifespan
 from fastws.serving import server as serving_server
 
 
@@ -162,6 +163,40 @@ def test_a_shared_port_that_another_program_takes_meanwhile(run: Any, port: int)
 
     run(main)
     assert life.happened == ["enter", "leave", "left"]
+
+
+def test_a_long_entry_is_told(run: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    monkeypatch.setattr(serving_lifespan, "ENTRY_LONG", 0.01)
+    life = Life(waits_to="enter")
+
+    async def main() -> None:
+        starting = asyncio.ensure_future(app_with(life).start("127.0.0.1", 0))
+        await until(lambda: caplog.messages)
+        life.go_on.set()
+        async with await starting:
+            pass
+
+    run(main)
+    assert [record.levelname for record in caplog.records if "has not come to its yield" in record.message] == [
+        "WARNING"
+    ]
+
+
+EXITING = """\
+import sys, fastws
+
+async def lifespan(app):
+    sys.exit(3)
+    yield
+
+fastws.App(lifespan=lifespan).run(port=0)
+"""
+
+
+def test_sys_exit_in_its_entry() -> None:
+    """It ends the process as everywhere, and asyncio does not find an exception that was not retrieved."""
+    done = python("-c", EXITING)
+    assert (done.returncode, done.stderr) == (3, "")
 
 
 def test_without_one() -> None:
