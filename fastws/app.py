@@ -28,10 +28,12 @@ from fastws.serving.sockets import (
     judge_backlog,
     judge_permissions,
     judge_socket,
+    listen_late,
     open_given,
     open_sockets,
     open_unix_socket,
     path_of,
+    shares_port,
     speaks_tcp,
     tells_of_acknowledgements,
 )
@@ -195,7 +197,8 @@ class App:
         or ValueError for a host, port, path, socket or number that can be none.
 
         The address is taken first, then the `lifespan` is entered, then connections are accepted: those that come
-        meanwhile wait. If start() is cancelled, so is the lifespan's entry, unless another start() waits for it.
+        meanwhile wait, or with `reuse_port` go to the other processes. If start() is cancelled, so is the lifespan's
+        entry, unless another start() waits for it.
 
         Servers of this app whose loop was closed without `Server.stop` are ended first: their sockets are closed, no
         callback is called, and the lifespan is not left.
@@ -248,6 +251,8 @@ class App:
             for one in sockets:
                 if options.tcp_user_timeout and speaks_tcp(one):
                     find_the_vanished(one, options.tcp_user_timeout)
+                if shares_port(one):
+                    listen_late(one, backlog)
             server = Server(
                 service,
                 sockets,

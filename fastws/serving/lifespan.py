@@ -25,6 +25,8 @@ LifespanFunction = Maker | Callable[["App"], AsyncIterator[Any]]
 #: The lifespans of the parent, in the child of a fork.
 _of_the_parent: "list[Lifespan]" = []
 
+ENTRY_LONG = 5.0  # seconds until the log says that an entry takes long
+
 HOW = "write `@contextlib.asynccontextmanager` above an `async def lifespan(app)` with one `yield`"
 
 
@@ -67,6 +69,8 @@ class Lifespan:
         self._entered: asyncio.Future[None] = loop.create_future()
         self._over = asyncio.Event()
         self.task = loop.create_task(self._run(make, app), name="fastws lifespan")
+        # sys.exit() in it ends the loop before anybody has asked what it raised.
+        self.task.add_done_callback(lambda task: task.cancelled() or task.exception())
 
     async def _run(self, make: Maker, app: "App") -> None:
         try:
@@ -97,7 +101,12 @@ class Lifespan:
         """Have it for one more server. What its entry raises is raised to all who wait for that."""
         self._servers += 1
         try:
-            await asyncio.wait((self._entered, self.task), return_when=asyncio.FIRST_COMPLETED)
+            either = (self._entered, self.task)
+            done, _ = await asyncio.wait(either, timeout=ENTRY_LONG, return_when=asyncio.FIRST_COMPLETED)
+            if not done:
+                late = "the lifespan has been entered for %g s and has not come to its yield: nothing is served before"
+                write(log, logging.WARNING, late, ENTRY_LONG)
+                await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
         except BaseException:  # start() is cancelled
             self.leave()
             if self.is_ending:

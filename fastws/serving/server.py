@@ -175,8 +175,12 @@ class Server:
         if not self._service.socket_count:
             self._finish()
         if not await self._ended_within(timeout):
+            late = self._who_is_late(timeout) if timeout else ""  # with 0 all end at once
             for _ in range(2):  # the second time it is the `close` callbacks that the first has brought about
                 _speedups.terminate_all(self._service)
+                if late:
+                    write(log, logging.WARNING, "%s", late)
+                    late = ""
                 if await self._ended_within(CANCEL_TIMEOUT):
                     break
             else:
@@ -186,6 +190,11 @@ class Server:
         await asyncio.sleep(0)  # what the reactor's end has put on the loop
         if self._lifespan is not None:
             await self._lifespan.end(max(timeout, CANCEL_TIMEOUT), CANCEL_TIMEOUT)
+
+    def _who_is_late(self, timeout: float) -> str:
+        busy = sorted(set(_speedups.busy_callbacks(self._service)))
+        cancelled = "; cancelled: the " + ", the ".join(busy) if busy else ""
+        return f"connections that have not ended within {timeout:g} s: {self._service.socket_count}{cancelled}"
 
     def _lifespan_ended(self, task: asyncio.Task[None]) -> None:
         if self._stopping:

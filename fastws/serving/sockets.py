@@ -272,15 +272,31 @@ def open_given(sock: socket.socket, backlog: int) -> socket.socket:
 
 
 def listening(sock: socket.socket, backlog: int) -> socket.socket:
-    """The bound socket, ready to accept. It may be listening already, as where systemd has opened it."""
+    """The bound socket, ready to accept, but for one that shares_port(). It may be listening already, as where systemd
+    has opened it."""
     sock.setblocking(False)
     if speaks_tcp(sock):
         # Connections of ours that linger in TIME_WAIT inherit it, and only then can the next server bind.
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         # Accepted sockets inherit it (tcp(7) on Linux), which saves a system call for each.
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    sock.listen(backlog)
+    if not shares_port(sock):
+        sock.listen(backlog)
     return sock
+
+
+def shares_port(sock: socket.socket) -> bool:
+    """Whether others may listen on its port. From listen(2) on the kernel gives it a share of the connections, so it
+    listens only once they can be served: see listen_late()."""
+    return bool(sock.getsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT))
+
+
+def listen_late(sock: socket.socket, backlog: int) -> None:
+    """For a socket that shares_port(). OSError where another program listens on its port alone meanwhile."""
+    try:
+        sock.listen(backlog)
+    except OSError as error:
+        raise _not_opened(None, sock.getsockname(), error) from None
 
 
 def speaks_tcp(sock: socket.socket) -> bool:

@@ -5,7 +5,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import socket
 import traceback
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -365,3 +367,24 @@ def test_suggestions(path: str, meant: str | None) -> None:
         router.add(pattern.replace("/file/", "/files/"), 1)
     found = str(Suggestion(router.patterns, path))
     assert found == ("" if meant is None else f"; did you mean '{meant}'?")
+
+
+def test_a_peer_without_an_address(serve: Serving, log: pytest.LogCaptureFixture, tmp_path: Path) -> None:
+    """As each is that comes through a Unix socket."""
+    path = tmp_path / "socket"
+    server = serve(make_app(Chat(), max_message_size=4), uds=path)
+
+    def connect() -> RawClient:
+        sock = socket.socket(socket.AF_UNIX)
+        sock.connect(str(path))
+        return RawClient(sock)
+
+    stranger, talker = connect(), connect()
+    stranger.send_raw(request_bytes("/", headers=[("Origin", "null")]))
+    stranger.expect_reject(403)
+    talker.handshake()
+    talker.send("too long")
+    talker.expect_close(1009)
+    server.settle()
+    told = [message for message in log.messages if "a client" in message]
+    assert [line.partition(",")[0] for line in told] == ["refused a client: 403", "closed a client: 1009"]

@@ -45,6 +45,9 @@ class Program:
         assert self._process.stdout is not None
         return self._process.stdout.readline()
 
+    def send_signal(self, how: signal.Signals) -> None:
+        self._process.send_signal(how)
+
     def end(self, how: signal.Signals | None) -> str:
         """What else it has printed; it ends well, by itself if `how` is None."""
         for client in list(RawClient.opened):

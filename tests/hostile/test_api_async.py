@@ -164,8 +164,11 @@ def test_a06_open_ends_before_the_first_message(serve: Serving) -> None:
 
 
 @pytest.mark.parametrize("ending", ["close handshake", "protocol error", "terminate", "close", "reset"])
-def test_a06_cancelled_whatever_ends_the_connection(serve: Serving, ending: str) -> None:
-    """`close` comes once, after the callback; after a clean end that has until `close_timeout` to finish."""
+def test_a06_cancelled_whatever_ends_the_connection(
+    serve: Serving, ending: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """`close` comes once, after the callback; after a clean end that has until `close_timeout` to finish. The log tells
+    of one that had the time and has not ended, and of the message behind it."""
     order: list[Any] = []
     sockets: list[Any] = []
 
@@ -204,6 +207,11 @@ def test_a06_cancelled_whatever_ends_the_connection(serve: Serving, ending: str)
         server.advance(5)
         eventually(lambda: len(order) == 3, 3.0, "cancelled and closed")
     assert order == ["begins", "cancelled", codes[ending]]
+    server.settle()
+    late = [line for line in caplog.messages if "has not ended within close_timeout (5 s) after its connection" in line]
+    assert len(late) == (ending in ("close handshake", "terminate"))
+    if ending == "close handshake":
+        assert late[0].startswith('the message callback of "/" (') and "wait behind it are dropped (1);" in late[0]
 
 
 def test_a06_without_cancel_on_disconnect(serve: Serving) -> None:

@@ -18,6 +18,7 @@ from harness.forks import in_child
 from harness.programs import python, reserve_port
 
 import fastws
+from fastws.serving import lifespan as serving_lifespan
 from fastws.serving import server as serving_server
 
 
@@ -119,6 +120,83 @@ def test_around_all_connections(run: Any) -> None:
     assert task is not None and task.get_name() == "fastws lifespan"
     with pytest.raises(RuntimeError, match=r"app\.state is there once the lifespan is entered"):
         _ = app.state
+
+
+@pytest.mark.parametrize("sock", [False, True])
+def test_a_shared_port_is_left_to_the_others_meanwhile(run: Any, sock: bool) -> None:
+    """The kernel would give a process that cannot serve yet its share of the connections."""
+    life = Life(waits_to="enter")
+    own = socket.socket() if sock else None
+
+    async def main() -> None:
+        async with await app_with(None).start("127.0.0.1", 0, reuse_port=True) as ready:
+            if own is None:
+                starting = asyncio.ensure_future(app_with(life).start("127.0.0.1", ready.port, reuse_port=True))
+            else:
+                own.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+                own.bind(("127.0.0.1", ready.port))
+                starting = asyncio.ensure_future(app_with(life).start(sock=own))
+            await until(lambda: life.happened)
+            clients = [await client_of(ready.port) for _ in range(40)]
+            assert len(ready.connections) == 40
+            life.go_on.set()
+            async with await starting as late:
+                clients += [await client_of(ready.port) for _ in range(40)]
+                await until(lambda: len(ready.connections) + len(late.connections) == 80)
+                assert late.connections  # 2^-40 that the kernel means it so
+                for client in clients:
+                    client.close()
+
+    run(main)
+
+
+def test_a_shared_port_that_another_program_takes_meanwhile(run: Any, port: int) -> None:
+    life = Life(waits_to="enter")
+
+    async def main() -> None:
+        starting = asyncio.ensure_future(app_with(life).start("127.0.0.1", port, reuse_port=True))
+        await until(lambda: life.happened)
+        with socket.create_server(("127.0.0.1", port)):
+            life.go_on.set()
+            with pytest.raises(OSError, match=rf"cannot listen on 127\.0\.0\.1 port {port}: Address already in use"):
+                await starting
+
+    run(main)
+    assert life.happened == ["enter", "leave", "left"]
+
+
+def test_a_long_entry_is_told(run: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    monkeypatch.setattr(serving_lifespan, "ENTRY_LONG", 0.01)
+    life = Life(waits_to="enter")
+
+    async def main() -> None:
+        starting = asyncio.ensure_future(app_with(life).start("127.0.0.1", 0))
+        await until(lambda: caplog.messages)
+        life.go_on.set()
+        async with await starting:
+            pass
+
+    run(main)
+    assert [record.levelname for record in caplog.records if "has not come to its yield" in record.message] == [
+        "WARNING"
+    ]
+
+
+EXITING = """\
+import sys, fastws
+
+async def lifespan(app):
+    sys.exit(3)
+    yield
+
+fastws.App(lifespan=lifespan).run(port=0)
+"""
+
+
+def test_sys_exit_in_its_entry() -> None:
+    """It ends the process as everywhere, and asyncio does not find an exception that was not retrieved."""
+    done = python("-c", EXITING)
+    assert (done.returncode, done.stderr) == (3, "")
 
 
 def test_an_app_without_a_lifespan_has_no_state() -> None:

@@ -178,7 +178,7 @@ def test_stop_from_its_own_callback(run: Any) -> None:
     run(main)
 
 
-def test_stop_while_callbacks_run(run: Any) -> None:
+def test_stop_while_callbacks_run(run: Any, caplog: pytest.LogCaptureFixture) -> None:
     app = fastws.App()
     begun: list[Any] = []
     ended: list[str] = []
@@ -206,9 +206,12 @@ def test_stop_while_callbacks_run(run: Any) -> None:
         client.close()
 
     run(main)
+    (late,) = [line for line in caplog.messages if "have not ended" in line]
+    told = 'connections that have not ended within 0.1 s: 1; cancelled: the message callback of "/" ('
+    assert late.startswith(told)
 
 
-def test_a_long_close_callback(run: Any, traps: Traps) -> None:
+def test_a_long_close_callback(run: Any, traps: Traps, caplog: pytest.LogCaptureFixture) -> None:
     """It has CANCEL_TIMEOUT to end, and is then cancelled as others are: that is no fault of it."""
     app = fastws.App(close_timeout=30)
     ended: list[str] = []
@@ -230,6 +233,7 @@ def test_a_long_close_callback(run: Any, traps: Traps) -> None:
         await server.stop(0)
         assert 0.9 < time.monotonic() - began < 3 * PATIENCE
         assert ended == ["in time", "cancelled"]
+        assert not caplog.messages, "it was to be at once"
         for client in clients:
             client.close()
 

@@ -347,6 +347,11 @@ cdef str callback_title_of(WebSocket ws, Callback callback):
     return "opening handshake" if ws.data is None else callback_title("http", ws.data[0], ws.data[1])
 
 
+cdef object callback_peer(WebSocket ws):
+    """What the log calls the peer: its address, which those on a Unix socket do not have."""
+    return ws.remote_address or "a client"
+
+
 cdef str _who(WebSocket ws):
     """The connection, or the request, and its peer."""
     address = ws.remote_address
@@ -411,6 +416,19 @@ cdef int callback_runs_long(WebSocket ws, uint32_t now) except -1:
         "has run for %d s while %d messages and %d other callbacks wait behind it: callbacks of one connection run one "
         'at a time, so hand what takes long to a task; see "A coroutine per connection" in docs/callbacks.md of fastws',
         ((now - asides.began_at) // 1000, messages, len(asides.waiting) - messages),
+    )
+
+
+cdef int callback_overdue(WebSocket ws) except -1:
+    """The connection has ended, and close_timeout later its async callback has not: it is about to be cancelled."""
+    cdef Asides asides = ws.asides
+    if asides is None or asides.task is None or ws.route is None:
+        return 0
+    return _warn(
+        ws, <Callback>asides.busy,
+        "has not ended within close_timeout (%g s) after its connection: it is cancelled, and messages that wait behind "
+        "it are dropped (%d); hand what takes longer to a task, or raise close_timeout",
+        (ws.route.close_timeout / 1000.0, sum([one[0] == CALLBACK_MESSAGE for one in asides.waiting])),
     )
 
 

@@ -98,6 +98,7 @@ cdef int deadline_came(WebSocket ws, uint32_t now) except -1:
             ws.flush()                      # the poller reports room once a third of the send buffer is free
         if deadline_in(ws, now) or _is_arriving(ws, now):
             return ws.on_taken()
+        callback_overdue(ws)
         callback_cancel(ws)
         return ending_cut(ws, "close_timeout")
     if not _warning_in(ws, now):

@@ -85,7 +85,7 @@ cdef str _cause(WebSocket ws, const ending_step *step, str given):
 cdef int _log(WebSocket ws, str cause, str why) except -1:
     """Where there is no stack or no memory to make a line for the log, the end is counted all the same."""
     try:
-        ws.crowd.log_later("about_peer", (cause, "closed %s: %s", ws.remote_address, why), None)
+        ws.crowd.log_later("about_peer", (cause, "closed %s: %s", callback_peer(ws), why), None)
     except Exception:
         pass
     return 0

@@ -178,7 +178,7 @@ cdef int opening_overdue(WebSocket ws) except -1:
         return 0
     ws.asides.cancel_due = True
     form = f"refused %s: 503, the {callback_title_of(ws, CALLBACK_UPGRADE)} has not ended within {cause}; path %.200a"
-    return ws.crowd.log_later("about_peer", ("overdue", form, ws.remote_address, ws.path), None)
+    return ws.crowd.log_later("about_peer", ("overdue", form, callback_peer(ws), ws.path), None)
 
 
 cdef int _broke_opening(WebSocket ws, error) except -1:
@@ -207,7 +207,7 @@ cdef int _carry_out(WebSocket ws, verdict) except -1:
         opening_failed(ws, "by_app")
         _respond(ws, answer)
         form = f"refused %s: %s by the {callback_title_of(ws, CALLBACK_UPGRADE)}; path %.200a"
-        return ws.crowd.log_later("about_peer", ("by_app", form, ws.remote_address, verdict.status, ws.path), None)
+        return ws.crowd.log_later("about_peer", ("by_app", form, callback_peer(ws), verdict.status, ws.path), None)
     if ws.route is not None and (isinstance(verdict, Accept) or verdict is None and made is None):
         return _accept(ws, verdict)
     _turn_away(ws, (500, "internal error", ()), "error")
@@ -303,7 +303,7 @@ cdef int _refuse(WebSocket ws, tuple refusal, str cause_of_403_503=None, str adv
         advice = "; path %.200a" + advice
         values = (ws.path, *values)
     return ws.crowd.log_later(
-        "about_peer", (cause, "refused %s: %d, %s" + advice, ws.remote_address, status, text, *values), None)
+        "about_peer", (cause, "refused %s: %d, %s" + advice, callback_peer(ws), status, text, *values), None)
 
 
 cdef bint _turn_away(WebSocket ws, tuple refusal, str cause) except -1:
