@@ -314,10 +314,10 @@ cdef int _cancelled(WebSocket ws, Callback callback) except -1:
 # What the log says of callbacks. A line is made where it is logged, and costs nothing before.
 
 cdef str callback_form(WebSocket ws, Callback callback):
-    """The callback's title. An http request has no route; its path and callback, once they are found, are ws.data."""
+    """The callback's title. An http request has no route; its callback's title, once that is found, is in ws.data."""
     if ws.route is not None:
         return ws.route.titles[callback]
-    return "opening handshake" if ws.data is None else callback_title("http", ws.data[0], ws.data[1])
+    return "opening handshake" if ws.data is None else ws.data[0]
 
 
 cdef str _who(WebSocket ws):

@@ -4,9 +4,14 @@
 cdef tuple CALLBACK_NAMES = ("", "upgrade", "open", "message", "drain", "ping", "pong", "close")
 
 
+def http_title(str path not None, callback):
+    """What the log calls the callback of an http route."""
+    return callback_title("http", path, callback)
+
+
 cdef str callback_title(str name, str path, callback):
     """What the log calls a callback, as a part of a form: its name, its route, where it is defined, and the handler's
-    class if that inherits it."""
+    class if that inherits it. Made with the route: what it asks of the callback may run any code."""
     cdef str where
     try:
         while isinstance(callback, partial):
@@ -14,7 +19,7 @@ cdef str callback_title(str name, str path, callback):
         owner = getattr(callback, "__self__", None)
         named = callback if hasattr(callback, "__qualname__") else type(callback)      # of a callable object
         where = f"{named.__module__}.{named.__qualname__}"
-        if owner is not None and not isinstance(owner, (type, ModuleType)):
+        if owner is not None and not (isinstance(owner, type) or isinstance(owner, ModuleType)):
             if type(owner).__qualname__ != named.__qualname__.rpartition(".")[0]:
                 where = f"{where}, of {type(owner).__qualname__}"
     except Exception:                       # its attributes may be code, too

@@ -4,7 +4,7 @@
 cdef class Service:
     """What the connections of a server are for.
 
-    options: the App's fastws.Options; find_websocket, find_http: path to look up -> (a Route, or the path and the
+    options: the App's fastws.Options; find_websocket, find_http: path to look up -> (a Route, or the title and the
     callback of an http route; path parameters), or None; suggest: path -> how the line of the log about a path without
     a WebSocket route ends; None for no suggestion; max_connections: as many as there is room for; user_timeout: seconds, 0 where the kernel does
     not tell what a peer has acknowledged.
