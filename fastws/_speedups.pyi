@@ -108,6 +108,9 @@ class Route:
         agree: Callable[[bytes, bool], Agreement | None] | None,
     ) -> None: ...
 
+def http_title(path: str, callback: Callable[..., Any]) -> str:
+    """What the log calls the callback of an http route."""
+
 @final
 class PreparedMessage:
     """A message that was framed once for many sends; made by `fastws.prepare`. `len()` is the frame's, in bytes."""

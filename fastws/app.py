@@ -71,7 +71,7 @@ class App:
         self._lifespans: dict[asyncio.AbstractEventLoop, Lifespan] = {}  # those that are not over
         self._websockets: Router[_speedups.Route] = Router()
         self._routes: list[tuple[str, Callbacks, RouteOptions]] = []  # with the options of their own
-        self._http: Router[tuple[str, HttpCallback]] = Router()  # with the path as it was given
+        self._http: Router[tuple[str, HttpCallback]] = Router()  # with its title in the log
         self._servers: list[Server] = []
         self._hub = _speedups.Hub()
         self._past = total(())  # what servers that have ended have counted
@@ -129,7 +129,7 @@ class App:
 
         def register(callback: P) -> P:
             judge_http(callback)
-            self._http.add(path, (path, callback))
+            self._http.add(path, (_speedups.http_title(path, callback), callback))
             return callback
 
         return register

@@ -305,7 +305,7 @@ class RouteOptions(TypedDict, total=False):
             1024 * 1024,
             _bytes(0, _LARGEST),
             SENDING,
-            "A peer is slow once more than this is unsent and does not shrink by as much within `send_timeout`: "
+            "A peer is slow once more than this is unsent and it does not take as much within `send_timeout`: "
             "`slow_consumer` decides about a further message.",
         ),
     ]

@@ -71,6 +71,7 @@ class Lifespan:
         self.task = loop.create_task(self._run(make, app), name="fastws lifespan")
         # sys.exit() in it ends the loop before anybody has asked what it raised.
         self.task.add_done_callback(lambda task: task.cancelled() or task.exception())
+        self.task.add_done_callback(lambda _: self.abandon())  # cancelled before its first step, it runs nothing
 
     async def _run(self, make: Maker, app: "App") -> None:
         try:
@@ -118,12 +119,12 @@ class Lifespan:
             raise asyncio.CancelledError  # the entry was cancelled, but not by us
 
     def leave(self) -> None:
-        """One server less. After the last, it is left, or cancelled where it has not been entered yet."""
+        """One server less. After the last, it is left; where it has not been entered yet, that is cancelled, and an
+        entry that goes on all the same is followed by the exit."""
         self._servers -= 1
         if self.is_ending:
-            if self._entered.done():
-                self._over.set()
-            else:
+            self._over.set()
+            if not self._entered.done():
                 self.task.cancel()
 
     async def wait(self) -> None:

@@ -14,6 +14,7 @@ from contextlib import contextmanager, suppress
 from typing import Any
 
 INTERNET = (socket.AF_INET, socket.AF_INET6)
+LONGEST_PATH = 107  # bytes (unix(7)); an abstract name has a NUL in front of as many
 LARGEST_BACKLOG = 2**31 - 1  # listen(2) takes an int; the system has another limit
 LOCK_TIMEOUT = 1.0  # seconds; a lock is held for a few system calls
 
@@ -260,6 +261,9 @@ def _not_opened(sock: socket.socket | None, address: Any, error: BaseException) 
         sock.close()
     if not isinstance(error, OSError):
         return error
+    if error.errno is None and sock is not None and sock.family == socket.AF_UNIX:  # Python's "AF_UNIX path too long"
+        advice = f"a Unix socket's path has at most {LONGEST_PATH} bytes: shorten it, or give a relative one"
+        error = OSError(errno.ENAMETOOLONG, advice)
     where = f"{address[0]} port {address[1]}" if isinstance(address, tuple) else address
     return OSError(error.errno, f"cannot listen on {where}: {error.strerror or error}")
 

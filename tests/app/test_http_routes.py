@@ -86,6 +86,55 @@ def test_http_wrong_return_type(serve: Serving, result: Any, asynchronous: bool)
     assert serve.traps.records[0].getMessage() == told + "`return fastws.Response(200, ...)`"
 
 
+@pytest.mark.parametrize("looks", range(6))
+def test_http_result_whose_class_raises(serve: Serving, looks: int) -> None:
+    """As that of a proxy object (werkzeug's LocalProxy) without its context does: the log has its exception."""
+
+    class Proxy:
+        left = looks
+
+        @property
+        def __class__(self) -> Any:
+            self.left -= 1
+            if self.left < 0:
+                raise ZeroDivisionError
+            return Proxy
+
+        @__class__.setter
+        def __class__(self, value: Any) -> None: ...
+
+    app = fastws.App()
+    app.http("/")(lambda request: Proxy())  # type: ignore[type-var]
+    server = serve(app)
+    serve.traps.expect(ZeroDivisionError)
+    ask(server.port, "/").expect_reject(500)
+    server.settle()
+
+
+def test_http_callback_whose_attributes_are_code(serve: Serving) -> None:
+    """It is asked for its name when it is decorated, not in the middle of a request."""
+
+    class Proxy:
+        asked = 0
+
+        def __call__(self, request: fastws.Request) -> Any:
+            raise ZeroDivisionError
+
+        def __getattr__(self, name: str) -> Any:
+            Proxy.asked += 1
+            raise AttributeError(name)
+
+    app = fastws.App()
+    app.http("/")(Proxy())
+    server = serve(app)
+    asked = Proxy.asked
+    serve.traps.expect(ZeroDivisionError)
+    ask(server.port, "/").expect_reject(500)
+    server.settle()
+    assert (asked > 0, Proxy.asked) == (True, asked)
+    assert f'exception in the http callback of "/" ({__name__}.' in serve.traps.records[0].getMessage()
+
+
 @pytest.mark.parametrize("body", [5, None, [1, 2], {}, True])
 def test_http_bodies_that_are_none(body: Any) -> None:
     with pytest.raises(TypeError, match="bytes-like"):

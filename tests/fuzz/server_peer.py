@@ -303,7 +303,8 @@ class Peer(AnyPeer):
 
     def _may_be_refused(self) -> bool:
         by_app = hasattr(self.route, "upgrade") and self.status in (403, 500)
-        return self.kind == "stranger" or by_app or (self.world.app.is_limited and self.status == 503)
+        late = hasattr(self.route, "upgrade") and self.world.timed and self.status == 503
+        return self.kind == "stranger" or by_app or late or (self.world.app.is_limited and self.status == 503)
 
     def heard(self, fin: bool, opcode: int, payload: bytes, wire: int | None) -> None:
         ledger = self.ledger

@@ -641,6 +641,52 @@ def test_a_start_that_is_cancelled_while_another_waits(run: Any) -> None:
     assert life.happened == ["enter", "leave", "left"]
 
 
+def test_an_entry_that_ignores_its_cancellation(run: Any) -> None:
+    """It goes on to its end, and its exit follows at once."""
+    happened: list[str] = []
+
+    async def lifespan(app: fastws.App) -> AsyncIterator[None]:
+        happened.append("enter")
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.sleep(0.02 if len(happened) > 1 else 3600)
+        happened.append("entered")
+        yield
+        happened.append("left")
+
+    async def main() -> None:
+        app = app_with(lifespan)
+        starting = asyncio.ensure_future(app.start("127.0.0.1", 0))
+        await until(lambda: happened)
+        starting.cancel()
+        await asyncio.wait((starting,))
+        assert starting.cancelled()
+        assert happened == ["enter", "entered", "left"]
+        async with await app.start("127.0.0.1", 0):
+            pass
+        assert happened == ["enter", "entered", "left"] * 2
+
+    run(main)
+
+
+def test_a_lifespan_that_is_cancelled_before_it_begins(run: Any) -> None:
+    """As by what cancels all tasks of a loop. The next start() enters anew."""
+    life = Life()
+    app = app_with(life)
+
+    async def main() -> None:
+        starting = asyncio.ensure_future(app.start("127.0.0.1", 0))
+        while not (begun := [one for one in asyncio.all_tasks() if one.get_name() == "fastws lifespan"]):
+            await asyncio.sleep(0)
+        begun[0].cancel()
+        await asyncio.wait((starting,))
+        assert starting.cancelled()
+        assert not life.happened
+        async with await app.start("127.0.0.1", 0):
+            assert app.state == "value 1"
+
+    run(main)
+
+
 def test_what_a_cancelled_entry_raises_is_raised(run: Any) -> None:
     async def lifespan(app: fastws.App) -> AsyncIterator[None]:
         try:

@@ -650,6 +650,22 @@ def test_unix_socket_that_cannot_be(run: Any, tmp_path: Path, name: str) -> None
     run(main)
 
 
+@pytest.mark.parametrize("file", [True, False])
+def test_the_longest_path(run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, file: bool) -> None:
+    monkeypatch.chdir(tmp_path)
+    longest = "x" * 107 if file else "\0" + "x" * 107
+
+    async def main() -> None:
+        async with await echo_app().start(uds=longest):
+            await unix_echoes(longest)
+        said = r"cannot listen on .*x: a Unix socket's path has at most 107 bytes: shorten it, or give a relative one"
+        with pytest.raises(OSError, match=said) as caught:
+            await echo_app().start(uds=longest + "x")
+        assert caught.value.errno == errno.ENAMETOOLONG
+
+    run(main)
+
+
 @pytest.mark.parametrize(
     ("family", "name", "url"),
     [

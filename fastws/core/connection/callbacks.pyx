@@ -322,9 +322,14 @@ cdef int _cancelled(WebSocket ws, Callback callback) except -1:
 
 # What the log says of callbacks. A line is made where it is logged, and costs nothing before.
 
+def http_title(str path not None, callback):
+    """What the log calls the callback of an http route."""
+    return callback_title("http", path, callback)
+
+
 cdef str callback_title(str name, str path, callback):
     """What the log calls a callback, as a part of a form: its name, its route, where it is defined, and the handler's
-    class if that inherits it."""
+    class if that inherits it. Made with the route: what it asks of the callback may run any code."""
     cdef str where
     try:
         while isinstance(callback, partial):
@@ -332,7 +337,7 @@ cdef str callback_title(str name, str path, callback):
         owner = getattr(callback, "__self__", None)
         named = callback if hasattr(callback, "__qualname__") else type(callback)      # of a callable object
         where = f"{named.__module__}.{named.__qualname__}"
-        if owner is not None and not isinstance(owner, (type, ModuleType)):
+        if owner is not None and not (isinstance(owner, type) or isinstance(owner, ModuleType)):
             if type(owner).__qualname__ != named.__qualname__.rpartition(".")[0]:
                 where = f"{where}, of {type(owner).__qualname__}"
     except Exception:                       # its attributes may be code, too
@@ -341,10 +346,10 @@ cdef str callback_title(str name, str path, callback):
 
 
 cdef str callback_title_of(WebSocket ws, Callback callback):
-    """An http request has no route; its path and callback, once they are found, are ws.data."""
+    """An http request has no route; its callback's title, once that is found, is in ws.data."""
     if ws.route is not None:
         return ws.route.titles[callback]
-    return "opening handshake" if ws.data is None else callback_title("http", ws.data[0], ws.data[1])
+    return "opening handshake" if ws.data is None else ws.data[0]
 
 
 cdef object callback_peer(WebSocket ws):
@@ -385,18 +390,22 @@ cdef int _warn(WebSocket ws, Callback callback, str what, tuple arguments) excep
     return 0
 
 
+cdef tuple ANSWERS = (str, bytes, dict, Response, Accept, Future)
+
+
 cdef int _unused(WebSocket ws, Callback callback, result) except -1:
     """What a callback returns goes nowhere. Warns once of each callback that returns an answer, as those of a web
     framework do, or a future; not of a list, a tuple or a number, which a lambda may return by the way."""
     cdef uint8_t bit = <uint8_t>(1 << <int>callback)
+    cdef type kind = type(result)           # rather than isinstance(), as a __class__ may be code
     if ws.route.warned_of_answers & bit:
         return 0
-    if not isinstance(result, (str, bytes, dict, Response, Accept, Future)):
+    if not issubclass(kind, ANSWERS):
         if result is not False or callback != CALLBACK_OPEN or ws.phase != PHASE_OPEN:
             return 0
     ws.route.warned_of_answers |= bit
-    what = "False" if result is False else type(result).__name__
-    if isinstance(result, Future):
+    what = "False" if result is False else kind.__name__
+    if issubclass(kind, Future):
         return _warn(ws, callback, "has returned a %s, which is not awaited: make it an async def that awaits it", (what,))
     return _warn(
         ws, callback,

@@ -127,7 +127,9 @@ cdef enum:                      # reasons for Socket.pauses
 
 cdef struct Backlog:            # of a peer that has more than max_backpressure to take
     size_t least                # bytes unsent when that began, or when they last had shrunk by max_backpressure; else 0
-    uint32_t since              # when that was, in milliseconds like Reactor.now
+    size_t last                 # bytes unsent when that was looked at last, or added to since
+    size_t taken                # by the peer since `since`
+    uint32_t since              # when that began, or the peer last had taken max_backpressure, like Reactor.now
     flag slow                   # it has had its time
 
 cdef class Asides:              # what few connections need, and only for a while

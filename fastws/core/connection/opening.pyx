@@ -80,7 +80,7 @@ cdef int _answer_http(WebSocket ws, Handshake handshake, found) except -1:
         return _answer(ws, OPTIONS_ANSWER)
     if handshake.method != b"GET" and handshake.method != b"HEAD":
         return _refuse(ws, (405, "only GET, HEAD and OPTIONS are answered here", (("Allow", ALLOWED),)))
-    ws.data, ws.path_params = found         # the path of the route and the callback, for the log
+    ws.data, ws.path_params = found         # the callback's title, for the log, and the callback
     ws.kept_request = _request(ws, handshake)
     return _ask(ws, ws.data[1])
 
@@ -102,7 +102,9 @@ cdef int _ask(WebSocket ws, callback) except -1:
     try:
         verdict = callback(ws.kept_request)
         awaits = is_coroutine(verdict)
-        if not awaits and not (verdict is None or isinstance(verdict, (Accept, Response))) and isawaitable(verdict):
+        # One class at a time: of several, Cython does not see that a __class__ of the application's has raised.
+        known = verdict is None or isinstance(verdict, Accept) or isinstance(verdict, Response)
+        if not awaits and not known and isawaitable(verdict):
             verdict = awaited(verdict)
             awaits = True
         if awaits:

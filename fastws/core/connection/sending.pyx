@@ -94,7 +94,9 @@ cdef bint _is_slow(WebSocket ws) except -1:
     slow it stays so until no more than max_backpressure is unsent."""
     cdef Backlog *backlog = &ws.aside().backlog
     if backlog.least == 0:
-        _begin_backlog(ws)
+        ws.reactor.read_clock()
+        backlog.least = backlog.last = ws.outbox.size
+        backlog.taken, backlog.since = 0, ws.reactor.now
     if not backlog.slow and _is_too_much(ws):
         ws.flush()                          # the poller reports room once a third of the send buffer is free
         if not ws.blocked:
@@ -106,19 +108,18 @@ cdef bint _is_slow(WebSocket ws) except -1:
     return backlog.slow
 
 
-cdef int _begin_backlog(WebSocket ws) noexcept:
-    ws.reactor.read_clock()
-    ws.asides.backlog.least, ws.asides.backlog.since = ws.outbox.size, ws.reactor.now
-    return 0
-
-
 cdef bint _is_too_much(WebSocket ws) noexcept:
-    """Whether max_burst has been added to the backlog, or it has not shrunk by max_backpressure in send_timeout."""
+    """Whether max_burst has been added to the backlog, or the peer has not taken max_backpressure in send_timeout. What
+    is added meanwhile does not count against the peer."""
     cdef Backlog *backlog = &ws.asides.backlog
-    cdef size_t unsent = ws.outbox.size
-    if unsent + max(ws.route.max_backpressure, <size_t>PROGRESS) <= backlog.least:
-        _begin_backlog(ws)
+    cdef size_t unsent = ws.outbox.size, step = max(ws.route.max_backpressure, <size_t>PROGRESS)
     ws.reactor.read_clock()
+    backlog.taken += backlog.last - min(unsent, backlog.last)
+    backlog.last = unsent
+    if backlog.taken >= step:
+        backlog.taken, backlog.since = 0, ws.reactor.now
+    if unsent + step <= backlog.least:
+        backlog.least = unsent
     return (
         ws.route.max_burst == 0
         or unsent >= backlog.least + ws.route.max_burst
@@ -168,6 +169,8 @@ cdef int sending_blocked(WebSocket ws) except -1:
     if ws.phase != PHASE_OPEN:
         return 0
     ws.drain_due = True
+    if ws.asides is not None:
+        ws.asides.backlog.last = ws.outbox.size
     if ws.outbox.size > ws.route.high_water:
         ws.pause(PAUSE_OUTBOX)
     return 0

@@ -5,7 +5,7 @@ cdef class Service:
     """What the connections of a server are for.
 
     options: the App's fastws.Options. find_websocket: path -> (Route, path parameters), or None. find_http: path ->
-    ((path of the route, callback), path parameters), or None. suggest: path -> how the line of the log about a path
+    ((title, callback), path parameters), or None. suggest: path -> how the line of the log about a path
     without a WebSocket route ends; None for no suggestion. max_connections: as many as there is room for. user_timeout:
     seconds; 0 where the kernel does not say what a peer has acknowledged.
     """

@@ -503,6 +503,43 @@ def test_a_callback_that_returns_an_answer(serve: Serving, lines: Lines, asynchr
         )
 
 
+def test_a_callback_that_returns_a_future(serve: Serving, lines: Lines) -> None:
+    def message(ws: Any, data: str) -> Any:
+        ws.send(data)
+        return asyncio.get_running_loop().run_in_executor(None, str)
+
+    server = serve(make_app(message))
+    with RawClient.open(server.port) as client:
+        for _ in range(2):
+            client.send("")
+            assert client.recv() == ""
+    server.settle()
+    (line,) = lines.warnings
+    assert line.endswith("has returned a Future, which is not awaited: make it an async def that awaits it")
+
+
+class Faceless:
+    """Its class is code, and raises."""
+
+    @property
+    def __class__(self) -> Any:
+        raise LookupError("no class")
+
+
+def test_a_callback_that_returns_what_has_no_class(serve: Serving, lines: Lines) -> None:
+    async def message(ws: Any, data: str) -> Any:
+        ws.send(data)
+        return Faceless()
+
+    server = serve(make_app(message))
+    with RawClient.open(server.port) as client:
+        for _ in range(2):
+            client.send("")
+            assert client.recv() == ""
+    server.settle()
+    assert not lines.warnings
+
+
 def test_open_does_not_refuse_by_what_it_returns(serve: Serving, lines: Lines) -> None:
     class Refuses:
         def open(self, ws: Any) -> bool:
