@@ -521,7 +521,7 @@ def test_a_callback_that_returns_a_future(serve: Serving, lines: Lines) -> None:
 class Faceless:
     """Its class is code, and raises."""
 
-    @property
+    @property  # type: ignore[misc]
     def __class__(self) -> Any:
         raise LookupError("no class")
 
