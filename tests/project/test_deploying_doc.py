@@ -134,7 +134,7 @@ def served_through(port: int) -> None:
     client.close()
 
 
-@pytest.mark.skipif(shutil.which("nginx") is None, reason="nginx is not installed")
+@pytest.mark.skipif(shutil.which("nginx") is None, reason="no nginx: apt-get install nginx")
 def test_nginx(tmp_path: Path) -> None:
     with reserve_port() as reserved:
         port = reserved.getsockname()[1]
@@ -149,7 +149,7 @@ def test_nginx(tmp_path: Path) -> None:
             served_through(port)
 
 
-@pytest.mark.skipif(shutil.which("haproxy") is None, reason="HAProxy is not installed")
+@pytest.mark.skipif(shutil.which("haproxy") is None, reason="no haproxy: apt-get install haproxy")
 def test_haproxy(tmp_path: Path) -> None:
     with reserve_port() as reserved:
         port = reserved.getsockname()[1]
