@@ -100,7 +100,8 @@ def proxied(tmp_path: Path, *command: str) -> Iterator[None]:
             processes.callback(end, program)
             eventually(socket.exists, 10.0, "it listens")
         with (tmp_path / "proxy.log").open("w") as log:
-            processes.callback(end, subprocess.Popen(command, stdout=log, stderr=log))
+            plain = {name: value for name, value in os.environ.items() if name not in ("LD_PRELOAD", "ASAN_OPTIONS")}
+            processes.callback(end, subprocess.Popen(command, stdout=log, stderr=log, env=plain))
             yield
 
 
