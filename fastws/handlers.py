@@ -8,7 +8,7 @@ import dataclasses
 import inspect
 import sys
 import warnings
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from difflib import get_close_matches
 from functools import partial
@@ -155,7 +155,7 @@ def callbacks_of(handler: object, debug: bool) -> Callbacks:
         raise TypeError(f"{handler!r} has none of the callbacks {', '.join(CALLBACKS)}")
     for name, callback in callbacks.items():
         if callback is not None and not callable(callback):
-            found = inspect.getattr_static(handler, name, None)
+            found = _static(handler, name)
             how = ": remove @property" if isinstance(found, property) else ""
             raise TypeError(
                 f"{_where(found)}{name} of {_name(type(handler))} is not callable, got {callback!r:.100}{how}"
@@ -211,7 +211,7 @@ def _judge_names(handler: object, callbacks: Callbacks) -> None:
         near = _FOREIGN.get(bare) or next(iter(get_close_matches(bare, CALLBACKS, 1, _CLOSE)), None)
         if near is None or callbacks[near] is not None:
             continue
-        found = inspect.getattr_static(handler, name, None)
+        found = _static(handler, name)
         if inspect.isclass(found) or not (callable(found) or isinstance(found, classmethod)):
             continue
         mistake = f"{name} of {_name(type(handler))} is never called: did you mean {near}?"
@@ -230,7 +230,7 @@ def _judge_names(handler: object, callbacks: Callbacks) -> None:
 def _judge_properties(handler: object) -> None:
     """TypeError for a callback that is a property of more than `self`, which would raise one about its arguments."""
     for name in CALLBACKS:
-        found = inspect.getattr_static(handler, name, None)
+        found = _static(handler, name)
         if isinstance(found, property) and found.fget is not None and not fits(found.fget, ("self",)):
             raise TypeError(f"{_where(found)}{name} of {_name(type(handler))} is a property: remove @property")
 
@@ -268,6 +268,16 @@ def _is_method(function: FunctionType) -> bool:
     """Whether it stands in a class and begins with `self` or `cls`."""
     outer = function.__qualname__.rpartition(".")[0]
     return outer != "" and not outer.endswith("<locals>") and function.__code__.co_varnames[:1] in (("self",), ("cls",))
+
+
+def _static(handler: object, name: str) -> object:
+    """What the handler, or one of its classes, has under a name, without asking a descriptor; None for nothing.
+    inspect.getattr_static() of Python 3.12.1 keeps the last 128 classes, and all that hangs on them."""
+    for one in (handler, *type(handler).__mro__):
+        own: object = getattr(one, "__dict__", None)
+        if isinstance(own, Mapping) and name in own:
+            return own[name]
+    return None
 
 
 def _signature(callback: Callable[..., Any]) -> inspect.Signature | None:
