@@ -207,8 +207,10 @@ def outcomes(payload: bytes, limit: int, bits: int = 15, known: bytes = b"") -> 
     window, and what it says of a message that is too large and corrupt."""
     if not payload:
         return {b""}
-    narrow = _outcomes(payload, limit, bits, known, 1 << bits - 2)
-    return narrow if bits == 15 else narrow | _outcomes(payload, limit, 15, known, LONGEST_DISTANCE)
+    if bits == 15:
+        return _outcomes(payload, limit, bits, known, 1 << bits - 2)
+    # A byte at a time zlib notices every such distance.
+    return _outcomes(payload, limit, bits, known, 1) | _outcomes(payload, limit, 15, known, LONGEST_DISTANCE)
 
 
 def _outcomes(payload: bytes, limit: int, bits: int, known: bytes, step: int) -> set[bytes | int]:

@@ -127,7 +127,8 @@ cdef int _inflation_fit(Inflation *self, size_t capacity, uint64_t limit) except
 
 cdef Fault _inflate(z_stream *stream, Inflation *self, uint64_t limit, Work *work, bint *finished) except *:
     """Inflates a message, unless it comes to more than `limit`, until it is finished or the work is done. Blocks may
-    follow one that says that it is the last (7.2.3.4). The outcome does not depend on where work ends."""
+    follow one that says that it is the last (7.2.3.4). The outcome does not depend on where work ends, but for a
+    distance beyond the window, which zlib may let pass where it lies in what is inflated at once."""
     cdef unsigned int read, made
     cdef int status
     finished[0] = False
