@@ -131,6 +131,8 @@ cdef int _end_view(Window window, message) except -1:
 cdef int _returned(WebSocket ws, Callback callback, result) except -1:
     """An async callback: its first step runs here and now, and no task is made if that is also its last."""
     cdef Asides asides = ws.asides
+    if type(result) is SendStatus:          # of `lambda ws, data: ws.send(data)`; the other questions take longer
+        return 0
     if not is_coroutine(result):
         return _unused(ws, callback, result)
     try:
