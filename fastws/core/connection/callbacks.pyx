@@ -408,7 +408,8 @@ cdef int _unused(WebSocket ws, Callback callback, result) except -1:
     ws.route.warned_of_answers |= bit
     what = "False" if result is False else kind.__name__
     if issubclass(kind, Future):
-        return _warn(ws, callback, "has returned a %s, which is not awaited: make it an async def that awaits it", (what,))
+        return _warn(
+            ws, callback, "has returned a %s, which is not awaited: make it an async def that awaits it", (what,))
     return _warn(
         ws, callback,
         "has returned %s, which goes nowhere: send with ws.send(), end the connection with ws.close(), refuse it in "
@@ -437,8 +438,8 @@ cdef int callback_overdue(WebSocket ws) except -1:
         return 0
     return _warn(
         ws, <Callback>asides.busy,
-        "has not ended within close_timeout (%g s) after its connection: it is cancelled, and messages that wait behind "
-        "it are dropped (%d); hand what takes longer to a task, or raise close_timeout",
+        "has not ended within close_timeout (%g s) after its connection: it is cancelled, and messages that wait "
+        "behind it are dropped (%d); hand what takes longer to a task, or raise close_timeout",
         (ws.route.close_timeout / 1000.0, sum([one[0] == CALLBACK_MESSAGE for one in asides.waiting])),
     )
 
